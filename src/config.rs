@@ -1,0 +1,111 @@
+//! Settings: what they are, where they come from, and what is wrong with them.
+
+use std::time::Duration;
+
+/// Everything the two programs can be told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The API server.
+    pub server: ServerConfig,
+    /// The workers.
+    pub jobqueue: JobqueueConfig,
+    /// The Redis that both use.
+    pub redis: RedisConfig,
+}
+
+/// Settings of the API server (`server.*`).
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// The address to listen on.
+    pub host: String,
+    /// The port to listen on; 0 means any free port.
+    pub port: u16,
+    /// How long a request may take at most, Redis included.
+    pub request_timeout: Duration,
+    /// How long requests in progress may take to finish after a signal.
+    pub shutdown_timeout: Duration,
+}
+
+/// Settings of a worker process (`jobqueue.*`).
+#[derive(Debug, Clone)]
+pub struct JobqueueConfig {
+    /// The address of the worker's own HTTP (health and readiness).
+    pub host: String,
+    /// The port of the worker's own HTTP; 0 means any free port.
+    pub port: u16,
+    /// The queue's name, `[a-z0-9_-]{1,64}`.
+    pub queue: String,
+    /// How many jobs run at once in this process.
+    pub concurrency: usize,
+    /// A delivered job that was not renewed for this long is reclaimed.
+    pub lease: Duration,
+    /// How often held jobs are renewed; less than half the lease.
+    pub heartbeat: Duration,
+    /// How often a worker looks for jobs to reclaim; at most half a heartbeat.
+    pub reclaim_interval: Duration,
+    /// Deliveries without an outcome before a job is quarantined.
+    pub max_deliveries: u32,
+    /// How long one run of a job may take.
+    pub job_timeout: Duration,
+    /// How long running jobs may take to finish after a signal.
+    pub shutdown_timeout: Duration,
+    /// The delays between the attempts of a failing job.
+    pub retry: RetryConfig,
+    /// How many dead letters are kept; the oldest beyond it are dropped.
+    pub dead_letter_max_len: u64,
+}
+
+/// Exponential backoff between attempts (`jobqueue.retry.*`).
+#[derive(Debug, Clone, Copy)]
+pub struct RetryConfig {
+    /// The delay before the second attempt.
+    pub initial: Duration,
+    /// What each further delay is multiplied with; at least 1.
+    pub factor: f64,
+    /// The longest delay, before jitter.
+    pub max: Duration,
+    /// The share, 0 to 1, by which a delay varies either way.
+    pub jitter: f64,
+}
+
+/// How to reach Redis (`cache_server.redis.jobqueue.*`).
+#[derive(Debug, Clone)]
+pub struct RedisConfig {
+    /// `host:port`, or a `redis://`, `rediss://` or `unix://` URL.
+    pub addr: String,
+    /// The ACL user; absent means Redis' `default` user.
+    pub username: Option<String>,
+    /// The password; never logged.
+    pub password: Option<Secret>,
+    /// The database number.
+    pub db: i64,
+    /// Whether to use TLS for a `host:port` address.
+    pub tls: bool,
+    /// The shortest wait between two attempts to reach Redis.
+    pub min_retry_backoff: Duration,
+    /// The longest wait between two attempts to reach Redis.
+    pub max_retry_backoff: Duration,
+    /// How long connecting may take.
+    pub dial_timeout: Duration,
+    /// How long a reply may take.
+    pub read_timeout: Duration,
+    /// How long sending may take; a command's limit is the sum of both.
+    pub write_timeout: Duration,
+}
+
+/// A value that must not appear in logs.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The value itself, for the one place that needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}

@@ -1,0 +1,5 @@
+//! The queue: its protocol on Redis, its producer and its workers.
+
+pub mod client;
+pub mod constants;
+pub mod job;

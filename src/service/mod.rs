@@ -1,0 +1,3 @@
+//! What the business rules are built on.
+
+pub mod jobqueue;

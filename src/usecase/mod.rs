@@ -1,0 +1,4 @@
+//! Business rules.
+
+pub mod api;
+pub mod jobqueue;
