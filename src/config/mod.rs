@@ -1,6 +1,22 @@
 //! Settings: what they are, where they come from, and what is wrong with them.
+//!
+//! The sources, a later one replacing single keys of an earlier one: the defaults below,
+//! `{CONFIG_DIR}/{APP_ENV}.yaml`, `{CONFIG_DIR}/{APP_ENV}/cacheserver.yaml`, variables such
+//! as `APP__JOBQUEUE__LEASE`, and `REDIS_JOBQUEUE_ADDR`. Nothing else in the crate reads
+//! files or variables, but for the logging (`telemetry`).
 
-use std::time::Duration;
+mod address;
+mod error;
+mod load;
+mod settings;
+mod yaml;
+
+use std::{fmt, ops::RangeInclusive, time::Duration};
+
+pub use error::ConfigError;
+
+/// The database numbers that Redis can be told.
+const DB: RangeInclusive<i64> = 0..=i32::MAX as i64;
 
 /// Everything the two programs can be told.
 #[derive(Debug, Clone)]
@@ -69,15 +85,19 @@ pub struct RetryConfig {
 }
 
 /// How to reach Redis (`cache_server.redis.jobqueue.*`).
-#[derive(Debug, Clone)]
+///
+/// A user, password or database comes from `addr` or from its own key, never from both:
+/// loading refuses that, and it refuses `tls` beside a URL that does not use it.
+#[derive(Clone)]
 pub struct RedisConfig {
-    /// `host:port`, or a `redis://`, `rediss://` or `unix://` URL.
+    /// `host:port`, or a `redis://`, `rediss://` or `unix://` URL. It can hold a password:
+    /// show [`RedisConfig::display_addr`] instead.
     pub addr: String,
     /// The ACL user; absent means Redis' `default` user.
     pub username: Option<String>,
     /// The password; never logged.
     pub password: Option<Secret>,
-    /// The database number.
+    /// The database number; 0 leaves it to a URL in `addr`.
     pub db: i64,
     /// Whether to use TLS for a `host:port` address.
     pub tls: bool,
@@ -93,19 +113,51 @@ pub struct RedisConfig {
     pub write_timeout: Duration,
 }
 
+impl RedisConfig {
+    /// The address for log lines and error messages, without user, password and query.
+    pub fn display_addr(&self) -> String {
+        address::without_credentials(&self.addr)
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("addr", &self.display_addr())
+            .field("username", &self.username)
+            .field("password", &self.password)
+            .field("db", &self.db)
+            .field("tls", &self.tls)
+            .field("min_retry_backoff", &self.min_retry_backoff)
+            .field("max_retry_backoff", &self.max_retry_backoff)
+            .field("dial_timeout", &self.dial_timeout)
+            .field("read_timeout", &self.read_timeout)
+            .field("write_timeout", &self.write_timeout)
+            .finish()
+    }
+}
+
 /// A value that must not appear in logs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
+    /// Takes `value` out of sight.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
     /// The value itself, for the one place that needs it.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 }
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
     }
 }
+
+#[cfg(test)]
+mod tests;
