@@ -3,4 +3,5 @@
 pub mod api;
 pub mod config;
 pub mod service;
+pub mod telemetry;
 pub mod usecase;
