@@ -1,0 +1,206 @@
+//! What a queue holds, read the way an operator reads it: with plain commands.
+//! The key names are written out here and not taken from the library, because
+//! they are what users type into redis-cli.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redis::{RedisResult, Value};
+
+use super::{Redis, within};
+
+pub(crate) const STREAM: &str = "jobqueue:{default}";
+pub(crate) const SCHEDULED: &str = "jobqueue:{default}:scheduled";
+pub(crate) const DEAD: &str = "jobqueue:{default}:dead";
+pub(crate) const STATE: &str = "jobqueue:{default}:state";
+pub(crate) const GROUP: &str = "jobqueue";
+
+/// A stream entry: its id and its fields.
+pub(crate) type Entry = (String, BTreeMap<String, Vec<u8>>);
+
+/// The places a job can be in, counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Backlog {
+    /// Entries in the stream, waiting or running.
+    pub(crate) stream: u64,
+    /// Entries delivered to a worker and not yet acknowledged.
+    pub(crate) pending: u64,
+    /// Jobs that wait for their time.
+    pub(crate) scheduled: u64,
+    /// Dead letters.
+    pub(crate) dead: u64,
+    /// The group's lag; absent without a group, or when Redis does not know it.
+    pub(crate) lag: Option<u64>,
+    /// The group's consumers.
+    pub(crate) consumers: Vec<Consumer>,
+}
+
+/// A consumer of the group, as XINFO CONSUMERS shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Consumer {
+    pub(crate) name: String,
+    pub(crate) pending: u64,
+    pub(crate) idle_ms: u64,
+}
+
+/// A delivered entry that is not acknowledged, as XPENDING shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pending {
+    pub(crate) id: String,
+    pub(crate) consumer: String,
+    pub(crate) idle_ms: u64,
+    pub(crate) deliveries: u64,
+}
+
+impl Redis {
+    /// Adds a job by XADD alone, as any language would, and returns its entry id.
+    pub(crate) async fn add_job(&self, job: &str) -> String {
+        self.query(&["XADD", STREAM, "*", "job", job]).await
+    }
+
+    /// The number of entries in the stream.
+    pub(crate) async fn xlen(&self) -> u64 {
+        self.query(&["XLEN", STREAM]).await
+    }
+
+    /// The number of delivered entries; 0 without a group.
+    pub(crate) async fn pending(&self) -> u64 {
+        let summary = self.try_cmd(&["XPENDING", STREAM, GROUP]).await;
+        match none_without_group(summary).map(items) {
+            Some(summary) => number(&summary[0]),
+            None => 0,
+        }
+    }
+
+    /// Every delivered entry (the first 10,000), oldest first.
+    pub(crate) async fn pending_entries(&self) -> Vec<Pending> {
+        let rows = self
+            .try_cmd(&["XPENDING", STREAM, GROUP, "-", "+", "10000"])
+            .await;
+        let rows = none_without_group(rows).map(items).unwrap_or_default();
+        let rows = rows.into_iter().map(items);
+        rows.map(|row| Pending {
+            id: text(&row[0]),
+            consumer: text(&row[1]),
+            idle_ms: number(&row[2]),
+            deliveries: number(&row[3]),
+        })
+        .collect()
+    }
+
+    /// The number of jobs that wait for their time.
+    pub(crate) async fn scheduled(&self) -> u64 {
+        self.query(&["ZCARD", SCHEDULED]).await
+    }
+
+    /// Every scheduled member with its due time in ms, earliest first.
+    pub(crate) async fn scheduled_jobs(&self) -> Vec<(String, u64)> {
+        let rows: Vec<(String, f64)> = self
+            .query(&["ZRANGE", SCHEDULED, "0", "-1", "WITHSCORES"])
+            .await;
+        // Printed and parsed: a due time is a whole number, and `as` would hide one
+        // that is not.
+        let due_ms = |score: f64| score.to_string().parse().unwrap();
+        rows.into_iter()
+            .map(|(job, score)| (job, due_ms(score)))
+            .collect()
+    }
+
+    /// Every entry of the stream, oldest first.
+    pub(crate) async fn entries(&self) -> Vec<Entry> {
+        self.query(&["XRANGE", STREAM, "-", "+"]).await
+    }
+
+    /// Every dead letter, oldest first.
+    pub(crate) async fn dead_letters(&self) -> Vec<Entry> {
+        self.query(&["XRANGE", DEAD, "-", "+"]).await
+    }
+
+    /// The queue's state hash.
+    pub(crate) async fn state(&self) -> BTreeMap<String, String> {
+        self.query(&["HGETALL", STATE]).await
+    }
+
+    /// The group's consumers; none without a group.
+    pub(crate) async fn consumers(&self) -> Vec<Consumer> {
+        let rows = self.try_cmd(&["XINFO", "CONSUMERS", STREAM, GROUP]).await;
+        let rows = none_without_group(rows).map(items).unwrap_or_default();
+        let rows = rows.into_iter().map(fields);
+        rows.map(|row| Consumer {
+            name: text(&row["name"]),
+            pending: number(&row["pending"]),
+            idle_ms: number(&row["idle"]),
+        })
+        .collect()
+    }
+
+    /// Redis' clock, which is the only one that counts, in ms.
+    pub(crate) async fn now_ms(&self) -> u64 {
+        let (seconds, micros): (u64, u64) = self.query(&["TIME"]).await;
+        seconds * 1000 + micros / 1000
+    }
+
+    /// All of it. The parts are read one after another: it is a snapshot only of a
+    /// queue at rest.
+    pub(crate) async fn backlog(&self) -> Backlog {
+        Backlog {
+            stream: self.xlen().await,
+            pending: self.pending().await,
+            scheduled: self.scheduled().await,
+            dead: self.query(&["XLEN", DEAD]).await,
+            lag: self.lag().await,
+            consumers: self.consumers().await,
+        }
+    }
+
+    /// Waits until nothing is left to do: no entry in the stream, none pending, none
+    /// scheduled. Dead letters and consumers may be left.
+    ///
+    /// # Panics
+    ///
+    /// When something is left at the deadline, with what it is.
+    pub(crate) async fn drained(&self, deadline: Duration) {
+        let mut last = None;
+        let drained = within(deadline, async || {
+            let backlog = last.insert(self.backlog().await);
+            (backlog.stream + backlog.pending + backlog.scheduled == 0).then_some(())
+        });
+        if drained.await.is_none() {
+            panic!("not drained within {deadline:?}: {last:?}");
+        }
+    }
+
+    async fn lag(&self) -> Option<u64> {
+        let groups = self.try_cmd(&["XINFO", "GROUPS", STREAM]).await;
+        let groups = none_without_group(groups).map(items).unwrap_or_default();
+        let mut groups = groups.into_iter().map(fields);
+        let group = groups.find(|group| text(&group["name"]) == GROUP)?;
+        redis::from_redis_value_ref(&group["lag"]).unwrap()
+    }
+}
+
+/// The reply, or nothing when the stream or its group does not exist.
+fn none_without_group(reply: RedisResult<Value>) -> Option<Value> {
+    match reply {
+        Ok(value) => Some(value),
+        Err(error) if error.code() == Some("NOGROUP") => None,
+        Err(error) if error.to_string().contains("no such key") => None,
+        Err(error) => panic!("cannot read the group: {error}"),
+    }
+}
+
+fn items(value: Value) -> Vec<Value> {
+    redis::from_redis_value(value).unwrap()
+}
+
+fn fields(value: Value) -> BTreeMap<String, Value> {
+    redis::from_redis_value(value).unwrap()
+}
+
+fn number(value: &Value) -> u64 {
+    redis::from_redis_value_ref(value).unwrap()
+}
+
+fn text(value: &Value) -> String {
+    redis::from_redis_value_ref(value).unwrap()
+}

@@ -1,0 +1,73 @@
+//! What the tests stand on: a Redis of their own, the two programs as child
+//! processes, a client for the API, and waiting that always has a deadline.
+//! It knows how to start, break and look at things; what must hold is for the
+//! topics to say.
+
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "not every helper is in use by a topic at all times"
+)]
+
+mod app;
+mod backlog;
+mod output;
+mod port;
+mod process;
+mod redis;
+
+use std::fmt::Display;
+use std::future::Future;
+use std::panic::Location;
+use std::time::Duration;
+
+pub(crate) use redis_server_wrapper::fault_proxy::{CloseKind, Delay, Direction, FaultProxy};
+
+pub(crate) use self::app::{Reply, TestApp};
+pub(crate) use self::backlog::{
+    Backlog, Consumer, DEAD, Entry, GROUP, Pending, SCHEDULED, STATE, STREAM,
+};
+pub(crate) use self::output::Line;
+pub(crate) use self::process::{Process, ProcessBuilder, listening_addr, process_exists};
+pub(crate) use self::redis::{Redis, RedisBuilder};
+
+/// How long something that should happen at once may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The time between two looks at a polled condition.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Polls `condition` until it returns a value, and returns that value.
+///
+/// # Panics
+///
+/// When `deadline` has passed, with `what` and the caller's line.
+#[track_caller]
+pub(crate) fn eventually<T>(
+    what: impl Display,
+    deadline: Duration,
+    condition: impl AsyncFnMut() -> Option<T>,
+) -> impl Future<Output = T> {
+    let caller = Location::caller();
+    async move {
+        let value = within(deadline, condition).await;
+        value.unwrap_or_else(|| panic!("not within {deadline:?}: {what} (waited for at {caller})"))
+    }
+}
+
+/// Polls `condition` until it returns a value or `deadline` has passed. A look that
+/// hangs counts against the deadline too.
+pub(crate) async fn within<T>(
+    deadline: Duration,
+    mut condition: impl AsyncFnMut() -> Option<T>,
+) -> Option<T> {
+    let polling = async {
+        loop {
+            if let Some(value) = condition().await {
+                return value;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(deadline, polling).await.ok()
+}

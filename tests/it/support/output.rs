@@ -1,0 +1,121 @@
+//! What came out of a child process, line by line, and waiting for it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+/// A line of output.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) text: String,
+    /// When its end was read.
+    pub(crate) at: Instant,
+    /// False for a last line that the process did not end.
+    pub(crate) complete: bool,
+}
+
+/// What came out of a pipe, read on a thread of its own, so that a busy test delays
+/// neither the process nor the times.
+pub(super) struct Output {
+    lines: watch::Receiver<Captured>,
+}
+
+#[derive(Default)]
+struct Captured {
+    lines: Vec<Line>,
+    ended: bool,
+}
+
+impl Output {
+    /// Reads a pipe to its end; without a pipe there is nothing to come.
+    pub(super) fn read(pipe: Option<impl Read + Send + 'static>) -> Self {
+        let (sender, lines) = watch::channel(Captured::default());
+        match pipe {
+            Some(pipe) => {
+                std::thread::spawn(move || read_lines(pipe, &sender));
+            }
+            None => sender.send_modify(|captured| captured.ended = true),
+        }
+        Self { lines }
+    }
+
+    pub(super) fn lines(&self) -> Vec<Line> {
+        self.lines.borrow().lines.clone()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lines.borrow().lines.len()
+    }
+
+    pub(super) fn ended(&self) -> bool {
+        self.lines.borrow().ended
+    }
+
+    /// The first line from `start` on that `wanted` accepts, or why there is none.
+    pub(super) async fn find(
+        &self,
+        start: usize,
+        wanted: &mut impl FnMut(&str) -> bool,
+        deadline: Duration,
+    ) -> Result<Line, String> {
+        let mut found = None;
+        let mut seen = start;
+        self.wait(deadline, |lines| {
+            // Each line is looked at once, however many there are.
+            let new = lines.get(seen..).unwrap_or_default();
+            found = new.iter().find(|line| wanted(&line.text)).cloned();
+            seen = seen.max(lines.len());
+            found.is_some()
+        })
+        .await?;
+        Ok(found.expect("cannot fail because the wait ended with it"))
+    }
+
+    /// Waits until `enough` accepts the lines so far.
+    pub(super) async fn wait(
+        &self,
+        deadline: Duration,
+        mut enough: impl FnMut(&[Line]) -> bool,
+    ) -> Result<(), String> {
+        let mut lines = self.lines.clone();
+        let mut satisfied = false;
+        let waited = lines.wait_for(|captured| {
+            satisfied = enough(&captured.lines);
+            satisfied || captured.ended
+        });
+        // The sender is gone once the pipe has ended, which the lines say as well.
+        let in_time = tokio::time::timeout(deadline, waited).await.is_ok();
+        match (satisfied, in_time) {
+            (true, _) => Ok(()),
+            (false, true) => Err("the output has ended".to_owned()),
+            (false, false) => Err(format!("waited {deadline:?}")),
+        }
+    }
+
+    pub(super) fn show(&self, name: &str) {
+        let captured = self.lines.borrow();
+        eprintln!("--- {name}, {} lines", captured.lines.len());
+        for line in &captured.lines {
+            eprintln!("{}", line.text);
+        }
+    }
+}
+
+fn read_lines(pipe: impl Read, sender: &watch::Sender<Captured>) {
+    let mut pipe = BufReader::new(pipe);
+    let mut bytes = Vec::new();
+    // A pipe that cannot be read any more has ended, whatever the reason.
+    while pipe
+        .read_until(b'\n', &mut bytes)
+        .is_ok_and(|count| count > 0)
+    {
+        let at = Instant::now();
+        let complete = bytes.pop_if(|last| *last == b'\n').is_some();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let line = Line { text, at, complete };
+        sender.send_modify(|captured| captured.lines.push(line));
+        bytes.clear();
+    }
+    sender.send_modify(|captured| captured.ended = true);
+}

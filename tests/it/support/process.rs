@@ -1,0 +1,364 @@
+//! The two programs as child processes: their environment, their output with the
+//! time it came, their signals and their end. A process is killed on drop, and
+//! shows its output when the test is failing.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use super::output::{Line, Output};
+use super::{PATIENCE, Redis, eventually};
+
+/// How long an HTTP request to a process may take.
+const HTTP_LIMIT: Duration = Duration::from_secs(10);
+
+/// A running child process.
+pub(crate) struct Process {
+    name: String,
+    child: Mutex<Child>,
+    stdout: Output,
+    stderr: Output,
+}
+
+/// How a [`Process`] is to be started.
+pub(crate) struct ProcessBuilder {
+    name: String,
+    command: Command,
+    stdout: Option<Stdio>,
+}
+
+impl Process {
+    /// The worker, told to use this Redis.
+    pub(crate) fn jobqueue(redis: &Redis) -> ProcessBuilder {
+        ProcessBuilder::program(env!("CARGO_BIN_EXE_jobqueue")).redis(redis)
+    }
+
+    /// The API server, told to use this Redis.
+    pub(crate) fn server(redis: &Redis) -> ProcessBuilder {
+        ProcessBuilder::program(env!("CARGO_BIN_EXE_server")).redis(redis)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.lock().unwrap().id()
+    }
+
+    /// The lines on stdout so far.
+    pub(crate) fn stdout(&self) -> Vec<Line> {
+        self.stdout.lines()
+    }
+
+    /// The lines on stderr so far.
+    pub(crate) fn stderr(&self) -> Vec<Line> {
+        self.stderr.lines()
+    }
+
+    /// The first line on stdout that `wanted` accepts.
+    ///
+    /// # Panics
+    ///
+    /// When there is none at the deadline, or stdout has ended without one; so do
+    /// the other waits.
+    pub(crate) async fn wait_for_line(
+        &self,
+        mut wanted: impl FnMut(&str) -> bool,
+        deadline: Duration,
+    ) -> Line {
+        self.stdout
+            .find(0, &mut wanted, deadline)
+            .await
+            .unwrap_or_else(|why| panic!("{}: no such line on stdout: {why}", self.name))
+    }
+
+    /// The first `count` lines on stdout.
+    pub(crate) async fn wait_for_lines(&self, count: usize, deadline: Duration) -> Vec<Line> {
+        let waited = self.stdout.wait(deadline, |lines| lines.len() >= count);
+        let result = waited.await;
+        let mut lines = self.stdout();
+        if let Err(why) = result {
+            panic!(
+                "{}: {} of {count} lines on stdout: {why}",
+                self.name,
+                lines.len()
+            );
+        }
+        lines.truncate(count);
+        lines
+    }
+
+    /// The first line on stderr that contains `part`.
+    pub(crate) async fn wait_for_log(&self, part: &str, deadline: Duration) -> Line {
+        self.wait_for_log_since(0, part, deadline).await
+    }
+
+    /// The number of lines on stderr so far, for [`Process::wait_for_log_since`].
+    pub(crate) fn log_mark(&self) -> usize {
+        self.stderr.len()
+    }
+
+    /// The first line on stderr that contains `part`, not counting those before `mark`.
+    pub(crate) async fn wait_for_log_since(
+        &self,
+        mark: usize,
+        part: &str,
+        deadline: Duration,
+    ) -> Line {
+        let mut wanted = |line: &str| line.contains(part);
+        self.stderr
+            .find(mark, &mut wanted, deadline)
+            .await
+            .unwrap_or_else(|why| panic!("{}: no log line with {part:?}: {why}", self.name))
+    }
+}
+
+/// Its HTTP side.
+impl Process {
+    /// Where it listens, as its start line says.
+    pub(crate) async fn http_addr(&self) -> SocketAddr {
+        let mut wanted = |line: &str| listening_addr(line).is_some();
+        let line = self.stderr.find(0, &mut wanted, PATIENCE).await;
+        let line = line.unwrap_or_else(|why| panic!("{}: it does not listen: {why}", self.name));
+        listening_addr(&line.text).expect("cannot fail because the line was chosen for it")
+    }
+
+    /// `GET`s a path, such as `/ready`.
+    pub(crate) async fn get(&self, path: &str) -> (StatusCode, String) {
+        let url = format!("http://{}{path}", self.http_addr().await);
+        let response = http_client().get(&url).send().await;
+        let response = response.unwrap_or_else(|error| panic!("GET {url}: {error:?}"));
+        (response.status(), response.text().await.unwrap())
+    }
+
+    /// Waits until `/ready` answers 200.
+    pub(crate) async fn wait_ready(&self, deadline: Duration) {
+        self.wait_for_status("/ready", StatusCode::OK, deadline)
+            .await;
+    }
+
+    /// Waits until `/ready` answers 503, and returns the reason it gives.
+    pub(crate) async fn wait_not_ready(&self, deadline: Duration) -> String {
+        self.wait_for_status("/ready", StatusCode::SERVICE_UNAVAILABLE, deadline)
+            .await
+    }
+
+    async fn wait_for_status(&self, path: &str, status: StatusCode, deadline: Duration) -> String {
+        let what = format!("{}: GET {path} answers {status}", self.name);
+        eventually(what, deadline, async || {
+            let (got, body) = self.get(path).await;
+            (got == status).then_some(body)
+        })
+        .await
+    }
+}
+
+/// Signals, and the end.
+impl Process {
+    /// Asks it to shut down (SIGTERM).
+    ///
+    /// # Panics
+    ///
+    /// When it has ended already; so do the other signals but [`Process::kill`].
+    pub(crate) fn term(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Ctrl-C (SIGINT).
+    pub(crate) fn int(&self) {
+        self.signal(Signal::INT);
+    }
+
+    /// Halts it (SIGSTOP) until [`Process::cont`].
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Process::stop`] (SIGCONT).
+    pub(crate) fn cont(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Kills it (SIGKILL), and waits until it is gone.
+    pub(crate) fn kill(&self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// How it ended; absent while it runs.
+    pub(crate) fn exited(&self) -> Option<ExitStatus> {
+        self.child.lock().unwrap().try_wait().unwrap()
+    }
+
+    /// Waits for its end, and for the end of its output.
+    pub(crate) async fn wait_exit(&self, deadline: Duration) -> ExitStatus {
+        let what = format!("{} exits", self.name);
+        eventually(what, deadline, async || {
+            let status = self.exited()?;
+            (self.stdout.ended() && self.stderr.ended()).then_some(status)
+        })
+        .await
+    }
+
+    fn signal(&self, signal: Signal) {
+        // The lock keeps the process from being reaped, and its id from being reused.
+        let mut child = self.child.lock().unwrap();
+        if let Some(status) = child.try_wait().unwrap() {
+            drop(child);
+            panic!(
+                "{}: no signal reaches it, it has ended ({status})",
+                self.name
+            );
+        }
+        kill_process(Pid::from_child(&child), signal).unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SIGKILL ends a halted process as well. A drop must not panic, and a process
+        // that has ended by itself is as good as a killed one.
+        let child = self
+            .child
+            .get_mut()
+            .unwrap_or_else(|broken| broken.into_inner());
+        child.kill().ok();
+        let status = child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- {} (pid {}): {status:?}", self.name, child.id());
+            self.stdout.show("stdout");
+            self.stderr.show("stderr");
+        }
+    }
+}
+
+impl ProcessBuilder {
+    /// Any program, in the environment of the tests without the project's variables:
+    /// a developer's own settings must not reach a test.
+    pub(crate) fn program(program: impl AsRef<Path>) -> Self {
+        let program = program.as_ref();
+        let mut command = Command::new(program);
+        for (key, _) in std::env::vars_os() {
+            let name = key.to_string_lossy();
+            let ours = ["APP_ENV", "CONFIG_DIR", "REDIS_JOBQUEUE_ADDR", "RUST_LOG"];
+            if name.starts_with("APP__") || ours.contains(&name.as_ref()) {
+                command.env_remove(&key);
+            }
+        }
+        let config = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("config");
+        command
+            .env("APP_ENV", "develop")
+            .env("CONFIG_DIR", config)
+            .env("APP__SERVER__HOST", "127.0.0.1")
+            .env("APP__SERVER__PORT", "0")
+            .env("APP__JOBQUEUE__HOST", "127.0.0.1")
+            .env("APP__JOBQUEUE__PORT", "0")
+            .env("NO_COLOR", "1");
+        let name = program.file_name().unwrap_or(program.as_os_str());
+        Self {
+            name: name.to_string_lossy().into_owned(),
+            command,
+            stdout: None,
+        }
+    }
+
+    /// Names the Redis to use, with its password.
+    pub(crate) fn redis(self, redis: &Redis) -> Self {
+        let this = self.redis_addr(redis.addr());
+        match redis.password() {
+            Some(password) => this.env("APP__CACHE_SERVER__REDIS__JOBQUEUE__PASSWORD", password),
+            None => this,
+        }
+    }
+
+    /// Another address for Redis, such as a proxy's.
+    pub(crate) fn redis_addr(self, addr: impl ToString) -> Self {
+        self.env("REDIS_JOBQUEUE_ADDR", &addr.to_string())
+    }
+
+    /// Sets a variable: `.env("APP__JOBQUEUE__LEASE", "2s")`.
+    pub(crate) fn env(mut self, key: &str, value: &str) -> Self {
+        self.command.env(key, value);
+        self
+    }
+
+    /// Sets several variables.
+    pub(crate) fn envs(mut self, variables: &[(&str, &str)]) -> Self {
+        self.command.envs(variables.iter().copied());
+        self
+    }
+
+    /// Leaves a variable out that would be set.
+    pub(crate) fn env_remove(mut self, key: &str) -> Self {
+        self.command.env_remove(key);
+        self
+    }
+
+    pub(crate) fn args(mut self, args: &[&str]) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// The name that failures show instead of the program's.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// Sends stdout elsewhere (a pipe that several share, `/dev/full`); then
+    /// [`Process::stdout`] stays empty.
+    pub(crate) fn stdout_to(mut self, stdout: impl Into<Stdio>) -> Self {
+        self.stdout = Some(stdout.into());
+        self
+    }
+
+    pub(crate) fn start(mut self) -> Process {
+        let spawned = self
+            .command
+            .stdin(Stdio::null())
+            .stdout(self.stdout.unwrap_or_else(Stdio::piped))
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child =
+            spawned.unwrap_or_else(|error| panic!("cannot start {}: {error}", self.name));
+        Process {
+            name: self.name,
+            stdout: Output::read(child.stdout.take()),
+            stderr: Output::read(child.stderr.take()),
+            child: Mutex::new(child),
+        }
+    }
+}
+
+/// A client that never asks a proxy of the environment.
+pub(crate) fn http_client() -> reqwest::Client {
+    let builder = reqwest::Client::builder().no_proxy().timeout(HTTP_LIMIT);
+    builder.build().unwrap()
+}
+
+/// The address in a start line: `listening` with a field `addr`, as text or JSON.
+pub(crate) fn listening_addr(line: &str) -> Option<SocketAddr> {
+    if !line.contains("listening") {
+        return None;
+    }
+    let (_, rest) = line
+        .split_once("addr=")
+        .or_else(|| line.split_once("\"addr\":"))?;
+    let rest = rest.trim_start_matches('"');
+    let end = rest.find(['"', ' ', ',', '}']).unwrap_or(rest.len());
+    let mut addr: SocketAddr = rest[..end].parse().ok()?;
+    if addr.ip().is_unspecified() {
+        addr.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    Some(addr)
+}
+
+/// Whether a process with this id exists, be it one that has ended and that nobody
+/// has waited for.
+pub(crate) fn process_exists(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
+    test_kill_process(pid).is_ok()
+}
