@@ -213,7 +213,7 @@ fn redis(s: &mut Settings) -> Result<RedisConfig, ConfigError> {
         min_retry_backoff,
         max_retry_backoff,
         dial_timeout: timeout(s, "cache_server.redis.jobqueue.dial_timeout", SECOND)?,
-        read_timeout: timeout(s, "cache_server.redis.jobqueue.read_timeout", ms(1_500))?,
+        read_timeout: timeout(s, "cache_server.redis.jobqueue.read_timeout", ms(1_000))?,
         write_timeout: timeout(s, "cache_server.redis.jobqueue.write_timeout", ms(500))?,
     };
     refuse_given_twice(s, &redis)?;

@@ -73,7 +73,7 @@ fn every_key_has_its_default() {
     assert_eq!(config.redis.min_retry_backoff, ms(100));
     assert_eq!(config.redis.max_retry_backoff, ms(512));
     assert_eq!(config.redis.dial_timeout, secs(1));
-    assert_eq!(config.redis.read_timeout, ms(1500));
+    assert_eq!(config.redis.read_timeout, ms(1000));
     assert_eq!(config.redis.write_timeout, ms(500));
 }
 

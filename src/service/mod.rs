@@ -1,3 +1,5 @@
-//! What the business rules are built on.
+//! What the business rules are built on: the queue, and the printing of lines.
 
+pub mod delay_print_service;
 pub mod jobqueue;
+pub mod line_writer;

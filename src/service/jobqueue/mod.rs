@@ -1,5 +1,29 @@
 //! The queue: its protocol on Redis, its producer and its workers.
+//!
+//! Following a job: [`client`] appends it; [`server`] runs a worker process, in which
+//! `fetcher` gets it, `worker` runs it through [`mux`] and [`processor`], and `settler`
+//! tells Redis how it ended. `promoter` and `heartbeat` work beside them, and `held` is
+//! what they share. `broker` is the one file that knows Redis commands.
 
+mod broker;
 pub mod client;
+mod connection;
 pub mod constants;
+pub mod error;
+mod fetcher;
+mod heartbeat;
+mod held;
 pub mod job;
+mod letter;
+mod migrations;
+pub mod mux;
+mod outage;
+pub mod processor;
+mod promoter;
+mod retry;
+pub mod server;
+mod settler;
+mod worker;
+
+pub use broker::Keys;
+pub use connection::Connector;

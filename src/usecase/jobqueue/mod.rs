@@ -1,1 +1,3 @@
-//! Rules of the jobs.
+//! Rules of the jobs that the workers run.
+
+pub mod delay_print;

@@ -1,0 +1,89 @@
+//! The line that a delay-print job prints: a local timestamp and the message, on
+//! exactly one line whatever the message holds.
+
+use std::fmt::Write as _;
+
+use jiff::ZonedDateTime;
+
+use super::line_writer::{LineWriter, Written};
+
+/// Prints timestamped lines.
+#[derive(Debug, Clone)]
+pub struct DelayPrintService {
+    out: LineWriter,
+}
+
+impl DelayPrintService {
+    /// A service that prints to `out`.
+    pub fn new(out: LineWriter) -> Self {
+        Self { out }
+    }
+
+    /// Prints `[2026-01-02 12:34:56] message`, with the local time of now.
+    pub fn print(&self, message: &str) -> Written {
+        self.out.write(line(&ZonedDateTime::now(), message))
+    }
+}
+
+/// The line, its newline included.
+fn line(now: &ZonedDateTime, message: &str) -> String {
+    let mut line = format!("[{}] ", now.strftime("%Y-%m-%d %H:%M:%S"));
+    line.reserve(message.len() + 1);
+    for c in message.chars() {
+        if breaks_the_line(c) {
+            write!(line, "{}", c.escape_default())
+                .expect("cannot fail because writing to a String does not");
+        } else {
+            line.push(c);
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// Whether a reader of the line could take it for something else: a control character
+/// (C0, DEL, C1; newline and ESC among them), a line or paragraph separator, or a
+/// bidirectional control (Unicode's `Bidi_Control` property), which reorders what a
+/// terminal shows.
+fn breaks_the_line(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{2028}' | '\u{2029}'
+            | '\u{061C}' | '\u{200E}' | '\u{200F}'
+            | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(message: &str) -> String {
+        let now: ZonedDateTime = "2026-01-02T12:34:56.789+09:00[Asia/Tokyo]".parse().unwrap();
+        line(&now, message)
+    }
+
+    #[test]
+    fn a_line_has_a_timestamp_and_the_message() {
+        assert_eq!(printed("hi"), "[2026-01-02 12:34:56] hi\n");
+        assert_eq!(
+            printed("ジョブ \\ 完了 🎉"),
+            "[2026-01-02 12:34:56] ジョブ \\ 完了 🎉\n"
+        );
+    }
+
+    #[test]
+    fn whatever_breaks_a_line_is_escaped() {
+        for (message, shown) in [
+            ("a\nb", r"a\nb"),
+            ("a\r\tb", r"a\r\tb"),
+            ("\u{1b}[31m\0\u{7f}\u{85}", r"\u{1b}[31m\u{0}\u{7f}\u{85}"),
+            ("\u{2028}\u{2029}", r"\u{2028}\u{2029}"),
+            (
+                "\u{202e}evil\u{2066}\u{200f}\u{61c}",
+                r"\u{202e}evil\u{2066}\u{200f}\u{61c}",
+            ),
+        ] {
+            assert_eq!(printed(message), format!("[2026-01-02 12:34:56] {shown}\n"));
+        }
+    }
+}

@@ -1,0 +1,580 @@
+//! The one file that knows Redis commands: what the queue does, as one command or
+//! script each, with typed arguments and replies.
+//!
+//! Scripts are sent whole (EVAL) and not by their hash: what a script flush, a
+//! restart or a failover forgets then needs no second round trip and no error path,
+//! and hashing two kilobytes costs Redis a few microseconds per batch.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use redis::{Cmd, Pipeline, ToRedisArgs, Value};
+
+use super::connection::Link;
+use super::constants::GROUP;
+use super::error::Error;
+
+const RECLAIM: &str = include_str!("scripts/reclaim.lua");
+const TAKE: &str = include_str!("scripts/take.lua");
+const TOUCH: &str = include_str!("scripts/touch.lua");
+const SCHEDULE: &str = include_str!("scripts/schedule.lua");
+const PROMOTE: &str = include_str!("scripts/promote.lua");
+const BURY: &str = include_str!("scripts/bury.lua");
+const REMOVE_CONSUMERS: &str = include_str!("scripts/remove_consumers.lua");
+
+/// The field of a stream entry that holds the job.
+const JOB_FIELD: &str = "job";
+
+/// The keys of one queue. Their common hash tag keeps them in one cluster slot.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// Stream: jobs that wait or run.
+    pub stream: String,
+    /// Sorted set: jobs that are not due yet.
+    pub scheduled: String,
+    /// Stream: dead letters.
+    pub dead: String,
+    /// Hash: what the workers share.
+    pub state: String,
+}
+
+impl Keys {
+    /// The keys of the queue named `queue`.
+    pub fn new(queue: &str) -> Self {
+        let stream = format!("jobqueue:{{{queue}}}");
+        Self {
+            scheduled: format!("{stream}:scheduled"),
+            dead: format!("{stream}:dead"),
+            state: format!("{stream}:state"),
+            stream,
+        }
+    }
+}
+
+/// The id of a stream entry: milliseconds of Redis' clock, and a sequence number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct EntryId {
+    ms: u64,
+    seq: u64,
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (ms, seq) = text.split_once('-').ok_or(())?;
+        Ok(Self {
+            ms: ms.parse().map_err(|_| ())?,
+            seq: seq.parse().map_err(|_| ())?,
+        })
+    }
+}
+
+impl ToRedisArgs for EntryId {
+    fn write_redis_args<W: ?Sized + redis::RedisWrite>(&self, out: &mut W) {
+        out.write_arg_fmt(self);
+    }
+}
+
+/// A stream entry that was delivered to this consumer.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: EntryId,
+    pub(crate) body: Body,
+    /// How often the entry has been delivered, this time included.
+    pub(crate) deliveries: u32,
+}
+
+/// What an entry holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// The value of its one field, `job`.
+    Job(Vec<u8>),
+    /// Anything else: somebody else's entry.
+    Foreign(Vec<(Vec<u8>, Vec<u8>)>),
+}
+
+/// What a look for expired leases brought.
+#[derive(Debug, Default)]
+pub(crate) struct Reclaimed {
+    /// An operator has paused the queue.
+    pub(crate) paused: bool,
+    /// The pass goes on: there may be more to claim now.
+    pub(crate) more: bool,
+    /// Pending entries that were found without their stream entry.
+    pub(crate) deleted: u64,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// The times by which a stalled Redis is told from a dead worker.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LeaseTimes {
+    pub(crate) lease: Duration,
+    /// A mark older than this means that nobody looked: Redis or all workers stood still.
+    pub(crate) stall: Duration,
+    /// How long nobody claims after that.
+    pub(crate) hold: Duration,
+    pub(crate) interval: Duration,
+}
+
+/// A job on its way to the scheduled set.
+#[derive(Debug)]
+pub(crate) struct Move {
+    pub(crate) id: EntryId,
+    pub(crate) due: Due,
+    /// The job as the scheduled set carries it.
+    pub(crate) job: Vec<u8>,
+}
+
+/// When a moved job is due, by Redis' clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// So many milliseconds after the entry's own id.
+    AfterEntry(u64),
+    /// So many milliseconds from now.
+    AfterNow(u64),
+}
+
+/// What became of an outcome that Redis was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Applied,
+    /// The lease was lost: the entry is somebody else's business now.
+    NotOwned,
+    /// It is due already and stays where it is, to be run.
+    Due,
+}
+
+/// A dead letter: fields and values, whatever bytes they are.
+pub(crate) type DeadLetter = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// What a promotion did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Promoted {
+    pub(crate) moved: u64,
+    /// How long until the next job is due, when there is one.
+    pub(crate) due_in: Option<Duration>,
+}
+
+/// One consumer's view of one queue.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    pub(crate) keys: Keys,
+    pub(crate) consumer: String,
+}
+
+impl Broker {
+    pub(crate) fn new(queue: &str, consumer: String) -> Self {
+        Self {
+            keys: Keys::new(queue),
+            consumer,
+        }
+    }
+
+    /// Delivers up to `count` waiting entries, waiting up to `block` for the first.
+    /// The link's reply timeout must be longer than `block`.
+    pub(crate) async fn read(
+        &self,
+        link: &mut Link,
+        count: usize,
+        block: Duration,
+    ) -> Result<Vec<Entry>, Error> {
+        // BLOCK 0 would wait for ever.
+        let block_ms = block.as_millis().max(1);
+        let mut cmd = redis::cmd("XREADGROUP");
+        cmd.arg("GROUP").arg(GROUP).arg(&self.consumer);
+        cmd.arg("COUNT").arg(count);
+        cmd.arg("BLOCK").arg(block_ms.to_string());
+        cmd.arg("STREAMS").arg(&self.keys.stream).arg(">");
+        let reply = link.call("read", &cmd).await?;
+        delivered(reply)
+    }
+
+    /// Keeps the reclaim mark, and takes over up to `room` entries whose lease ran out.
+    pub(crate) async fn reclaim(
+        &self,
+        link: &mut Link,
+        times: LeaseTimes,
+        room: usize,
+    ) -> Result<Reclaimed, Error> {
+        let numbers = [
+            millis(times.lease),
+            millis(times.stall),
+            millis(times.hold),
+            millis(times.interval),
+            room.to_string(),
+        ];
+        let mut cmd = eval(RECLAIM, &[&self.keys.stream, &self.keys.state], &[]);
+        cmd.arg(GROUP).arg(&self.consumer).arg(&numbers);
+        let reply = link.call("reclaim", &cmd).await?;
+        let shape = || Error::unexpected_reply("the reclaim script");
+        let [paused, more, deleted, entries] = array(reply).ok_or_else(shape)?;
+        Ok(Reclaimed {
+            paused: int(&paused) == Some(1),
+            more: int(&more) == Some(1),
+            deleted: int(&deleted).and_then(|n| n.try_into().ok()).unwrap_or(0),
+            entries: counted(entries).ok_or_else(shape)?,
+        })
+    }
+
+    /// A page of the ids that are pending for this consumer, in order, beyond `after`.
+    pub(crate) async fn pending(
+        &self,
+        link: &mut Link,
+        after: Option<EntryId>,
+        count: usize,
+    ) -> Result<Vec<EntryId>, Error> {
+        let start = after.map_or_else(|| "-".to_owned(), |id| format!("({id}"));
+        let mut cmd = redis::cmd("XPENDING");
+        cmd.arg(&self.keys.stream).arg(GROUP).arg(start).arg("+");
+        cmd.arg(count).arg(&self.consumer);
+        let reply = link.call("pending", &cmd).await?;
+        items(reply)
+            .and_then(|rows| {
+                rows.into_iter()
+                    .map(|row| entry_id(items(row)?.first()?))
+                    .collect()
+            })
+            .ok_or_else(|| Error::unexpected_reply("XPENDING"))
+    }
+
+    /// Delivers again what this consumer owns of `ids` under a running lease, without
+    /// counting a delivery.
+    pub(crate) async fn take(
+        &self,
+        link: &mut Link,
+        lease: Duration,
+        ids: &[EntryId],
+    ) -> Result<Vec<Entry>, Error> {
+        let mut cmd = eval(TAKE, &[&self.keys.stream], &[]);
+        cmd.arg(GROUP)
+            .arg(&self.consumer)
+            .arg(millis(lease))
+            .arg(ids);
+        let reply = link.call("take", &cmd).await?;
+        counted(reply).ok_or_else(|| Error::unexpected_reply("the take script"))
+    }
+
+    /// Renews the leases of `ids`. Tells for each whether it was still this consumer's.
+    pub(crate) async fn renew(&self, link: &mut Link, ids: &[EntryId]) -> Result<Vec<bool>, Error> {
+        let cmd = self.touch(Duration::ZERO, ids.iter().map(|id| (*id, None)));
+        owned(link.call("renew", &cmd).await?)
+    }
+
+    /// Sets the delivery counts of entries that this consumer owns, and renews them.
+    pub(crate) async fn recount(
+        &self,
+        link: &mut Link,
+        counts: &[(EntryId, u32)],
+    ) -> Result<Vec<bool>, Error> {
+        let counts = counts.iter().map(|(id, count)| (*id, Some(*count)));
+        let cmd = self.touch(Duration::ZERO, counts);
+        owned(link.call("recount", &cmd).await?)
+    }
+
+    /// Moves up to `limit` due jobs to the stream.
+    pub(crate) async fn promote(&self, link: &mut Link, limit: usize) -> Result<Promoted, Error> {
+        let mut cmd = eval(PROMOTE, &[&self.keys.scheduled, &self.keys.stream], &[]);
+        cmd.arg(limit);
+        let reply = link.call("promote", &cmd).await?;
+        let [moved, due_in] =
+            array(reply).ok_or_else(|| Error::unexpected_reply("the promote script"))?;
+        Ok(Promoted {
+            moved: int(&moved).and_then(|n| n.try_into().ok()).unwrap_or(0),
+            due_in: micros(&due_in),
+        })
+    }
+
+    /// Removes consumers that have nothing pending and were idle for `idle`; only
+    /// `name` when given. Answers how many it removed.
+    pub(crate) async fn remove_consumers(
+        &self,
+        link: &mut Link,
+        idle: Duration,
+        name: Option<&str>,
+    ) -> Result<i64, Error> {
+        let mut cmd = eval(REMOVE_CONSUMERS, &[&self.keys.stream], &[]);
+        cmd.arg(GROUP).arg(millis(idle)).arg(name.unwrap_or(""));
+        let reply = link.call("remove consumers", &cmd).await?;
+        Ok(int(&reply).unwrap_or(0))
+    }
+
+    /// The id by which other connections can address this one.
+    pub(crate) async fn client_id(&self, link: &mut Link) -> Result<i64, Error> {
+        let mut cmd = redis::cmd("CLIENT");
+        cmd.arg("ID");
+        let reply = link.call("client id", &cmd).await?;
+        int(&reply).ok_or_else(|| Error::unexpected_reply("CLIENT ID"))
+    }
+
+    /// Ends the blocking read of connection `client_id`, if it is in one.
+    pub(crate) async fn unblock(&self, link: &mut Link, client_id: i64) -> Result<(), Error> {
+        let mut cmd = redis::cmd("CLIENT");
+        cmd.arg("UNBLOCK").arg(client_id);
+        link.call("unblock", &cmd).await?;
+        Ok(())
+    }
+
+    // The commands that settle deliveries, for the settler to send together. Each
+    // has its function below that reads the reply.
+
+    /// Acknowledges and deletes finished entries, as one step. Not fenced: the job ran.
+    pub(crate) fn acknowledge(&self, pipeline: &mut Pipeline, ids: &[EntryId]) {
+        pipeline.cmd("MULTI");
+        pipeline
+            .cmd("XACK")
+            .arg(&self.keys.stream)
+            .arg(GROUP)
+            .arg(ids);
+        pipeline.cmd("XDEL").arg(&self.keys.stream).arg(ids);
+        pipeline.cmd("EXEC");
+    }
+
+    /// How many replies [`Self::acknowledge`] has.
+    pub(crate) const ACKNOWLEDGE_REPLIES: usize = 4;
+
+    /// Moves entries that this consumer owns to the scheduled set.
+    pub(crate) fn schedule(&self, pipeline: &mut Pipeline, moves: &[Move]) {
+        let mut cmd = eval(SCHEDULE, &[&self.keys.stream, &self.keys.scheduled], &[]);
+        cmd.arg(GROUP).arg(&self.consumer);
+        for Move { id, due, job } in moves {
+            let (from, delay_ms) = match due {
+                Due::AfterEntry(ms) => ("entry", ms),
+                Due::AfterNow(ms) => ("now", ms),
+            };
+            cmd.arg(id).arg(from).arg(delay_ms).arg(job);
+        }
+        pipeline.add_command(cmd);
+    }
+
+    /// Moves entries that this consumer owns to the dead letters, of which `max_len`
+    /// are kept.
+    pub(crate) fn bury<'a>(
+        &self,
+        pipeline: &mut Pipeline,
+        max_len: u64,
+        letters: impl Iterator<Item = (EntryId, &'a DeadLetter)>,
+    ) {
+        let mut cmd = eval(BURY, &[&self.keys.stream, &self.keys.dead], &[]);
+        cmd.arg(GROUP).arg(&self.consumer).arg(max_len);
+        for (id, letter) in letters {
+            cmd.arg(id).arg(letter.len() * 2).arg(letter);
+        }
+        pipeline.add_command(cmd);
+    }
+
+    /// Gives entries that this consumer owns up without an outcome: they are at once
+    /// anybody's to claim, with the delivery count given.
+    pub(crate) fn put_back(
+        &self,
+        pipeline: &mut Pipeline,
+        lease: Duration,
+        counts: impl Iterator<Item = (EntryId, u32)>,
+    ) {
+        let counts = counts.map(|(id, count)| (id, Some(count)));
+        pipeline.add_command(self.touch(lease, counts));
+    }
+
+    fn touch(&self, idle: Duration, entries: impl Iterator<Item = (EntryId, Option<u32>)>) -> Cmd {
+        let mut cmd = eval(TOUCH, &[&self.keys.stream], &[]);
+        cmd.arg(GROUP).arg(&self.consumer).arg(millis(idle));
+        for (id, count) in entries {
+            cmd.arg(id);
+            match count {
+                Some(count) => cmd.arg(count),
+                None => cmd.arg(""),
+            };
+        }
+        cmd
+    }
+}
+
+/// XADD of a job: what the producer does.
+pub(crate) fn enqueue(keys: &Keys, job: &[u8]) -> Cmd {
+    let mut cmd = redis::cmd("XADD");
+    cmd.arg(&keys.stream).arg("*").arg(JOB_FIELD).arg(job);
+    cmd
+}
+
+/// A script with its keys and first arguments.
+pub(crate) fn eval(script: &str, keys: &[&String], args: &[&[u8]]) -> Cmd {
+    let mut cmd = redis::cmd("EVAL");
+    cmd.arg(script).arg(keys.len()).arg(keys).arg(args);
+    cmd
+}
+
+/// The outcomes of a [`Broker::schedule`], and the time until the earliest of the
+/// moved jobs when no other is due before it.
+pub(crate) fn scheduled(reply: Value) -> Result<(Vec<Answer>, Option<Duration>), Error> {
+    let shape = || Error::unexpected_reply("the schedule script");
+    let [outcomes, due_in] = array(reply).ok_or_else(shape)?;
+    let outcomes = items(outcomes).ok_or_else(shape)?;
+    let outcomes = outcomes.iter().map(|outcome| match int(outcome) {
+        Some(1) => Answer::Applied,
+        Some(2) => Answer::Due,
+        _ => Answer::NotOwned,
+    });
+    Ok((outcomes.collect(), micros(&due_in)))
+}
+
+/// Whether each of a [`Broker::bury`]'s entries was this consumer's, and how many old
+/// dead letters were dropped.
+pub(crate) fn buried(reply: Value) -> Result<(Vec<bool>, i64), Error> {
+    let shape = || Error::unexpected_reply("the bury script");
+    let [flags, dropped] = array(reply).ok_or_else(shape)?;
+    Ok((owned(flags)?, int(&dropped).unwrap_or(0)))
+}
+
+/// Whether each of the entries was this consumer's.
+pub(crate) fn owned(reply: Value) -> Result<Vec<bool>, Error> {
+    let flags = items(reply).ok_or_else(|| Error::unexpected_reply("the touch script"))?;
+    Ok(flags.iter().map(|flag| int(flag) == Some(1)).collect())
+}
+
+/// The entries of XREADGROUP's reply: `{stream: [[id, [field, value, ...]], ...]}`.
+fn delivered(reply: Value) -> Result<Vec<Entry>, Error> {
+    let streams = match reply {
+        // Nothing came in time.
+        Value::Nil => return Ok(Vec::new()),
+        Value::Map(streams) => streams,
+        _ => return Err(Error::unexpected_reply("XREADGROUP")),
+    };
+    streams
+        .into_iter()
+        .filter_map(|(_, entries)| items(entries))
+        .flatten()
+        .map(|entry| {
+            let [id, fields] = array(entry)?;
+            Some(Entry {
+                id: entry_id(&id)?,
+                body: body(fields),
+                deliveries: 1,
+            })
+        })
+        .collect::<Option<_>>()
+        .ok_or_else(|| Error::unexpected_reply("XREADGROUP"))
+}
+
+/// The entries of a script's reply: `[[id, [field, value, ...], deliveries], ...]`.
+fn counted(reply: Value) -> Option<Vec<Entry>> {
+    items(reply)?
+        .into_iter()
+        .map(|entry| {
+            let [id, fields, deliveries] = array(entry)?;
+            Some(Entry {
+                id: entry_id(&id)?,
+                body: body(fields),
+                deliveries: u32::try_from(int(&deliveries)?).unwrap_or(u32::MAX),
+            })
+        })
+        .collect()
+}
+
+fn body(fields: Value) -> Body {
+    let mut strings: Vec<Vec<u8>> = items(fields)
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(bytes)
+        .collect();
+    if strings.len() == 2 && strings[0] == JOB_FIELD.as_bytes() {
+        return Body::Job(strings.swap_remove(1));
+    }
+    let mut pairs = Vec::with_capacity(strings.len() / 2);
+    let mut strings = strings.into_iter();
+    while let (Some(field), Some(value)) = (strings.next(), strings.next()) {
+        pairs.push((field, value));
+    }
+    Body::Foreign(pairs)
+}
+
+fn items(value: Value) -> Option<Vec<Value>> {
+    match value {
+        Value::Array(items) => Some(items),
+        _ => None,
+    }
+}
+
+fn array<const N: usize>(value: Value) -> Option<[Value; N]> {
+    items(value)?.try_into().ok()
+}
+
+fn int(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(n) => Some(*n),
+        _ => None,
+    }
+}
+
+fn bytes(value: Value) -> Option<Vec<u8>> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.into_bytes()),
+        _ => None,
+    }
+}
+
+fn entry_id(value: &Value) -> Option<EntryId> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
+        _ => None,
+    }
+}
+
+/// A time in microseconds, where a negative one means none.
+fn micros(value: &Value) -> Option<Duration> {
+    int(value)?.try_into().ok().map(Duration::from_micros)
+}
+
+fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_a_queue_share_one_hash_tag() {
+        let keys = Keys::new("mail");
+        for key in [&keys.stream, &keys.scheduled, &keys.dead, &keys.state] {
+            assert!(key.starts_with("jobqueue:{mail}"), "{key}");
+        }
+    }
+
+    #[test]
+    fn entry_ids_keep_their_text() {
+        let largest = format!("{0}-{0}", u64::MAX);
+        for text in ["0-1", "1700000000000-0", largest.as_str()] {
+            assert_eq!(text.parse::<EntryId>().unwrap().to_string(), text);
+        }
+        for text in ["", "1", "-1", "a-1", "1-", "18446744073709551616-0"] {
+            assert!(text.parse::<EntryId>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_entry_with_the_one_field_job_is_a_job() {
+        let entry = |strings: &[&str]| {
+            let strings = strings
+                .iter()
+                .map(|s| Value::BulkString(s.as_bytes().to_vec()));
+            body(Value::Array(strings.collect()))
+        };
+        assert_eq!(entry(&["job", "{}"]), Body::Job(b"{}".to_vec()));
+        for foreign in [
+            &["task", "{}"][..],
+            &["job", "1", "job", "2"],
+            &["job", "{}", "x", "y"],
+            &[],
+        ] {
+            assert!(matches!(entry(foreign), Body::Foreign(_)), "{foreign:?}");
+        }
+    }
+}

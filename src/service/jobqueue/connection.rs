@@ -1,0 +1,476 @@
+//! One process' way to Redis: who connects, who waits, and what is logged of it.
+//!
+//! A [`Connector`] stands for the process. One prober in it finds out whether Redis
+//! can be used; everything else waits for its word, so that an outage costs one
+//! connection attempt at a time however many parts there are. A [`Link`] is one
+//! part's connection. redis-rs' own ConnectionManager is not used: it does not
+//! replace a half-open socket, and each manager would probe for itself.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::aio::{MultiplexedConnection, SendError};
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::{
+    AsyncConnectionConfig, Cmd, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion,
+    PushInfo, PushKind, RedisConnectionInfo, RedisError, Value,
+};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::error::{Class, Error};
+use super::outage::OutageLog;
+use crate::config::RedisConfig;
+
+/// Two connection attempts of a process are at least this far apart.
+const MIN_ATTEMPT_GAP: Duration = Duration::from_millis(500);
+/// How often something is tried again that waits for an operator.
+pub(crate) const OPERATOR_RETRY: Duration = Duration::from_secs(5);
+/// How often the prober looks whether a reminder of an outage is due.
+const REMINDER_CHECK: Duration = Duration::from_secs(5);
+/// How long a connection may be silent before the kernel asks whether it lives.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+/// The oldest Redis whose scripts have flags.
+const MIN_REDIS_MAJOR: u32 = 7;
+/// The outage log's name for a Redis that cannot be reached or used at all.
+const CONNECTION: &str = "connection";
+
+/// This process' view of one Redis. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Connector(Arc<Inner>);
+
+struct Inner {
+    client: redis::Client,
+    config: RedisConfig,
+    /// What makes a Redis fit for the queue, and shows by running that it is.
+    setup: Vec<Cmd>,
+    state: watch::Sender<State>,
+    /// The connection that the prober opened, for all that need none of their own.
+    /// Taken away when it is of no use; there again with the next generation.
+    shared: Mutex<Option<MultiplexedConnection>>,
+    log: Mutex<OutageLog>,
+    /// What an operator should know about a Redis that can be used.
+    warnings: Mutex<Vec<String>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    up: bool,
+    /// Counts how often all connections had to be opened anew. A report about a
+    /// connection of an earlier generation is old news.
+    generation: u64,
+}
+
+impl Connector {
+    /// Prepares the way to the Redis of `config`. `setup` runs on each fresh
+    /// connection and after each data loss; each of its commands answers 1 when it
+    /// had to create something. Nothing connects before [`Self::probe`] runs.
+    ///
+    /// # Errors
+    /// When `config.addr` cannot be understood.
+    pub(crate) fn new(config: &RedisConfig, setup: Vec<Cmd>) -> Result<Self, RedisError> {
+        // Fails when a provider is installed already, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let client = redis::Client::open(connection_info(config)?)?;
+        let (state, _) = watch::channel(State {
+            up: false,
+            generation: 0,
+        });
+        Ok(Self(Arc::new(Inner {
+            client,
+            config: config.clone(),
+            setup,
+            state,
+            shared: Mutex::new(None),
+            log: Mutex::new(OutageLog::default()),
+            warnings: Mutex::new(Vec::new()),
+        })))
+    }
+
+    /// The prober: connects, and connects again after each outage, until `stop`.
+    pub(crate) async fn probe(&self, stop: CancellationToken) {
+        let mut state = self.0.state.subscribe();
+        let mut backoff = self.0.config.min_retry_backoff;
+        let mut last_attempt: Option<Instant> = None;
+        while !stop.is_cancelled() {
+            let mut wait = REMINDER_CHECK;
+            if !state.borrow_and_update().up {
+                if let Some(last) = last_attempt {
+                    sleep(MIN_ATTEMPT_GAP.saturating_sub(last.elapsed())).await;
+                }
+                last_attempt = Some(Instant::now());
+                match self.attempt().await {
+                    Ok(()) => {
+                        backoff = self.0.config.min_retry_backoff;
+                        continue;
+                    }
+                    Err(error) if error.class == Class::Operator => wait = OPERATOR_RETRY,
+                    Err(_) => {
+                        wait = backoff.mul_f64(fastrand::f64().mul_add(0.5, 0.5));
+                        backoff = (backoff * 2).min(self.0.config.max_retry_backoff);
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(wait) => self.log().remind(Instant::now()),
+                _ = state.changed() => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// Whether Redis can be used now: warnings for an operator when it can, the
+    /// reason when it cannot. Asks Redis only when it could be used a moment ago, so
+    /// that asking costs no connection attempts.
+    pub async fn ready(&self) -> Result<Vec<String>, String> {
+        if let Some(reason) = self.log().reason() {
+            return Err(reason);
+        }
+        let Some((generation, mut connection)) = self.shared() else {
+            return Err("not connected to redis yet".to_owned());
+        };
+        if let Err(error) = self.set_up(&mut connection).await {
+            self.lost(generation, &error);
+            return Err(error.to_string());
+        }
+        Ok(lock(&self.0.warnings).clone())
+    }
+
+    /// The shared connection and its generation, when Redis could be used a moment ago.
+    pub(crate) fn shared(&self) -> Option<(u64, MultiplexedConnection)> {
+        let state = *self.0.state.borrow();
+        let connection = lock(&self.0.shared).clone()?;
+        state.up.then_some((state.generation, connection))
+    }
+
+    /// Reports that a connection of `generation` is of no use, or that Redis lost
+    /// its schema. The prober takes over, and who needs Redis waits for it.
+    pub(crate) fn lost(&self, generation: u64, error: &Error) {
+        let news = self.0.state.send_if_modified(|state| {
+            let news = state.up && state.generation == generation;
+            state.up &= !news;
+            news
+        });
+        // A repair needs no new connection, and nothing is said of it unless it fails.
+        if news && error.class != Class::Repair {
+            lock(&self.0.shared).take();
+            self.log().failed(CONNECTION, error, Instant::now());
+        }
+    }
+
+    /// A part's own connection; `name` says which part in `CLIENT LIST`. Its replies
+    /// may take `blocking` longer than others do.
+    pub(crate) fn link(&self, name: &'static str, blocking: Duration) -> Link {
+        Link {
+            connector: self.clone(),
+            own: Some((name, self.response_timeout() + blocking)),
+            open: None,
+        }
+    }
+
+    /// The shared connection, as a link.
+    pub(crate) fn shared_link(&self) -> Link {
+        Link {
+            connector: self.clone(),
+            own: None,
+            open: None,
+        }
+    }
+
+    /// How long a reply may take.
+    fn response_timeout(&self) -> Duration {
+        self.0.config.read_timeout + self.0.config.write_timeout
+    }
+
+    fn log(&self) -> MutexGuard<'_, OutageLog> {
+        lock(&self.0.log)
+    }
+
+    /// One attempt of the prober: connect unless the connection is good, set up.
+    async fn attempt(&self) -> Result<(), Error> {
+        let kept = lock(&self.0.shared).take();
+        let fresh = kept.is_none();
+        let result = async {
+            let mut connection = match kept {
+                Some(connection) => connection,
+                None => self.open_shared().await?,
+            };
+            self.set_up(&mut connection).await?;
+            Ok(connection)
+        }
+        .await;
+        let connection =
+            result.inspect_err(|error| self.log().failed(CONNECTION, error, Instant::now()))?;
+        *lock(&self.0.shared) = Some(connection);
+        let announced = self.log().recovered(CONNECTION, Instant::now());
+        let first = self.0.state.borrow().generation == 0;
+        if first && !announced {
+            info!(redis = %self.0.config.display_addr(), "connected to redis");
+        }
+        self.0.state.send_modify(|state| {
+            state.up = true;
+            state.generation += u64::from(fresh);
+        });
+        Ok(())
+    }
+
+    async fn open_shared(&self) -> Result<MultiplexedConnection, Error> {
+        let next = self.0.state.borrow().generation + 1;
+        let mut connection = self.open("shared", self.response_timeout(), next).await?;
+        self.inspect(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// Opens a connection that reports its own end, as one of `generation`.
+    async fn open(
+        &self,
+        name: &str,
+        response_timeout: Duration,
+        generation: u64,
+    ) -> Result<MultiplexedConnection, Error> {
+        let inner = Arc::downgrade(&self.0);
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.0.config.dial_timeout))
+            .set_response_timeout(Some(response_timeout))
+            .set_push_sender(move |push: PushInfo| {
+                if push.kind == PushKind::Disconnection
+                    && let Some(inner) = inner.upgrade()
+                {
+                    let error = Error::new(Class::Wait, "redis closed the connection");
+                    Connector(inner).lost(generation, &error);
+                }
+                Ok::<(), SendError>(())
+            });
+        let client = &self.0.client;
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        let mut name_it = redis::cmd("CLIENT");
+        name_it.arg("SETNAME").arg(format!("jobqueue-{name}"));
+        // Only for the eyes of an operator: an ACL may well forbid it.
+        connection.send_packed_command(&name_it).await?;
+        Ok(connection)
+    }
+
+    /// Looks at the server behind a fresh connection: its version, and what of its
+    /// settings endangers jobs.
+    async fn inspect(&self, connection: &mut MultiplexedConnection) -> Result<(), Error> {
+        let mut warnings = Vec::new();
+        let server = info_section(connection, "server").await?;
+        if let Some(version) = field(&server, "redis_version")
+            && let Some(major) = version
+                .split('.')
+                .next()
+                .and_then(|m| m.parse::<u32>().ok())
+            && major < MIN_REDIS_MAJOR
+        {
+            return Err(Error::new(
+                Class::Operator,
+                format!("found redis {version}, expected 7.0 or later; upgrade the server"),
+            ));
+        }
+        let memory = info_section(connection, "memory").await?;
+        if let Some(policy) = field(&memory, "maxmemory_policy")
+            && policy != "noeviction"
+        {
+            let warning =
+                format!("redis may evict jobs: maxmemory-policy is {policy}; set it to noeviction");
+            warn!("{warning}");
+            warnings.push(warning);
+        }
+        *lock(&self.0.warnings) = warnings;
+        Ok(())
+    }
+
+    async fn set_up(&self, connection: &mut MultiplexedConnection) -> Result<(), Error> {
+        for command in &self.0.setup {
+            match connection.send_packed_command(command).await? {
+                Value::ServerError(error) => return Err(Error::from(&error)),
+                Value::Int(1) => info!("created the stream's consumer group"),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector")
+            .field("redis", &self.config.display_addr())
+            .field("state", &*self.state.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One part's connection, opened anew by itself after an outage.
+#[derive(Debug)]
+pub(crate) struct Link {
+    connector: Connector,
+    /// Absent when the link uses the shared connection.
+    own: Option<(&'static str, Duration)>,
+    open: Option<(u64, MultiplexedConnection)>,
+}
+
+impl Link {
+    /// Waits until the connection can be used, and opens it when it is not open.
+    /// True when it was opened now. Cancel safe.
+    pub(crate) async fn connect(&mut self) -> bool {
+        loop {
+            let state = self.connector.up().await;
+            if let Some((generation, _)) = &self.open
+                && *generation == state.generation
+            {
+                return false;
+            }
+            self.open = None;
+            let opened = match self.own {
+                None => match self.connector.shared() {
+                    Some(shared) => Ok(shared),
+                    // Lost again since it was up.
+                    None => continue,
+                },
+                Some((name, timeout)) => {
+                    let opened = self.connector.open(name, timeout, state.generation).await;
+                    opened.map(|connection| (state.generation, connection))
+                }
+            };
+            match opened {
+                Ok(open) => {
+                    self.open = Some(open);
+                    return true;
+                }
+                Err(error) => self.connector.lost(state.generation, &error),
+            }
+        }
+    }
+
+    /// Sends one command. `what` names it in the log while it fails.
+    ///
+    /// Not cancel safe: a dropped future's command may still run.
+    pub(crate) async fn call(&mut self, what: &'static str, cmd: &Cmd) -> Result<Value, Error> {
+        let Some((_, connection)) = &mut self.open else {
+            return Err(not_connected());
+        };
+        let reply = match connection.send_packed_command(cmd).await {
+            Ok(Value::ServerError(error)) => Err(Error::from(&error)),
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(Error::from(error)),
+        };
+        self.judge(what, reply)
+    }
+
+    /// Sends commands in one round trip. An error that Redis answers to one of them
+    /// stands in its place among the replies, for the caller to [`Self::judge`].
+    ///
+    /// Not cancel safe: a dropped future's commands may still run.
+    pub(crate) async fn send(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
+        let Some((_, connection)) = &mut self.open else {
+            return Err(not_connected());
+        };
+        match connection
+            .send_packed_commands(pipeline, 0, pipeline.len())
+            .await
+        {
+            Ok(replies) => Ok(replies),
+            Err(error) => self.judge("pipeline", Err(Error::from(error))),
+        }
+    }
+
+    /// Draws the consequences of a command's result for the whole process.
+    pub(crate) fn judge<T>(
+        &mut self,
+        what: &'static str,
+        result: Result<T, Error>,
+    ) -> Result<T, Error> {
+        match &result {
+            Ok(_) => {
+                self.connector.log().recovered(what, Instant::now());
+            }
+            Err(error) if error.class == Class::Operator => {
+                self.connector.log().failed(what, error, Instant::now());
+            }
+            Err(error) => {
+                if let Some((generation, _)) = self.open.take() {
+                    self.connector.lost(generation, error);
+                }
+            }
+        }
+        result
+    }
+}
+
+impl Connector {
+    /// Waits until Redis can be used. Cancel safe.
+    async fn up(&self) -> State {
+        let mut state = self.0.state.subscribe();
+        loop {
+            let now = *state.borrow_and_update();
+            // An error cannot happen while `self` holds the sender.
+            if now.up || state.changed().await.is_err() {
+                return now;
+            }
+        }
+    }
+}
+
+fn connection_info(config: &RedisConfig) -> Result<ConnectionInfo, RedisError> {
+    let addr = config.addr.as_str();
+    let info = if addr.contains("://") {
+        addr.into_connection_info()?
+    } else {
+        let scheme = if config.tls { "rediss" } else { "redis" };
+        format!("{scheme}://{addr}").into_connection_info()?
+    };
+    let mut redis: RedisConnectionInfo = info
+        .redis_settings()
+        .clone()
+        .set_protocol(ProtocolVersion::RESP3);
+    if let Some(username) = &config.username {
+        redis = redis.set_username(username);
+    }
+    if let Some(password) = &config.password {
+        redis = redis.set_password(password.reveal());
+    }
+    if config.db != 0 {
+        redis = redis.set_db(config.db);
+    }
+    let tcp = TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE));
+    Ok(info.set_redis_settings(redis).set_tcp_settings(tcp))
+}
+
+/// One section of `INFO`, or nothing when an ACL forbids it.
+async fn info_section(
+    connection: &mut MultiplexedConnection,
+    section: &str,
+) -> Result<String, Error> {
+    let mut cmd = redis::cmd("INFO");
+    cmd.arg(section);
+    Ok(match connection.send_packed_command(&cmd).await? {
+        Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
+        Value::VerbatimString { text, .. } => text,
+        _ => String::new(),
+    })
+}
+
+/// The value of `name:value` in a section of `INFO`.
+fn field<'a>(section: &'a str, name: &str) -> Option<&'a str> {
+    section.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key == name).then_some(value.trim_end())
+    })
+}
+
+fn not_connected() -> Error {
+    Error::new(Class::Wait, "not connected to redis")
+}
+
+/// No code panics while it holds one of these locks; if one did, the state behind
+/// it would still be whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,475 @@
+//! What this process has in hand: every entry from its delivery until Redis has
+//! confirmed its outcome.
+//!
+//! Invariant: an entry id that is here is never started again. The fetcher adds,
+//! a runner takes what is ready and ends it, the settler removes; the heartbeat
+//! renews all that is here. One lock guards it all, held for a few instructions.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::broker::{DeadLetter, EntryId};
+use super::job::Job;
+
+/// How far a worker fetches ahead of its free slots at most.
+pub(crate) const MAX_AHEAD: usize = 128;
+/// The time over which the pace of short jobs is measured.
+const PACE_WINDOW: Duration = Duration::from_millis(5);
+
+/// A job that is to run: an entry that was delivered and understood.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    pub(crate) id: EntryId,
+    pub(crate) job: Job,
+    /// The job as it stands in the entry.
+    pub(crate) json: Vec<u8>,
+    pub(crate) deliveries: u32,
+}
+
+/// How a delivery ends. Each gets exactly one.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It ran: acknowledge and delete it.
+    Done,
+    /// Its delay is not over: to the scheduled set, or to a runner when Redis says
+    /// that it is due.
+    Park(Box<Delivery>),
+    /// It failed and may be tried again: to the scheduled set as `job`, due in `backoff`.
+    Retry { job: Vec<u8>, backoff: Duration },
+    /// It will not run again: to the dead letters.
+    Dead(DeadLetter),
+    /// It ends here without a result: anybody may claim it, with this delivery count.
+    PutBack { deliveries: u32 },
+}
+
+/// An outcome on its way to Redis.
+#[derive(Debug)]
+pub(crate) struct Settlement {
+    pub(crate) id: EntryId,
+    pub(crate) outcome: Outcome,
+}
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Held {
+    concurrency: usize,
+    state: Mutex<State>,
+    /// Wakes the fetcher: a slot became free, or outcomes were settled.
+    room: Notify,
+    /// Wakes the settler: there are outcomes.
+    outcomes: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: HashMap<EntryId, Entry>,
+    /// Delivered and waiting for a slot, oldest first, with the time of delivery.
+    ready: VecDeque<(Instant, Delivery)>,
+    /// Deliveries whose handler runs.
+    running: usize,
+    /// Tasks that take deliveries from `ready`; each runs one at a time.
+    runners: usize,
+    outcomes: VecDeque<Settlement>,
+    /// Outcomes that Redis has not confirmed, those in `outcomes` included.
+    unsettled: usize,
+    pace: Pace,
+}
+
+#[derive(Debug)]
+struct Entry {
+    deliveries: u32,
+    /// When its handler was started.
+    started: Option<Instant>,
+    /// Its handler is over, one way or another; what is left is to settle it.
+    ended: bool,
+}
+
+/// What the fetcher may do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// How many entries it may get: free slots, and ahead of them what the pace of
+    /// short jobs allows.
+    pub(crate) entries: usize,
+    /// When the oldest ready delivery was delivered.
+    pub(crate) waiting_since: Option<Instant>,
+}
+
+impl Held {
+    pub(crate) fn new(concurrency: usize) -> Self {
+        Self {
+            concurrency,
+            state: Mutex::new(State::default()),
+            room: Notify::new(),
+            outcomes: Notify::new(),
+        }
+    }
+
+    // For the fetcher.
+
+    pub(crate) fn room(&self, now: Instant) -> Room {
+        let mut state = self.lock();
+        let waiting_since = state.ready.front().map(|(since, _)| *since);
+        let in_hand = state.ready.len() + state.running;
+        // Redis is slower than the handlers, or away: what is done must go out first.
+        if state.unsettled >= MAX_AHEAD + self.concurrency {
+            return Room {
+                entries: 0,
+                waiting_since,
+            };
+        }
+        let ahead = state.pace.ahead(now);
+        Room {
+            entries: (self.concurrency + ahead).saturating_sub(in_hand),
+            waiting_since,
+        }
+    }
+
+    /// Waits until there may be more room than there was. Cancel safe.
+    pub(crate) async fn wait_for_room(&self) {
+        self.room.notified().await;
+    }
+
+    pub(crate) fn contains(&self, id: EntryId) -> bool {
+        self.lock().entries.contains_key(&id)
+    }
+
+    /// Whether an entry other than `id` is here that has been delivered `deliveries`
+    /// times or more.
+    pub(crate) fn has_other_delivered(&self, id: EntryId, deliveries: u32) -> bool {
+        self.lock()
+            .entries
+            .iter()
+            .any(|(other, entry)| *other != id && entry.deliveries >= deliveries)
+    }
+
+    /// Takes entries in that are ready to run, in order. Answers how many runners the
+    /// caller is to start.
+    #[must_use]
+    pub(crate) fn admit(&self, deliveries: Vec<Delivery>, now: Instant) -> usize {
+        let mut state = self.lock();
+        for delivery in deliveries {
+            state.hold(delivery.id, delivery.deliveries, false);
+            state.ready.push_back((now, delivery));
+        }
+        state.missing_runners(self.concurrency)
+    }
+
+    /// Takes entries in whose outcome is known without running them.
+    pub(crate) fn admit_settled(&self, settlements: Vec<(Settlement, u32)>) {
+        if settlements.is_empty() {
+            return;
+        }
+        let mut state = self.lock();
+        for (settlement, deliveries) in settlements {
+            state.hold(settlement.id, deliveries, true);
+            state.conclude(settlement);
+        }
+        drop(state);
+        self.outcomes.notify_one();
+    }
+
+    /// Gives up what has been ready since `before` or longer; `Instant::now()` for all.
+    pub(crate) fn put_back_ready(&self, before: Instant) {
+        let mut state = self.lock();
+        let mut any = false;
+        while state
+            .ready
+            .front()
+            .is_some_and(|(since, _)| *since <= before)
+            && let Some((_, delivery)) = state.ready.pop_front()
+        {
+            state.end(delivery.id);
+            state.conclude(Settlement {
+                id: delivery.id,
+                // It did not start, so the delivery does not count.
+                outcome: Outcome::PutBack {
+                    deliveries: delivery.deliveries.saturating_sub(1),
+                },
+            });
+            any = true;
+        }
+        drop(state);
+        if any {
+            self.outcomes.notify_one();
+        }
+    }
+
+    // For the runners.
+
+    /// The next delivery to run, which takes a slot until [`Self::end`]. None ends the
+    /// runner.
+    pub(crate) fn next(&self, now: Instant) -> Option<Delivery> {
+        let mut state = self.lock();
+        let Some((_, delivery)) = state.ready.pop_front() else {
+            state.runners -= 1;
+            return None;
+        };
+        state.running += 1;
+        if let Some(entry) = state.entries.get_mut(&delivery.id) {
+            entry.started = Some(now);
+        }
+        Some(delivery)
+    }
+
+    /// A handler is over: its slot is free, its outcome goes to the settler.
+    pub(crate) fn end(&self, id: EntryId, outcome: Outcome) {
+        let mut state = self.lock();
+        state.running -= 1;
+        state.end(id);
+        state.conclude(Settlement { id, outcome });
+        drop(state);
+        self.room.notify_one();
+        self.outcomes.notify_one();
+    }
+
+    /// How many handlers run.
+    pub(crate) fn running(&self) -> usize {
+        self.lock().running
+    }
+
+    // For the settler.
+
+    /// Up to `limit` outcomes, oldest first.
+    pub(crate) fn take_outcomes(&self, limit: usize) -> Vec<Settlement> {
+        let mut state = self.lock();
+        let count = state.outcomes.len().min(limit);
+        state.outcomes.drain(..count).collect()
+    }
+
+    /// Waits until there may be outcomes. Cancel safe.
+    pub(crate) async fn wait_for_outcomes(&self) {
+        self.outcomes.notified().await;
+    }
+
+    /// Redis has confirmed the outcomes of `ids`, or had nothing left to confirm.
+    pub(crate) fn settled(&self, ids: impl Iterator<Item = EntryId>) {
+        let mut state = self.lock();
+        for id in ids {
+            state.entries.remove(&id);
+            state.unsettled -= 1;
+        }
+        drop(state);
+        self.room.notify_one();
+    }
+
+    /// These were not confirmed: they go out again, before the others.
+    pub(crate) fn unsettle(&self, settlements: Vec<Settlement>) {
+        let mut state = self.lock();
+        for settlement in settlements.into_iter().rev() {
+            state.outcomes.push_front(settlement);
+        }
+    }
+
+    /// A parked delivery turned out to be due: it is ready. Answers how many runners
+    /// the caller is to start.
+    #[must_use]
+    pub(crate) fn resume(&self, delivery: Delivery, now: Instant) -> usize {
+        let mut state = self.lock();
+        state.unsettled -= 1;
+        if let Some(entry) = state.entries.get_mut(&delivery.id) {
+            entry.ended = false;
+        }
+        state.ready.push_back((now, delivery));
+        state.missing_runners(self.concurrency)
+    }
+
+    /// How many outcomes Redis has not confirmed.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.lock().unsettled
+    }
+
+    // For the heartbeat.
+
+    /// What is to be renewed: everything but handlers that were started longer than
+    /// `limit` ago, which no timeout has ended and nobody should wait for.
+    pub(crate) fn renewable(&self, now: Instant, limit: Duration) -> Vec<EntryId> {
+        let state = self.lock();
+        let renewable = state.entries.iter().filter(|(_, entry)| {
+            entry.ended || entry.started.is_none_or(|started| now - started < limit)
+        });
+        renewable.map(|(id, _)| *id).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn hold(&mut self, id: EntryId, deliveries: u32, ended: bool) {
+        let entry = Entry {
+            deliveries,
+            started: None,
+            ended,
+        };
+        self.entries.insert(id, entry);
+    }
+
+    fn end(&mut self, id: EntryId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.ended = true;
+        }
+    }
+
+    fn conclude(&mut self, settlement: Settlement) {
+        self.outcomes.push_back(settlement);
+        self.unsettled += 1;
+        self.pace.count();
+    }
+
+    fn missing_runners(&mut self, concurrency: usize) -> usize {
+        let free = concurrency.saturating_sub(self.runners);
+        let missing = self.ready.len().min(free);
+        self.runners += missing;
+        missing
+    }
+}
+
+/// How many deliveries are disposed of in a [`PACE_WINDOW`]: what a worker may fetch
+/// ahead, so that short jobs never wait for Redis and long ones are left to others.
+#[derive(Debug, Default)]
+struct Pace {
+    window_start: Option<Instant>,
+    /// Disposed of since `window_start`.
+    current: usize,
+    /// Disposed of in the window before, scaled to the window's length.
+    previous: usize,
+}
+
+impl Pace {
+    fn count(&mut self) {
+        self.current += 1;
+    }
+
+    fn ahead(&mut self, now: Instant) -> usize {
+        let elapsed = self.window_start.map_or(Duration::MAX, |start| now - start);
+        if elapsed >= PACE_WINDOW {
+            let share = PACE_WINDOW.as_secs_f64() / elapsed.as_secs_f64();
+            #[allow(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a share of a count is a count, and an estimate is enough"
+            )]
+            let scaled = (self.current as f64 * share) as usize;
+            *self = Self {
+                window_start: Some(now),
+                current: 0,
+                previous: scaled,
+            };
+        }
+        self.previous.max(self.current).min(MAX_AHEAD)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u64) -> EntryId {
+        format!("{n}-0").parse().unwrap()
+    }
+
+    fn delivery(n: u64) -> Delivery {
+        let json = br#"{"type":"x"}"#.to_vec();
+        Delivery {
+            id: id(n),
+            job: Job::parse(&json).unwrap(),
+            json,
+            deliveries: 1,
+        }
+    }
+
+    #[test]
+    fn runners_are_as_many_as_deliveries_and_slots_allow() {
+        let (held, now) = (Held::new(2), Instant::now());
+        assert_eq!(held.admit(vec![delivery(1)], now), 1);
+        assert_eq!(held.admit(vec![delivery(2), delivery(3)], now), 1);
+        assert_eq!(held.next(now).unwrap().id, id(1));
+        assert_eq!(held.next(now).unwrap().id, id(2));
+        assert_eq!(
+            held.room(now),
+            Room {
+                entries: 0,
+                waiting_since: Some(now)
+            }
+        );
+        held.end(id(1), Outcome::Done);
+        assert_eq!(held.next(now).unwrap().id, id(3));
+        held.end(id(2), Outcome::Done);
+        assert!(held.next(now).is_none());
+        assert_eq!(
+            held.admit(vec![delivery(4)], now),
+            1,
+            "a runner that ended is replaced"
+        );
+    }
+
+    #[test]
+    fn an_entry_is_held_until_its_outcome_is_confirmed() {
+        let (held, now) = (Held::new(1), Instant::now());
+        assert_eq!(held.admit(vec![delivery(1)], now), 1);
+        held.next(now).unwrap();
+        held.end(id(1), Outcome::Done);
+        let batch = held.take_outcomes(10);
+        assert!(held.contains(id(1)) && held.unsettled() == 1);
+        held.unsettle(batch);
+        assert_eq!(held.take_outcomes(10).len(), 1);
+        held.settled([id(1)].into_iter());
+        assert!(!held.contains(id(1)) && held.unsettled() == 0);
+    }
+
+    #[test]
+    fn fetching_stops_at_the_limit_of_unsettled_outcomes() {
+        let (held, now) = (Held::new(1), Instant::now());
+        for n in 0..(MAX_AHEAD as u64 + 1) {
+            let settlement = Settlement {
+                id: id(n),
+                outcome: Outcome::Done,
+            };
+            assert!(held.room(now).entries > 0, "{n}");
+            held.admit_settled(vec![(settlement, 1)]);
+        }
+        assert_eq!(held.room(now).entries, 0);
+        held.settled([id(0)].into_iter());
+        assert!(held.room(now).entries > 0);
+    }
+
+    #[test]
+    fn only_short_jobs_are_fetched_ahead() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        assert_eq!(pace.ahead(start), 0);
+        (0..50).for_each(|_| pace.count());
+        assert_eq!(pace.ahead(start + Duration::from_millis(4)), 50);
+        assert_eq!(pace.ahead(start + Duration::from_millis(10)), 25);
+        assert_eq!(pace.ahead(start + Duration::from_millis(15)), 0);
+        (0..500).for_each(|_| pace.count());
+        assert_eq!(pace.ahead(start + Duration::from_millis(16)), MAX_AHEAD);
+        assert_eq!(pace.ahead(start + Duration::from_secs(5)), 0);
+    }
+
+    #[test]
+    fn a_handler_that_hangs_is_not_renewed_for_ever() {
+        let (held, start) = (Held::new(2), Instant::now());
+        let limit = Duration::from_secs(10);
+        assert_eq!(
+            held.admit(vec![delivery(1), delivery(2), delivery(3)], start),
+            2
+        );
+        held.next(start).unwrap();
+        held.next(start).unwrap();
+        held.end(id(2), Outcome::Done);
+        assert_eq!(held.renewable(start, limit).len(), 3);
+        let mut late = held.renewable(start + limit, limit);
+        late.sort();
+        assert_eq!(
+            late,
+            [id(2), id(3)],
+            "unsettled and not started ones are renewed"
+        );
+    }
+}

@@ -1,0 +1,25 @@
+//! The queue's schema: the scripts of `migrations/`, embedded.
+//!
+//! They are the first thing that runs on a fresh connection, which makes them the
+//! probe as well: Redis refuses a script that may write for the same reasons for
+//! which it would refuse the queue's other commands (READONLY, MISCONF, NOREPLICAS,
+//! LOADING, NOPERM), so a Redis that ran them can be used.
+
+use redis::Cmd;
+
+use super::broker::{Keys, eval};
+use super::constants::GROUP;
+
+/// The scripts in order; the number of each is its place, from 1.
+const MIGRATIONS: [&str; 1] = [include_str!(
+    "../../../migrations/0001_create_consumer_group.lua"
+)];
+
+/// The commands that bring a queue's schema up to date. Each answers 1 when it had
+/// to create something that was not there.
+pub(crate) fn commands(keys: &Keys) -> Vec<Cmd> {
+    MIGRATIONS
+        .iter()
+        .map(|script| eval(script, &[&keys.stream, &keys.state], &[GROUP.as_bytes()]))
+        .collect()
+}

@@ -1,0 +1,171 @@
+//! What is said of Redis' troubles: one line when an outage starts, one a minute
+//! while it lasts, one when it ends. Never a line per attempt or per connection.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use super::error::{Class, Error};
+
+/// How often a lasting outage is mentioned again.
+const REMINDER: Duration = Duration::from_secs(60);
+/// An outage that would be the sixth to start within this time is not announced: a
+/// Redis that comes and goes would fill the log.
+const FLAPPING: Duration = Duration::from_secs(30);
+const FLAPPING_STARTS: usize = 5;
+
+/// The troubles of one process with its Redis. Takes the time as an argument.
+#[derive(Debug, Default)]
+pub(crate) struct OutageLog {
+    /// What does not work, and why. The outage lasts while there is anything.
+    troubles: BTreeMap<&'static str, String>,
+    current: Option<Outage>,
+    recent_starts: VecDeque<Instant>,
+}
+
+#[derive(Debug)]
+struct Outage {
+    since: Instant,
+    mentioned: Instant,
+    announced: bool,
+}
+
+impl OutageLog {
+    /// `what` failed.
+    pub(crate) fn failed(&mut self, what: &'static str, error: &Error, now: Instant) {
+        let reason = error.to_string();
+        let first = self.troubles.insert(what, reason.clone()).is_none();
+        let operator = error.class == Class::Operator;
+        if let Some(outage) = &mut self.current {
+            // A trouble that somebody has to mend is a different matter than the
+            // outage that was announced.
+            if first && operator && outage.announced {
+                error!(what, reason, "redis refuses what the queue needs");
+                outage.mentioned = now;
+            }
+            return;
+        }
+        let announced = self.may_announce(now);
+        if announced && operator {
+            error!(
+                what,
+                reason, "redis refuses what the queue needs; trying again every 5s"
+            );
+        } else if announced {
+            warn!(what, reason, "redis is unavailable; waiting for it");
+        }
+        self.current = Some(Outage {
+            since: now,
+            mentioned: now,
+            announced,
+        });
+    }
+
+    /// `what` works. True when that was the last trouble and its end was logged.
+    pub(crate) fn recovered(&mut self, what: &'static str, now: Instant) -> bool {
+        if self.troubles.remove(what).is_none() || !self.troubles.is_empty() {
+            return false;
+        }
+        let Some(outage) = self.current.take() else {
+            return false;
+        };
+        if outage.announced {
+            let lasted = humantime::format_duration(round(now - outage.since));
+            info!(%lasted, "redis is available again");
+        }
+        outage.announced
+    }
+
+    /// Mentions an outage that goes on, once a minute.
+    pub(crate) fn remind(&mut self, now: Instant) {
+        let reason = self.reason();
+        if let (Some(outage), Some(reason)) = (&mut self.current, reason)
+            && now - outage.mentioned >= REMINDER
+        {
+            outage.mentioned = now;
+            outage.announced = true;
+            let lasted = humantime::format_duration(round(now - outage.since));
+            warn!(%lasted, reason, "redis is still unavailable");
+        }
+    }
+
+    /// Why Redis cannot be used, when it cannot.
+    pub(crate) fn reason(&self) -> Option<String> {
+        let mut reasons: Vec<&str> = self.troubles.values().map(String::as_str).collect();
+        reasons.dedup();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    fn may_announce(&mut self, now: Instant) -> bool {
+        while self
+            .recent_starts
+            .front()
+            .is_some_and(|start| now - *start > FLAPPING)
+        {
+            self.recent_starts.pop_front();
+        }
+        let may = self.recent_starts.len() < FLAPPING_STARTS;
+        if may {
+            self.recent_starts.push_back(now);
+        }
+        may
+    }
+}
+
+/// Milliseconds are exact enough for a reader.
+fn round(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn away() -> Error {
+        Error::new(Class::Wait, "connection refused")
+    }
+
+    #[test]
+    fn an_outage_ends_with_its_last_trouble() {
+        let (mut log, now) = (OutageLog::default(), Instant::now());
+        log.failed("connection", &away(), now);
+        log.failed("read", &away(), now);
+        assert!(!log.recovered("connection", now));
+        assert_eq!(log.reason().as_deref(), Some("connection refused"));
+        assert!(log.recovered("read", now));
+        assert_eq!(log.reason(), None);
+    }
+
+    #[test]
+    fn a_redis_that_comes_and_goes_is_announced_five_times_in_half_a_minute() {
+        let (mut log, start) = (OutageLog::default(), Instant::now());
+        let announced = (0..20)
+            .filter(|second| {
+                let now = start + Duration::from_secs(*second);
+                log.failed("connection", &away(), now);
+                log.recovered("connection", now)
+            })
+            .count();
+        assert_eq!(announced, 5);
+        let later = start + Duration::from_secs(60);
+        log.failed("connection", &away(), later);
+        assert!(log.recovered("connection", later));
+    }
+
+    #[test]
+    fn a_lasting_outage_is_mentioned_once_a_minute() {
+        let (mut log, start) = (OutageLog::default(), Instant::now());
+        log.failed("connection", &away(), start);
+        let mentions = (0..300)
+            .filter(|second| {
+                let now = start + Duration::from_secs(*second);
+                log.remind(now);
+                log.current
+                    .as_ref()
+                    .is_some_and(|outage| outage.mentioned == now)
+            })
+            .count();
+        assert_eq!(mentions, 1 + 4);
+    }
+}

@@ -1,0 +1,33 @@
+//! Input and output of the handlers: decodes a job's payload, calls its usecase, and
+//! tells the queue what the result means for the job.
+//!
+//! The only part of the queue that looks up into `usecase::jobqueue`.
+
+use crate::usecase::jobqueue::delay_print::{DelayPrintPayload, DelayPrintUsecase};
+
+use super::constants::JOB_TYPE_DELAY_PRINT;
+use super::mux::{Completion, JobError, Mux, Task};
+use crate::service::line_writer::{WriteError, Written};
+
+/// Registers the handler of delay-print jobs.
+pub fn register(mux: &mut Mux, usecase: DelayPrintUsecase) {
+    mux.handle(JOB_TYPE_DELAY_PRINT, move |task| {
+        let handled = delay_print(&usecase, &task);
+        std::future::ready(handled)
+    });
+}
+
+fn delay_print(usecase: &DelayPrintUsecase, task: &Task) -> Result<Completion, JobError> {
+    // A bare job may leave its payload out.
+    let payload = task.payload.as_ref().map_or("{}", |payload| payload.get());
+    let payload: DelayPrintPayload = serde_json::from_str(payload)
+        .map_err(|error| JobError::Malformed(format!("the payload cannot be read: {error}")))?;
+    Ok(Completion::Written(Box::pin(outcome(usecase.run(payload)))))
+}
+
+async fn outcome(written: Written) -> Result<(), JobError> {
+    written.await.map_err(|error| match error {
+        WriteError::Abandoned => JobError::Interrupted,
+        WriteError::Output(_) => JobError::ProcessUnfit(error.to_string()),
+    })
+}

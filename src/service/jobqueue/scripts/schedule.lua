@@ -1,0 +1,57 @@
+#!lua flags=allow-oom
+-- Moves entries that this consumer owns to the scheduled set: parks a job until
+-- its delay is over, or a failed one until its next attempt.
+--
+-- KEYS[1] stream   KEYS[2] scheduled
+-- ARGV[1] group   ARGV[2] this consumer
+-- ARGV[3...] fours: entry id, what the delay counts from ('entry' or 'now'),
+--   delay_ms, the job's JSON
+-- Returns {{outcome, ...}, due_in_us}:
+--   outcome    1 moved, 0 not owned any more, 2 due already: left where it is
+--   due_in_us  time until the earliest of the moved jobs, when that is now the
+--              earliest of all, else -1
+--
+-- One step: the job is in the set before it leaves the stream, and a worker that
+-- lost its lease moves nothing. Redis' clock decides when a job is due.
+
+local kind = redis.call('TYPE', KEYS[2]).ok
+if kind ~= 'zset' and kind ~= 'none' then
+  return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is a ' .. kind .. ', expected a sorted set')
+end
+
+local time = redis.call('TIME')
+local now_us = time[1] * 1000000 + time[2]
+local now = math.floor(now_us / 1000)
+
+local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+local earliest = head[2] and tonumber(head[2]) or math.huge
+local first = math.huge
+
+local outcomes = {}
+for i = 3, #ARGV, 4 do
+  local id, from, delay, job = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
+  local outcome = 0
+  if #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2]) == 1 then
+    local due = now + delay
+    if from == 'entry' then
+      -- An id lies in the future after the clock has leapt back.
+      due = math.min(tonumber(string.match(id, '^%d+')), now) + delay
+    end
+    if due <= now then
+      outcome = 2
+    else
+      redis.call('ZADD', KEYS[2], due, id .. ':' .. job)
+      redis.call('XACK', KEYS[1], ARGV[1], id)
+      redis.call('XDEL', KEYS[1], id)
+      first = math.min(first, due)
+      outcome = 1
+    end
+  end
+  outcomes[#outcomes + 1] = outcome
+end
+
+local due_in = -1
+if first < earliest then
+  due_in = first * 1000 - now_us
+end
+return {outcomes, due_in}

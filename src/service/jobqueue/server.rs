@@ -1,0 +1,352 @@
+//! A worker process' life: starts its parts, and ends them in an order that loses
+//! nothing.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use super::broker::{Broker, LeaseTimes};
+use super::connection::Connector;
+use super::error::Error;
+use super::fetcher::{Fetcher, MAX_BLOCK, Schedule};
+use super::heartbeat::Heartbeat;
+use super::held::Held;
+use super::migrations;
+use super::mux::Mux;
+use super::promoter::{Alarm, Promoter};
+use super::settler::{Refused, Settler};
+use super::worker::Worker;
+use crate::config::{JobqueueConfig, RedisConfig};
+
+/// How often a stopping worker repeats the request to end its blocking read: one that
+/// comes before the read does nothing.
+const UNBLOCK_INTERVAL: Duration = Duration::from_millis(10);
+/// What comes after the shutdown's deadline: handlers are dropped, their jobs put back.
+const CUT_OFF_GRACE: Duration = Duration::from_millis(150);
+const SETTLE_GRACE: Duration = Duration::from_millis(350);
+/// Leaving the group is a courtesy: the janitor of others does it as well.
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(100);
+/// The janitor looks once a lease, and no more often than this.
+const MIN_JANITOR_INTERVAL: Duration = Duration::from_secs(1);
+/// Part of the reclaim hold: time to reconnect and send a heartbeat.
+const RECONNECT_ALLOWANCE: Duration = Duration::from_secs(1);
+
+/// One worker of one queue.
+#[derive(Debug)]
+pub struct Server {
+    config: JobqueueConfig,
+    max_retry_backoff: Duration,
+    connector: Connector,
+    broker: Arc<Broker>,
+    mux: Mux,
+    stop: CancellationToken,
+    cutoff: CancellationToken,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Every job it started has its outcome in Redis.
+    Clean,
+    /// A running job was cut off, or an outcome could not be sent: those jobs run again.
+    CutOff,
+    /// The process could not do any job; see [`super::mux::JobError::ProcessUnfit`].
+    Unfit,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Clean => Self::SUCCESS,
+            Exit::CutOff => Self::from(1),
+            // EX_IOERR of sysexits.h.
+            Exit::Unfit => Self::from(74),
+        }
+    }
+}
+
+/// The parts that run while jobs are taken.
+struct Parts {
+    worker: Arc<Worker>,
+    held: Arc<Held>,
+    fetcher: JoinHandle<()>,
+    fetcher_client_id: Arc<AtomicI64>,
+    settler: JoinHandle<()>,
+    /// Ends the settler once everything is settled.
+    finish: CancellationToken,
+    /// Ends what serves the others to the last: connections, heartbeat.
+    end: CancellationToken,
+}
+
+impl Server {
+    /// A worker for the queue of `config` that runs jobs by the handlers of `mux`.
+    /// Nothing connects before [`Self::run`].
+    ///
+    /// # Errors
+    /// When the address in `redis` cannot be understood.
+    pub fn new(config: &JobqueueConfig, redis: &RedisConfig, mux: Mux) -> Result<Self, Error> {
+        let broker = Broker::new(&config.queue, consumer_name());
+        let connector = Connector::new(redis, migrations::commands(&broker.keys))?;
+        Ok(Self {
+            config: config.clone(),
+            max_retry_backoff: redis.max_retry_backoff,
+            connector,
+            broker: Arc::new(broker),
+            mux,
+            stop: CancellationToken::new(),
+            cutoff: CancellationToken::new(),
+        })
+    }
+
+    /// The way to ask whether Redis can be used.
+    pub fn connector(&self) -> Connector {
+        self.connector.clone()
+    }
+
+    /// Cancelling it starts the shutdown.
+    pub fn stop(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Cancelled at the shutdown's deadline: what waits for anything gives up.
+    pub fn cutoff(&self) -> CancellationToken {
+        self.cutoff.clone()
+    }
+
+    /// Takes and runs jobs until [`Self::stop`] is cancelled or a handler finds the
+    /// process unfit, then shuts down within `shutdown_timeout` and half a second.
+    ///
+    /// # Errors
+    /// When the system gives no thread for the heartbeat.
+    pub async fn run(self) -> std::io::Result<Exit> {
+        let parts = self.start()?;
+        info!(
+            consumer = %self.broker.consumer,
+            queue = %self.config.queue,
+            concurrency = self.config.concurrency,
+            "worker started"
+        );
+        self.stop.cancelled().await;
+        let deadline = Instant::now() + self.config.shutdown_timeout;
+        info!(running = parts.held.running(), "worker stopping");
+        let exit = self.shut_down(parts, deadline).await;
+        info!(?exit, "worker stopped");
+        Ok(exit)
+    }
+
+    fn start(&self) -> std::io::Result<Parts> {
+        let config = &self.config;
+        let held = Arc::new(Held::new(config.concurrency));
+        let alarm = Arc::new(Alarm::default());
+        let finish = CancellationToken::new();
+        let end = CancellationToken::new();
+        let worker = self.worker(&held);
+
+        let prober = self.connector.clone();
+        tokio::spawn({
+            let end = end.clone();
+            async move { prober.probe(end).await }
+        });
+        let heartbeat = Heartbeat {
+            broker: Arc::clone(&self.broker),
+            held: Arc::clone(&held),
+            interval: config.heartbeat,
+            limit: config.job_timeout + config.lease,
+            stop: end.clone(),
+        };
+        heartbeat.spawn(&self.connector)?;
+        let promoter = Promoter {
+            broker: Arc::clone(&self.broker),
+            alarm: Arc::clone(&alarm),
+            link: self.connector.shared_link(),
+            stop: self.stop.clone(),
+        };
+        tokio::spawn(promoter.run());
+        tokio::spawn(self.clean_up_after_others());
+        let settler = Settler {
+            broker: Arc::clone(&self.broker),
+            held: Arc::clone(&held),
+            worker: Arc::clone(&worker),
+            alarm,
+            link: self.connector.shared_link(),
+            lease: config.lease,
+            dead_letter_max_len: config.dead_letter_max_len,
+            finish: finish.clone(),
+            refused: Refused::none(),
+        };
+        let settler = tokio::spawn(settler.run());
+        let fetcher_client_id = Arc::new(AtomicI64::new(0));
+        let fetcher = Fetcher {
+            broker: Arc::clone(&self.broker),
+            held: Arc::clone(&held),
+            worker: Arc::clone(&worker),
+            link: self.connector.link("fetch", MAX_BLOCK),
+            times: self.lease_times(),
+            max_deliveries: config.max_deliveries,
+            client_id: Arc::clone(&fetcher_client_id),
+            stop: self.stop.clone(),
+            schedule: Schedule::new(Instant::now()),
+        };
+        let fetcher = tokio::spawn(fetcher.run());
+        Ok(Parts {
+            worker,
+            held,
+            fetcher,
+            fetcher_client_id,
+            settler,
+            finish,
+            end,
+        })
+    }
+
+    fn worker(&self, held: &Arc<Held>) -> Arc<Worker> {
+        Arc::new(Worker {
+            held: Arc::clone(held),
+            mux: self.mux.clone(),
+            retry: self.config.retry,
+            job_timeout: self.config.job_timeout,
+            stop: self.stop.clone(),
+            cutoff: self.cutoff.clone(),
+            unfit: AtomicBool::new(false),
+            cut_off: AtomicUsize::new(0),
+            tracker: TaskTracker::new(),
+        })
+    }
+
+    /// With the default proportions, a stall shorter than `stall` cannot age a renewed
+    /// lease to its end, and `hold` is enough for every worker to reconnect and renew.
+    fn lease_times(&self) -> LeaseTimes {
+        let config = &self.config;
+        LeaseTimes {
+            lease: config.lease,
+            stall: config.heartbeat + config.reclaim_interval,
+            hold: config.heartbeat + self.max_retry_backoff + RECONNECT_ALLOWANCE,
+            interval: config.reclaim_interval,
+        }
+    }
+
+    async fn shut_down(&self, parts: Parts, deadline: Instant) -> Exit {
+        let Parts { worker, held, .. } = parts;
+        let fetcher = timeout_at(deadline.into(), parts.fetcher);
+        let unblock = self.unblock(&parts.fetcher_client_id);
+        tokio::select! {
+            // Past the deadline what it was about to get waits for its lease to end.
+            _ = fetcher => {}
+            () = unblock => {}
+        }
+        held.put_back_ready(Instant::now());
+
+        worker.tracker.close();
+        if timeout_at(deadline.into(), worker.tracker.wait())
+            .await
+            .is_err()
+        {
+            warn!(
+                running = held.running(),
+                "the shutdown's deadline is over; cutting jobs off"
+            );
+            self.cutoff.cancel();
+            // A handler that does not yield cannot be waited for.
+            drop(timeout(CUT_OFF_GRACE, worker.tracker.wait()).await);
+        }
+
+        parts.finish.cancel();
+        let last = deadline.max(Instant::now()) + SETTLE_GRACE;
+        drop(timeout_at(last.into(), parts.settler).await);
+        let (unsettled, running) = (held.unsettled(), held.running());
+        if unsettled + running == 0 {
+            self.leave().await;
+        } else {
+            warn!(
+                unsettled,
+                running, "some jobs have no outcome in redis; they will run again"
+            );
+        }
+        parts.end.cancel();
+
+        let cut_off = worker.cut_off.load(Ordering::Relaxed);
+        if worker.unfit.load(Ordering::Relaxed) {
+            Exit::Unfit
+        } else if unsettled + running + cut_off > 0 {
+            Exit::CutOff
+        } else {
+            Exit::Clean
+        }
+    }
+
+    /// Keeps ending the fetcher's blocking read. Never returns.
+    async fn unblock(&self, client_id: &AtomicI64) {
+        let mut link = self.connector.shared_link();
+        loop {
+            let id = client_id.load(Ordering::Relaxed);
+            if id != 0 && self.connector.shared().is_some() {
+                link.connect().await;
+                // If it cannot be ended, the read ends by itself within a second.
+                drop(self.broker.unblock(&mut link, id).await);
+            }
+            sleep(UNBLOCK_INTERVAL).await;
+        }
+    }
+
+    /// Leaves the group, if nothing is pending.
+    async fn leave(&self) {
+        if self.connector.shared().is_none() {
+            return;
+        }
+        let mut link = self.connector.shared_link();
+        let leave = async {
+            link.connect().await;
+            let name = Some(self.broker.consumer.as_str());
+            self.broker
+                .remove_consumers(&mut link, Duration::ZERO, name)
+                .await
+        };
+        drop(timeout(LEAVE_TIMEOUT, leave).await);
+    }
+
+    /// The janitor: removes consumers whose process is gone, once a lease.
+    fn clean_up_after_others(&self) -> impl Future<Output = ()> + use<> {
+        let (stop, broker) = (self.stop.clone(), Arc::clone(&self.broker));
+        let mut link = self.connector.shared_link();
+        let lease = self.config.lease;
+        let interval = lease.max(MIN_JANITOR_INTERVAL);
+        async move {
+            let clean_up = async {
+                // Workers that were started together do not all do it at once.
+                sleep(interval.mul_f64(fastrand::f64())).await;
+                loop {
+                    link.connect().await;
+                    // The next time is soon enough; the link has logged what matters.
+                    if let Ok(removed @ 1..) =
+                        broker.remove_consumers(&mut link, lease * 2, None).await
+                    {
+                        info!(removed, "removed consumers of processes that are gone");
+                    }
+                    sleep(interval).await;
+                }
+            };
+            tokio::select! {
+                () = clean_up => {}
+                () = stop.cancelled() => {}
+            }
+        }
+    }
+}
+
+/// Unique to the process, and telling an operator where it runs.
+fn consumer_name() -> String {
+    let host = gethostname::gethostname();
+    format!(
+        "{}-{}-{:08x}",
+        host.to_string_lossy(),
+        std::process::id(),
+        fastrand::u32(..)
+    )
+}

@@ -1,0 +1,176 @@
+//! One delivery: run, decide, settle.
+//!
+//! A runner takes deliveries one after the other while any are ready; there are as
+//! many runners as there are slots and deliveries. It knows nothing of Redis: what
+//! it decides goes to the settler through [`Held`].
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, warn};
+
+use super::held::{Delivery, Held, Outcome};
+use super::job::{self, MalformedJob};
+use super::letter;
+use super::mux::{Completion, JobError, Mux, Task};
+use super::retry;
+use crate::config::RetryConfig;
+
+/// What a worker's runners share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) held: Arc<Held>,
+    pub(crate) mux: Mux,
+    pub(crate) retry: RetryConfig,
+    pub(crate) job_timeout: Duration,
+    /// The shutdown's deadline: running handlers are dropped.
+    pub(crate) cutoff: CancellationToken,
+    /// Set, with the stop requested, when a handler found the process unfit.
+    pub(crate) unfit: AtomicBool,
+    /// How many handlers the cutoff has dropped.
+    pub(crate) cut_off: AtomicUsize,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tracker: TaskTracker,
+}
+
+/// How a handler's run ended.
+enum Ran {
+    Done,
+    Failed(JobError),
+    /// Cut off by the shutdown.
+    CutOff,
+}
+
+impl Worker {
+    /// Starts `count` runners.
+    pub(crate) fn start_runners(self: &Arc<Self>, count: usize) {
+        for _ in 0..count {
+            let worker = Arc::clone(self);
+            self.tracker.spawn(async move {
+                while let Some(delivery) = worker.held.next(Instant::now()) {
+                    let id = delivery.id;
+                    let outcome = worker.work(delivery).await;
+                    worker.held.end(id, outcome);
+                }
+            });
+        }
+    }
+
+    async fn work(&self, delivery: Delivery) -> Outcome {
+        let ran = self.run(&delivery).await;
+        self.decide(delivery, ran)
+    }
+
+    /// Runs the handler within the limits of its timeout and the shutdown.
+    async fn run(&self, delivery: &Delivery) -> Ran {
+        let job = &delivery.job;
+        let Some(handler) = self.mux.get(&job.job_type) else {
+            let error = format!("no handler for job type {:?} in this worker", job.job_type);
+            return Ran::Failed(JobError::Failed(error));
+        };
+        let task = Task {
+            id: job.id.clone().unwrap_or_else(|| delivery.id.to_string()),
+            payload: job.payload.clone(),
+            attempt: job.attempt,
+        };
+        // The handler is called inside the future, so that a panic of either is caught.
+        let handled = AssertUnwindSafe(async { handler(task).await }).catch_unwind();
+        let handled = tokio::select! {
+            biased;
+            handled = timeout(self.job_timeout, handled) => handled,
+            () = self.cutoff.cancelled() => return Ran::CutOff,
+        };
+        let completion = match handled {
+            Err(_) => {
+                let limit = humantime::format_duration(self.job_timeout);
+                return Ran::Failed(JobError::Failed(format!("no result within {limit}")));
+            }
+            Ok(Err(panic)) => {
+                let error = format!("the handler panicked: {}", panic_message(&*panic));
+                return Ran::Failed(JobError::Failed(error));
+            }
+            Ok(Ok(completion)) => completion,
+        };
+        match completion {
+            Ok(Completion::Done) => Ran::Done,
+            Ok(Completion::Written(written)) => match written.await {
+                Ok(()) => Ran::Done,
+                Err(error) => Ran::Failed(error),
+            },
+            Err(error) => Ran::Failed(error),
+        }
+    }
+
+    fn decide(&self, delivery: Delivery, ran: Ran) -> Outcome {
+        let deliveries = delivery.deliveries;
+        let error = match ran {
+            Ran::Done => return Outcome::Done,
+            Ran::CutOff => {
+                self.cut_off.fetch_add(1, Ordering::Relaxed);
+                return Outcome::PutBack { deliveries };
+            }
+            Ran::Failed(error) => error,
+        };
+        match error {
+            JobError::Interrupted => Outcome::PutBack {
+                deliveries: deliveries.saturating_sub(1),
+            },
+            JobError::ProcessUnfit(reason) => {
+                if !self.unfit.swap(true, Ordering::Relaxed) {
+                    error!(reason, "this process cannot run jobs; stopping");
+                }
+                self.stop.cancel();
+                Outcome::PutBack {
+                    deliveries: deliveries.saturating_sub(1),
+                }
+            }
+            JobError::Malformed(error) => {
+                warn!(id = %delivery.id, error, "malformed job; moving it to the dead letters");
+                Outcome::Dead(letter::malformed(&delivery, &error))
+            }
+            JobError::Failed(error) => self.retry_or_bury(&delivery, &error),
+        }
+    }
+
+    fn retry_or_bury(&self, delivery: &Delivery, error: &str) -> Outcome {
+        let job = &delivery.job;
+        let failures = job.attempt.saturating_add(1);
+        let entry = delivery.id.to_string();
+        let id = job.id.as_deref().unwrap_or(&entry);
+        if job.attempt >= job.max_retry {
+            warn!(
+                id,
+                error, failures, "job failed for the last time; moving it to the dead letters"
+            );
+            return Outcome::Dead(letter::exhausted(delivery, error));
+        }
+        match job::moved(&delivery.json, &entry, failures) {
+            Ok(job) => {
+                let backoff = retry::backoff(self.retry, failures, fastrand::f64());
+                debug!(
+                    id,
+                    error,
+                    failures,
+                    ?backoff,
+                    "job failed; it will be tried again"
+                );
+                Outcome::Retry { job, backoff }
+            }
+            Err(json) => Outcome::Dead(letter::malformed(delivery, &MalformedJob::from(json))),
+        }
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let literal = panic.downcast_ref::<&str>().copied();
+    literal
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

@@ -1,0 +1,38 @@
+//! The business rule of a delay-print job: what it prints when its delay is over.
+//! That it is due, and that it came from a queue, is not known here.
+
+use serde::{Deserialize, Serialize};
+
+use crate::service::delay_print_service::DelayPrintService;
+use crate::service::line_writer::Written;
+
+/// What a job prints that brings no message.
+pub const DEFAULT_MESSAGE: &str = "Job executed successfully";
+
+/// The payload of a delay-print job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DelayPrintPayload {
+    /// What to print; missing, null or empty means [`DEFAULT_MESSAGE`].
+    #[serde(default)]
+    pub message: Option<String>,
+}
+
+/// Runs delay-print jobs.
+#[derive(Debug, Clone)]
+pub struct DelayPrintUsecase {
+    service: DelayPrintService,
+}
+
+impl DelayPrintUsecase {
+    /// A usecase that prints through `service`.
+    pub fn new(service: DelayPrintService) -> Self {
+        Self { service }
+    }
+
+    /// Prints the payload's message. The job is done when what this returns says so.
+    pub fn run(&self, payload: DelayPrintPayload) -> Written {
+        let message = payload.message.filter(|message| !message.is_empty());
+        self.service
+            .print(message.as_deref().unwrap_or(DEFAULT_MESSAGE))
+    }
+}
