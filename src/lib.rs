@@ -1,7 +1,48 @@
-//! A delay-print job queue on Redis Streams.
+//! A delay-print job queue on Redis Streams: an API that registers jobs, and any
+//! number of worker processes that run them.
+//!
+//! # Reading order
+//!
+//! One job's path is one direction:
+//!
+//! 1. [`api::dm_jobqueue`] reads the request; [`usecase::api::dm_jobqueue`] knows the
+//!    defaults and limits and builds the job;
+//! 2. [`service::jobqueue::client`] appends it to the stream;
+//! 3. in a worker process, which [`service::jobqueue::server`] starts and ends, `fetcher`
+//!    gets it, `worker` runs it through [`service::jobqueue::mux`] and
+//!    [`service::jobqueue::processor`], which calls
+//! 4. [`usecase::jobqueue::delay_print`], which prints through
+//!    [`service::delay_print_service`] and [`service::line_writer`];
+//! 5. `settler` acknowledges it.
+//!
+//! # Import rules
+//!
+//! The programs in `src/bin` wire, and nothing imports them. [`api`] knows no Redis.
+//! [`usecase::jobqueue`] does not know that queues exist, and only `processor` looks up
+//! from [`service::jobqueue`] into it. Only `broker`, `connection`, `migrations`,
+//! `client`, `settler` and `error` name the `redis` crate; commands are written in
+//! `broker` alone.
+//!
+//! # Invariants
+//!
+//! 1. A job is in exactly one place: stream, scheduled set, dead letters, or gone. A move
+//!    writes the destination before it removes the source, in one script.
+//! 2. A job is acknowledged after its line was written, never before.
+//! 3. One outcome wins: whoever lost the lease of an entry changes nothing about it.
+//!    Success alone counts from anybody: the job did run.
+//! 4. One process never runs an entry twice at once.
+//! 5. A slow job is not a dead job: what a live process holds is renewed.
+//! 6. A stalled Redis is not a dead worker: nobody reclaims until all could renew.
+//! 7. Nothing is trimmed that was not finished.
+//! 8. No job starts before its time by Redis' clock.
+//! 9. No Redis error ends or wedges a worker.
+//! 10. A poison job buries only itself.
+//!
+//! Where the code depends on one, it says so; `tests/it` has a test for each.
 
 pub mod api;
 pub mod config;
 pub mod service;
+pub mod shutdown;
 pub mod telemetry;
 pub mod usecase;

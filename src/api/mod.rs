@@ -1,1 +1,234 @@
-//! The HTTP side.
+//! The HTTP side: what comes in, what goes out, and how long it may take.
+//!
+//! A request passes `listen` and `serve` (sockets), the router below, `dm_jobqueue`
+//! (which reads it with `body` and `object`) and goes on to `usecase::api`; whatever goes
+//! wrong comes back through `problem`. Nothing in here talks to Redis.
+
+mod body;
+pub mod dm_jobqueue;
+pub mod health;
+pub mod listen;
+mod object;
+pub mod problem;
+pub mod serve;
+mod throttle;
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    http::{Method, StatusCode, Uri},
+};
+
+use crate::usecase::api::dm_jobqueue::DmJobqueueUsecase;
+use health::Readiness;
+use problem::Problem;
+
+/// The routes of the API server: registration, health and readiness.
+///
+/// A registration is answered within `request_timeout` after the headers of its request.
+pub fn server_router(
+    usecase: DmJobqueueUsecase,
+    request_timeout: Duration,
+    readiness: Readiness,
+) -> Router {
+    with_fallbacks(dm_jobqueue::routes(usecase, request_timeout).merge(health::routes(readiness)))
+}
+
+/// The routes of a worker process: health and readiness.
+pub fn worker_router(readiness: Readiness) -> Router {
+    with_fallbacks(health::routes(readiness))
+}
+
+fn with_fallbacks(router: Router) -> Router {
+    router
+        .fallback(async |uri: Uri| {
+            Problem::new(
+                StatusCode::NOT_FOUND,
+                format!("there is nothing at {}", problem::shortened(uri.path())),
+            )
+        })
+        .method_not_allowed_fallback(async |method: Method| {
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                format!(
+                    "method {} is not allowed",
+                    problem::shortened(method.as_str())
+                ),
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use axum::{
+        body::{Body, to_bytes},
+        http::{HeaderMap, Request, header},
+    };
+    use serde_json::{Value, json};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        time::Instant,
+    };
+    use tokio_util::sync::CancellationToken;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::{config::Config, service::jobqueue::client::Client};
+
+    /// It is never run, and so never connected.
+    fn client() -> Client {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
+        let config = Config::from_sources("develop", dir.as_ref(), &BTreeMap::new()).unwrap();
+        Client::new(&config.redis, &config.jobqueue.queue).unwrap()
+    }
+
+    fn ready() -> Readiness {
+        Readiness::new(async || Ok(Vec::new()))
+    }
+
+    fn server() -> Router {
+        server_router(
+            DmJobqueueUsecase::new(client()),
+            Duration::from_secs(1),
+            ready(),
+        )
+    }
+
+    async fn send(router: Router, method: &str, path: &str) -> (StatusCode, HeaderMap, Value) {
+        let request = Request::builder().method(method).uri(path);
+        let response = router
+            .oneshot(request.body(Body::empty()).unwrap())
+            .await
+            .unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        (
+            parts.status,
+            parts.headers,
+            serde_json::from_slice(&body).unwrap_or_default(),
+        )
+    }
+
+    #[tokio::test]
+    async fn an_unknown_path_is_a_problem_404() {
+        for path in ["/", "/api/dm-jobqueue", "/health/", "/%ff%00", "*"] {
+            let (status, headers, body) = send(server(), "POST", path).await;
+            assert_eq!(status, 404, "{path}");
+            assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json");
+            assert_eq!(body["title"], "Not Found");
+            assert_eq!(body["status"], 404);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_method_is_a_problem_405_that_says_which_is_right() {
+        for (method, path, allow) in [
+            ("GET", "/api/dm-jobqueue/register", "POST"),
+            ("BREW", "/api/dm-jobqueue/register", "POST"),
+            ("POST", "/health", "GET,HEAD"),
+            ("DELETE", "/ready", "GET,HEAD"),
+        ] {
+            let (status, headers, body) = send(server(), method, path).await;
+            assert_eq!(status, 405, "{method} {path}");
+            assert_eq!(headers[header::ALLOW], allow);
+            assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json");
+            assert_eq!(
+                body,
+                json!({
+                    "title": "Method Not Allowed",
+                    "status": 405,
+                    "detail": format!("method {method} is not allowed"),
+                })
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_worker_registers_nothing() {
+        let path = "/api/dm-jobqueue/register";
+        let (status, ..) = send(worker_router(ready()), "POST", path).await;
+        assert_eq!(status, 404);
+        let (status, ..) = send(server(), "POST", path).await;
+        assert_eq!(status, 503);
+    }
+
+    /// Sends `request` over a socket and reads until the server closes the connection.
+    async fn exchange(request: &str) -> String {
+        let listener = listen::bind("127.0.0.1", 0, "server").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let _stop_in_the_end = stop.clone().drop_guard();
+        tokio::spawn(serve::serve(listener, server(), stop, Duration::ZERO));
+
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let reading = stream.read_to_string(&mut answer);
+        let limit = Duration::from_secs(10);
+        tokio::time::timeout(limit, reading).await.unwrap().unwrap();
+        answer
+    }
+
+    fn register_head(headers: &str) -> String {
+        format!("POST /api/dm-jobqueue/register HTTP/1.1\r\nhost: x\r\n{headers}\r\n")
+    }
+
+    #[tokio::test]
+    async fn a_client_that_sends_too_much_gets_its_answer() {
+        let len = body::MAX_BODY_LEN * 8;
+        let head = register_head(&format!("content-length: {len}\r\n"));
+        let answer = exchange(&(head + &"x".repeat(len))).await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        assert!(answer.contains("limit=65536 bytes"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_asks_whether_to_send_too_much_is_told_not_to() {
+        let head = register_head("content-length: 65537\r\nexpect: 100-continue\r\n");
+        let answer = exchange(&head).await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_send_its_body_is_answered_in_time() {
+        let started = Instant::now();
+        let answer = exchange(&register_head("content-length: 2\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(started.elapsed() < Duration::from_secs(3));
+    }
+
+    #[tokio::test]
+    async fn nothing_on_the_wire_is_a_server_error_of_its_own() {
+        let close = "connection: close\r\n";
+        for (request, status) in [
+            (
+                register_head(&format!("{close}content-length: 2\r\n")) + "{}",
+                503,
+            ),
+            (register_head(close), 503),
+            (format!("OPTIONS * HTTP/1.1\r\nhost: x\r\n{close}\r\n"), 404),
+            (
+                format!("CONNECT x:1 HTTP/1.1\r\nhost: x\r\n{close}\r\n"),
+                404,
+            ),
+            ("GET\r\n\r\n".to_owned(), 400),
+            (register_head("content-length: x\r\n"), 400),
+            (
+                register_head("transfer-encoding: chunked\r\n") + "zz\r\n",
+                400,
+            ),
+            (
+                register_head(&format!("x: {}\r\n", "y".repeat(500_000))),
+                431,
+            ),
+        ] {
+            let answer = exchange(&request).await;
+            let start = format!("HTTP/1.1 {status} ");
+            assert!(answer.starts_with(&start), "{request:.60}: {answer}");
+        }
+    }
+}

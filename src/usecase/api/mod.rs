@@ -1,1 +1,3 @@
 //! Rules of the API.
+
+pub mod dm_jobqueue;

@@ -1,0 +1,341 @@
+//! `POST /api/dm-jobqueue/register`: reads the wish, lets the usecase decide, answers.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use serde::Serialize;
+
+use super::{body, object::Object, problem::Problem, throttle::Throttle};
+use crate::{
+    service::jobqueue::client::EnqueueError,
+    usecase::api::dm_jobqueue::{DmJobqueueUsecase, RegisterInput, Registration},
+};
+
+/// The properties of a body, named like the fields of [`RegisterInput`].
+const PROPERTIES: [&str; 4] = ["message", "delay_seconds", "delay", "max_retry"];
+
+/// The route; an answer takes `request_timeout` at most, the reading of the body included.
+pub fn routes(usecase: DmJobqueueUsecase, request_timeout: Duration) -> Router {
+    let api = Api {
+        usecase,
+        request_timeout,
+        failures: Arc::default(),
+    };
+    Router::new()
+        .route("/api/dm-jobqueue/register", post(register))
+        .with_state(api)
+}
+
+#[derive(Debug, Clone)]
+struct Api {
+    usecase: DmJobqueueUsecase,
+    request_timeout: Duration,
+    failures: Arc<Throttle>,
+}
+
+#[derive(Debug, Serialize)]
+struct Registered {
+    job_id: String,
+    status: &'static str,
+}
+
+async fn register(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
+    let deadline = tokio::time::Instant::now() + api.request_timeout;
+    let text = body::read(request, deadline).await?;
+    let registration = decode(&text)?;
+    let time_left = deadline.saturating_duration_since(tokio::time::Instant::now());
+    let job_id = api
+        .usecase
+        .register(registration, time_left)
+        .await
+        .inspect_err(|why| api.log(why))?;
+    tracing::debug!(job_id, "registered");
+    Ok(created(job_id))
+}
+
+impl Api {
+    /// A lost connection is not logged here: its keeper logs each outage once.
+    fn log(&self, why: &EnqueueError) {
+        if !matches!(why, EnqueueError::NotConnected)
+            && let Some(suppressed) = self.failures.admit(Instant::now())
+        {
+            tracing::warn!(suppressed, "cannot register a job: {why}");
+        }
+    }
+}
+
+/// Reports what is wrong in shape together with what breaks a rule.
+fn decode(text: &str) -> Result<Registration, Problem> {
+    let mut object = Object::parse(text, &PROPERTIES)?;
+    let input = RegisterInput {
+        message: object.string("message")?,
+        delay_seconds: object.integer("delay_seconds"),
+        delay: object.string("delay")?,
+        max_retry: object.integer("max_retry"),
+    };
+    let checked = input.check().map_err(|violations| {
+        for violation in violations {
+            object.fault(violation.field, violation.message);
+        }
+    });
+    let errors = object.into_errors();
+    match checked {
+        Ok(registration) if errors.is_empty() => Ok(registration),
+        _ => Err(Problem::invalid(errors)),
+    }
+}
+
+fn created(job_id: String) -> Response {
+    let body = serde_json::to_vec(&Registered {
+        job_id,
+        status: "registered",
+    })
+    .expect("cannot fail because strings can always be written as JSON");
+    let content_type = HeaderValue::from_static("application/json");
+    (
+        StatusCode::CREATED,
+        [(header::CONTENT_TYPE, content_type)],
+        body,
+    )
+        .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::to_bytes;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// The status of the answer to `text` and its errors as `[location, message, value]`.
+    async fn errors_of(text: &str) -> (u16, Value) {
+        let Err(problem) = decode(text) else {
+            return (201, json!([]));
+        };
+        let response = problem.into_response();
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let mut body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["detail"], "validation failed");
+        let errors = body["errors"].as_array_mut().unwrap();
+        let errors = errors.iter_mut().map(|error| {
+            let mut field = |name| error[name].take();
+            json!([field("location"), field("message"), field("value")])
+        });
+        (status, errors.collect())
+    }
+
+    async fn assert_errors(table: &[(&str, Value)]) {
+        for (text, errors) in table {
+            assert_eq!(errors_of(text).await, (422, errors.clone()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_good_body_is_taken() {
+        for text in [
+            "",
+            " \r\n\t",
+            "{}",
+            " {} ",
+            r#"{"message": "hi", "delay_seconds": 5, "max_retry": 3}"#,
+            r#"{"message": "", "delay_seconds": 0, "max_retry": 0}"#,
+            r#"{"message": null, "delay_seconds": null, "delay": null, "max_retry": null}"#,
+            r#"{"delay": "2m 30s", "delay_seconds": null}"#,
+            r#"{"delay": "0s"}"#,
+            r#"{"delay_seconds": 31536000, "max_retry": 1000}"#,
+            r#"{"delay_seconds": -0}"#,
+            r#"{"message": "\u0000\ud83e\udd80\u2028"}"#,
+        ] {
+            assert!(decode(text).is_ok(), "{text}: {:?}", decode(text));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wrong_type_is_named_with_its_place() {
+        assert_errors(&[
+            (
+                r#"{"delay_seconds": "10"}"#,
+                json!([["body.delay_seconds", "expected integer", "10"]]),
+            ),
+            (
+                r#"{"delay_seconds": 1.0}"#,
+                json!([["body.delay_seconds", "expected integer", 1.0]]),
+            ),
+            (
+                r#"{"delay_seconds": 1e400}"#,
+                json!([["body.delay_seconds", "expected integer", "1e400"]]),
+            ),
+            (
+                r#"{"delay_seconds": true}"#,
+                json!([["body.delay_seconds", "expected integer", true]]),
+            ),
+            (
+                r#"{"max_retry": [1]}"#,
+                json!([["body.max_retry", "expected integer", [1]]]),
+            ),
+            (
+                r#"{"message": 5}"#,
+                json!([["body.message", "expected string", 5]]),
+            ),
+            (
+                r#"{"delay": {"secs": 5}}"#,
+                json!([["body.delay", "expected string", {"secs": 5}]]),
+            ),
+        ])
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_value_beyond_a_limit_is_named_with_the_limit() {
+        assert_errors(&[
+            (
+                r#"{"delay_seconds": -1}"#,
+                json!([["body.delay_seconds", "expected number >= 0", -1]]),
+            ),
+            (
+                r#"{"delay_seconds": 31536001}"#,
+                json!([[
+                    "body.delay_seconds",
+                    "expected number <= 31536000",
+                    31_536_001
+                ]]),
+            ),
+            (
+                r#"{"delay_seconds": 9223372036854775808}"#,
+                json!([[
+                    "body.delay_seconds",
+                    "expected number <= 31536000",
+                    9_223_372_036_854_775_808_u64
+                ]]),
+            ),
+            (
+                r#"{"max_retry": 1001}"#,
+                json!([["body.max_retry", "expected number <= 1000", 1001]]),
+            ),
+            (
+                r#"{"delay": "366days"}"#,
+                json!([["body.delay", "expected duration <= 365days", "366days"]]),
+            ),
+            (
+                r#"{"delay": "1s", "delay_seconds": 1}"#,
+                json!([[
+                    "body.delay",
+                    "expected either delay or delay_seconds, not both",
+                    "1s"
+                ]]),
+            ),
+        ])
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_property_that_is_unknown_or_comes_twice_is_an_error() {
+        assert_errors(&[
+            (
+                r#"{"Message": "hi", "": null}"#,
+                json!([
+                    ["body.Message", "unexpected property", "hi"],
+                    ["body.", "unexpected property", null]
+                ]),
+            ),
+            (
+                r#"{"message": "a", "message": "b"}"#,
+                json!([["body.message", "duplicate property", "b"]]),
+            ),
+            (
+                r#"{"message": null, "message": null}"#,
+                json!([["body.message", "duplicate property", null]]),
+            ),
+        ])
+        .await;
+    }
+
+    #[tokio::test]
+    async fn all_errors_of_a_body_are_reported_at_once() {
+        assert_errors(&[(
+            r#"{"message": 1, "delay_seconds": -1, "delay": [], "max_retry": 1001, "x": 0}"#,
+            json!([
+                ["body.x", "unexpected property", 0],
+                ["body.message", "expected string", 1],
+                ["body.delay", "expected string", []],
+                ["body.delay_seconds", "expected number >= 0", -1],
+                ["body.max_retry", "expected number <= 1000", 1001]
+            ]),
+        )])
+        .await;
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_no_object_is_422() {
+        for text in ["[]", "null", "\"x\"", "1e400", "true", "[[[{}]]]"] {
+            let (status, errors) = errors_of(text).await;
+            assert_eq!(status, 422, "{text}");
+            assert_eq!(errors[0][0], "body");
+            assert_eq!(errors[0][1], "expected object");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_no_json_is_400() {
+        let deep = "[".repeat(60_000);
+        for text in [
+            "{",
+            "{}x",
+            "{} {}",
+            "[1,}",
+            "NaN",
+            "{'message': 1}",
+            r#"{"delay_seconds": NaN}"#,
+            r#"{"delay_seconds": 01}"#,
+            r#"{"delay_seconds": +1}"#,
+            r#"{"message": "hi",}"#,
+            "{\"message\": \"a\nb\"}",
+            r#"{"message": "\ud800"}"#,
+            r#"{"delay": "\udc00"}"#,
+            r#"{"\ud800": 1}"#,
+            "\u{feff}{}",
+            "\u{a0}",
+            &deep,
+        ] {
+            let (status, errors) = errors_of(text).await;
+            assert_eq!(status, 400, "{text}: {errors}");
+            assert_eq!(errors[0][0], "body", "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn thousands_of_errors_make_a_short_answer() {
+        let properties: Vec<_> = (0..6_000).map(|n| format!("\"{n}\":{n}")).collect();
+        let (status, errors) = errors_of(&format!("{{{}}}", properties.join(","))).await;
+        assert_eq!(status, 422);
+        assert_eq!(errors.as_array().unwrap().len(), 21);
+        assert_eq!(errors[20][1], "and 5980 more");
+    }
+
+    #[tokio::test]
+    async fn a_registration_is_answered_with_201_and_the_id() {
+        let response = created("42".to_owned());
+        assert_eq!(response.status(), 201);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        assert_eq!(body, r#"{"job_id":"42","status":"registered"}"#);
+    }
+
+    #[test]
+    fn every_property_is_decoded() {
+        for name in PROPERTIES {
+            let text = format!(r#"{{"{name}": false}}"#);
+            assert!(decode(&text).is_err(), "{name} was not looked at");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! `GET /health`: the process lives. `GET /ready`: it can do its work.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures_util::future::{BoxFuture, FutureExt};
+use tokio::time::timeout;
+
+/// How long the question whether all is well may go without an answer. A prober that
+/// gave up by itself would not learn the reason.
+const READINESS_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// `Ok` with warnings when the process can work, `Err` with the reason when not.
+type Verdict = Result<Vec<String>, String>;
+
+/// Finds out whether the process can work. Cheap to clone.
+#[derive(Clone)]
+pub struct Readiness(Arc<dyn Fn() -> BoxFuture<'static, Verdict> + Send + Sync>);
+
+impl Readiness {
+    /// Asks `check` at each request.
+    ///
+    /// The future it returns must be cancel safe: after a second it is dropped, and
+    /// the process counts as not ready.
+    pub fn new<F, Fut>(check: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Verdict> + Send + 'static,
+    {
+        Self(Arc::new(move || check().boxed()))
+    }
+
+    async fn verdict(&self) -> Verdict {
+        timeout(READINESS_TIMEOUT, (self.0)())
+            .await
+            .unwrap_or_else(|_| Err("the readiness check takes too long".to_owned()))
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Readiness")
+    }
+}
+
+/// Both routes.
+pub fn routes(readiness: Readiness) -> Router {
+    Router::new()
+        .route("/health", get(async || "OK"))
+        .route("/ready", get(ready))
+        .with_state(readiness)
+}
+
+async fn ready(State(readiness): State<Readiness>) -> Response {
+    match readiness.verdict().await {
+        Ok(warnings) => {
+            let mut lines = vec!["OK".to_owned()];
+            lines.extend(warnings);
+            lines.join("\n").into_response()
+        }
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::{Body, to_bytes},
+        http::{Request, header},
+    };
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn get(path: &str, readiness: Readiness) -> (StatusCode, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = routes(readiness).oneshot(request).await.unwrap();
+        let content_type = &response.headers()[header::CONTENT_TYPE];
+        assert_eq!(content_type, "text/plain; charset=utf-8");
+        let status = response.status();
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    fn verdict(verdict: Verdict) -> Readiness {
+        Readiness::new(move || std::future::ready(verdict.clone()))
+    }
+
+    #[tokio::test]
+    async fn health_is_ok_whether_ready_or_not() {
+        let not_ready = verdict(Err("Redis is not connected".to_owned()));
+        let answer = get("/health", not_ready).await;
+        assert_eq!(answer, (StatusCode::OK, "OK".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn ready_lists_its_warnings() {
+        let answer = get("/ready", verdict(Ok(vec![]))).await;
+        assert_eq!(answer, (StatusCode::OK, "OK".to_owned()));
+        let warnings = vec!["maxmemory-policy is allkeys-lru".to_owned(), "b".to_owned()];
+        let answer = get("/ready", verdict(Ok(warnings))).await;
+        let body = "OK\nmaxmemory-policy is allkeys-lru\nb".to_owned();
+        assert_eq!(answer, (StatusCode::OK, body));
+    }
+
+    #[tokio::test]
+    async fn not_ready_says_why() {
+        let answer = get("/ready", verdict(Err("no Redis".to_owned()))).await;
+        assert_eq!(
+            answer,
+            (StatusCode::SERVICE_UNAVAILABLE, "no Redis".to_owned())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_check_that_hangs_is_not_ready() {
+        let (status, body) = get("/ready", Readiness::new(std::future::pending)).await;
+        assert_eq!(status, 503);
+        assert_eq!(body, "the readiness check takes too long");
+    }
+}
