@@ -11,18 +11,21 @@
 
 local VERSION = 1
 
--- Raises WRONGTYPE before anything is written.
+-- Both raise WRONGTYPE before anything is written.
 local recorded = tonumber(redis.call('HGET', KEYS[2], 'version')) or 0
-
 local created = 1
-local reply = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
-if reply.err then
-  if not string.find(reply.err, 'BUSYGROUP', 1, true) then
-    return reply
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+    -- A flat array of names and values, of which the first is the group's name.
+    if group[2] == ARGV[1] then
+      created = 0
+    end
   end
-  created = 0
 end
 
+if created == 1 then
+  redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+end
 if recorded < VERSION then
   redis.call('HSET', KEYS[2], 'version', VERSION)
 end

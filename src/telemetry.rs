@@ -1,7 +1,9 @@
 //! Logging: where log lines go and how they look. Stdout belongs to the output of jobs,
 //! so everything here goes to stderr. What is logged, and when, is up to each module.
 
-use std::io::IsTerminal;
+use std::error::Error;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
 
@@ -51,6 +53,22 @@ pub fn init() -> Result<(), TelemetryError> {
         Format::Json => builder.json().try_init(),
     }
     .map_err(|_| TelemetryError::AlreadySetUp)
+}
+
+/// Says on stderr why a program does not start, causes included, and gives its exit
+/// status: 78, which sysexits.h calls a configuration error.
+pub fn refuse_to_start(error: &dyn Error) -> ExitCode {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message.push_str(": ");
+        message.push_str(&error.to_string());
+        cause = error.source();
+    }
+    // Not a log line: logging may be what could not be set up. Nobody is left to tell
+    // when stderr does not take it.
+    drop(writeln!(std::io::stderr(), "error: {message}"));
+    ExitCode::from(78)
 }
 
 #[derive(Debug, PartialEq, Eq)]

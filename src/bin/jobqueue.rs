@@ -1,1 +1,83 @@
-fn main() {}
+//! The worker: takes jobs from the queue and runs them. Wiring only.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use dm_jobqueue::api::health::Readiness;
+use dm_jobqueue::api::{self, listen, serve};
+use dm_jobqueue::config::Config;
+use dm_jobqueue::service::delay_print_service::DelayPrintService;
+use dm_jobqueue::service::jobqueue::mux::Mux;
+use dm_jobqueue::service::jobqueue::processor;
+use dm_jobqueue::service::jobqueue::server::Server;
+use dm_jobqueue::service::line_writer::LineWriter;
+use dm_jobqueue::shutdown::Signals;
+use dm_jobqueue::telemetry;
+use dm_jobqueue::usecase::jobqueue::delay_print::DelayPrintUsecase;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return telemetry::refuse_to_start(&error),
+    };
+    let exit = match runtime.block_on(run()) {
+        Ok(exit) => exit,
+        Err(error) => telemetry::refuse_to_start(&*error),
+    };
+    // Without waiting for a handler that does not yield: its job was left to others.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn run() -> Result<ExitCode, Box<dyn Error>> {
+    let mut signals = Signals::new()?;
+    telemetry::init()?;
+    let config = Config::load()?;
+    let settings = &config.jobqueue;
+
+    let out = LineWriter::stdout()?;
+    let mut mux = Mux::new();
+    let service = DelayPrintService::new(out.clone());
+    processor::register(&mut mux, DelayPrintUsecase::new(service));
+    let server = Server::new(settings, &config.redis, mux)?;
+
+    // Several workers run on one host with the same settings.
+    let listener = listen::bind_or_any(&settings.host, settings.port, "jobqueue").await?;
+    info!(addr = %listener.local_addr()?, "listening");
+    let connector = server.connector();
+    let readiness = Readiness::new(move || {
+        let connector = connector.clone();
+        async move { connector.ready().await }
+    });
+    let http_stop = CancellationToken::new();
+    let http = tokio::spawn(serve::serve(
+        listener,
+        api::worker_router(readiness),
+        http_stop.clone(),
+        settings.shutdown_timeout,
+    ));
+
+    let (stop, cutoff) = (server.stop(), server.cutoff());
+    tokio::spawn(async move {
+        cutoff.cancelled().await;
+        out.abandon();
+    });
+    tokio::spawn(async move {
+        let signal = signals.recv().await;
+        info!(signal, "asked to stop");
+        stop.cancel();
+        let signal = signals.recv().await;
+        warn!(
+            signal,
+            "asked again: exiting at once; running jobs run again"
+        );
+        std::process::exit(1);
+    });
+    let exit = server.run().await?;
+    http_stop.cancel();
+    // Health checks in progress are not worth waiting for.
+    http.abort();
+    Ok(exit.into())
+}

@@ -1,1 +1,68 @@
-fn main() {}
+//! The API server: registers jobs. Wiring only.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use dm_jobqueue::api::health::Readiness;
+use dm_jobqueue::api::{self, listen, serve};
+use dm_jobqueue::config::Config;
+use dm_jobqueue::service::jobqueue::client::Client;
+use dm_jobqueue::shutdown::Signals;
+use dm_jobqueue::telemetry;
+use dm_jobqueue::usecase::api::dm_jobqueue::DmJobqueueUsecase;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => telemetry::refuse_to_start(&*error),
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
+    let mut signals = Signals::new()?;
+    telemetry::init()?;
+    let config = Config::load()?;
+    let settings = &config.server;
+
+    let client = Client::new(&config.redis, &config.jobqueue.queue)?;
+    let listener = listen::bind(&settings.host, settings.port, "server").await?;
+    info!(addr = %listener.local_addr()?, "listening");
+    let stop = CancellationToken::new();
+    let stopped = CancellationToken::new();
+    let connected = tokio::spawn({
+        let (client, stopped) = (client.clone(), stopped.clone());
+        async move { client.run(stopped).await }
+    });
+    let readiness = Readiness::new({
+        let client = client.clone();
+        move || {
+            let client = client.clone();
+            async move { client.ready().await }
+        }
+    });
+    let router = api::server_router(
+        DmJobqueueUsecase::new(client),
+        settings.request_timeout,
+        readiness,
+    );
+
+    tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            let signal = signals.recv().await;
+            info!(signal, "asked to stop");
+            stop.cancel();
+            let signal = signals.recv().await;
+            warn!(signal, "asked again: exiting at once");
+            std::process::exit(1);
+        }
+    });
+    serve::serve(listener, router, stop, settings.shutdown_timeout).await?;
+    stopped.cancel();
+    connected.await?;
+    info!("server stopped");
+    Ok(())
+}

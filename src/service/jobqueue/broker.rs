@@ -306,20 +306,20 @@ impl Broker {
         Ok(int(&reply).unwrap_or(0))
     }
 
-    /// The id by which other connections can address this one.
-    pub(crate) async fn client_id(&self, link: &mut Link) -> Result<i64, Error> {
+    /// The id by which other connections can address this one; none when an ACL keeps
+    /// it secret.
+    pub(crate) async fn client_id(&self, link: &mut Link) -> Option<i64> {
         let mut cmd = redis::cmd("CLIENT");
         cmd.arg("ID");
-        let reply = link.call("client id", &cmd).await?;
-        int(&reply).ok_or_else(|| Error::unexpected_reply("CLIENT ID"))
+        int(&link.ask(&cmd).await.ok()?)
     }
 
-    /// Ends the blocking read of connection `client_id`, if it is in one.
-    pub(crate) async fn unblock(&self, link: &mut Link, client_id: i64) -> Result<(), Error> {
+    /// Ends the blocking read of connection `client_id`, if it is in one and an ACL
+    /// allows it.
+    pub(crate) async fn unblock(&self, link: &mut Link, client_id: i64) {
         let mut cmd = redis::cmd("CLIENT");
         cmd.arg("UNBLOCK").arg(client_id);
-        link.call("unblock", &cmd).await?;
-        Ok(())
+        drop(link.ask(&cmd).await);
     }
 
     // The commands that settle deliveries, for the settler to send together. Each
@@ -430,6 +430,18 @@ pub(crate) fn buried(reply: Value) -> Result<(Vec<bool>, i64), Error> {
     let shape = || Error::unexpected_reply("the bury script");
     let [flags, dropped] = array(reply).ok_or_else(shape)?;
     Ok((owned(flags)?, int(&dropped).unwrap_or(0)))
+}
+
+/// The error that a reply is, or that a transaction's reply holds.
+pub(crate) fn error_in(reply: &Value) -> Option<Error> {
+    match reply {
+        Value::ServerError(error) => Some(Error::from(error)),
+        Value::Array(replies) => replies.iter().find_map(|reply| match reply {
+            Value::ServerError(error) => Some(Error::from(error)),
+            _ => None,
+        }),
+        _ => None,
+    }
 }
 
 /// Whether each of the entries was this consumer's.

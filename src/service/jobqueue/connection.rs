@@ -351,15 +351,20 @@ impl Link {
     ///
     /// Not cancel safe: a dropped future's command may still run.
     pub(crate) async fn call(&mut self, what: &'static str, cmd: &Cmd) -> Result<Value, Error> {
+        let reply = self.ask(cmd).await;
+        self.judge(what, reply)
+    }
+
+    /// Sends one command whose failure matters to nobody but the caller.
+    pub(crate) async fn ask(&mut self, cmd: &Cmd) -> Result<Value, Error> {
         let Some((_, connection)) = &mut self.open else {
             return Err(not_connected());
         };
-        let reply = match connection.send_packed_command(cmd).await {
+        match connection.send_packed_command(cmd).await {
             Ok(Value::ServerError(error)) => Err(Error::from(&error)),
             Ok(reply) => Ok(reply),
             Err(error) => Err(Error::from(error)),
-        };
-        self.judge(what, reply)
+        }
     }
 
     /// Sends commands in one round trip. An error that Redis answers to one of them
@@ -393,8 +398,11 @@ impl Link {
                 self.connector.log().failed(what, error, Instant::now());
             }
             Err(error) => {
-                if let Some((generation, _)) = self.open.take() {
-                    self.connector.lost(generation, error);
+                if let Some((generation, _)) = &self.open {
+                    self.connector.lost(*generation, error);
+                }
+                if error.class != Class::Repair {
+                    self.open = None;
                 }
             }
         }

@@ -158,8 +158,9 @@ impl Fetcher {
         if !held.is_empty() {
             self.broker.renew(&mut self.link, &held).await?;
         }
-        let client_id = self.broker.client_id(&mut self.link).await?;
-        self.client_id.store(client_id, Ordering::Relaxed);
+        let client_id = self.broker.client_id(&mut self.link).await;
+        self.client_id
+            .store(client_id.unwrap_or(0), Ordering::Relaxed);
         Ok(())
     }
 

@@ -85,6 +85,9 @@ struct Entry {
     started: Option<Instant>,
     /// Its handler is over, one way or another; what is left is to settle it.
     ended: bool,
+    /// It is on its way to others: a renewal that came after would keep it from them
+    /// for a whole lease.
+    put_back: bool,
 }
 
 /// What the fetcher may do now.
@@ -283,12 +286,14 @@ impl Held {
 
     // For the heartbeat.
 
-    /// What is to be renewed: everything but handlers that were started longer than
-    /// `limit` ago, which no timeout has ended and nobody should wait for.
+    /// What is to be renewed: everything but what is put back, and handlers that were
+    /// started longer than `limit` ago, which no timeout has ended and nobody should
+    /// wait for.
     pub(crate) fn renewable(&self, now: Instant, limit: Duration) -> Vec<EntryId> {
         let state = self.lock();
         let renewable = state.entries.iter().filter(|(_, entry)| {
-            entry.ended || entry.started.is_none_or(|started| now - started < limit)
+            let hangs = entry.started.is_some_and(|started| now - started >= limit);
+            !entry.put_back && (entry.ended || !hangs)
         });
         renewable.map(|(id, _)| *id).collect()
     }
@@ -305,6 +310,7 @@ impl State {
             deliveries,
             started: None,
             ended,
+            put_back: false,
         };
         self.entries.insert(id, entry);
     }
@@ -316,6 +322,11 @@ impl State {
     }
 
     fn conclude(&mut self, settlement: Settlement) {
+        if let Outcome::PutBack { .. } = settlement.outcome
+            && let Some(entry) = self.entries.get_mut(&settlement.id)
+        {
+            entry.put_back = true;
+        }
         self.outcomes.push_back(settlement);
         self.unsettled += 1;
         self.pace.count();

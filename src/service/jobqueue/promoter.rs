@@ -83,33 +83,40 @@ impl Promoter {
                 _ = self.link.connect() => {}
                 () = self.stop.cancelled() => return,
             }
-            self.promote(alarmed).await;
+            if !self.promote(alarmed).await {
+                // As soon as the link is there again: jobs fell due meanwhile.
+                next_look = Instant::now();
+            }
         }
     }
 
     /// Promotes all that is due. The alarm is armed again by the rules that keep two
     /// workers from waking for one job: after a promotion of our own, or when it went
-    /// off before Redis' clock said so.
-    async fn promote(&mut self, mut mine: bool) {
+    /// off before Redis' clock said so. False when Redis is away.
+    async fn promote(&mut self, mut mine: bool) -> bool {
         while !self.stop.is_cancelled() {
             match self.broker.promote(&mut self.link, BATCH).await {
                 Ok(promoted) => {
                     mine |= promoted.moved > 0;
                     match promoted.due_in {
                         Some(due_in) if due_in.is_zero() && promoted.moved > 0 => {}
-                        Some(due_in) if mine => return self.alarm.set(due_in),
-                        _ => return,
+                        Some(due_in) if mine => {
+                            self.alarm.set(due_in);
+                            return true;
+                        }
+                        _ => return true,
                     }
                 }
                 Err(error) if error.class == Class::Operator => {
-                    return tokio::select! {
+                    tokio::select! {
                         () = tokio::time::sleep(OPERATOR_RETRY) => {}
                         () = self.stop.cancelled() => {}
-                    };
+                    }
+                    return true;
                 }
-                // Redis is away: the next look is soon enough.
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
+        true
     }
 }

@@ -289,7 +289,7 @@ impl Server {
             if id != 0 && self.connector.shared().is_some() {
                 link.connect().await;
                 // If it cannot be ended, the read ends by itself within a second.
-                drop(self.broker.unblock(&mut link, id).await);
+                self.broker.unblock(&mut link, id).await;
             }
             sleep(UNBLOCK_INTERVAL).await;
         }

@@ -175,10 +175,11 @@ impl Settler {
             Command::Acknowledge => Broker::ACKNOWLEDGE_REPLIES,
             _ => 1,
         };
+        // All of the part's replies are taken, so that the next part finds its own.
         let mut reply = Value::Nil;
         for each in replies.by_ref().take(count).collect::<Vec<_>>() {
-            if let Value::ServerError(error) = &each {
-                return Err(Error::from(error));
+            if let Some(error) = broker::error_in(&each) {
+                return Err(error);
             }
             reply = each;
         }
@@ -225,7 +226,11 @@ impl Settler {
         for (settlement, moved) in part.settlements.into_iter().zip(outcomes) {
             match (moved, settlement.outcome) {
                 (Answer::Due, Outcome::Park(delivery)) => {
-                    let runners = self.held.resume(*delivery, Instant::now());
+                    let now = Instant::now();
+                    let runners = self.held.resume(*delivery, now);
+                    if self.worker.stop.is_cancelled() {
+                        self.held.put_back_ready(now);
+                    }
                     self.worker.start_runners(runners);
                 }
                 // Not owned is settled as well: the lease was lost and the entry is

@@ -16,9 +16,10 @@
 -- expired at once while its owner may be reconnecting: the mark is then missing,
 -- in the future or older than stall_ms, and nobody claims for hold_ms.
 
--- XAUTOCLAIM looks at ten entries for each that it may claim; a few calls a
--- step keep a long pending list moving without blocking Redis.
-local MAX_CALLS = 20
+-- XAUTOCLAIM looks at ten entries for each that it may claim. So many in one step
+-- keep a long pending list moving, and block Redis for about a millisecond.
+local LOOKS_PER_CLAIM = 10
+local MAX_LOOKS = 1000
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -52,20 +53,19 @@ if cursor == '0-0' then
   redis.call('HSET', KEYS[2], 'reclaim_pass_ms', now)
 end
 
-local claimed, deleted = {}, 0
-for _ = 1, MAX_CALLS do
+local claimed, deleted, looks = {}, 0, 0
+repeat
+  local count = room - #claimed
   local reply = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], lease, cursor,
-    'COUNT', room - #claimed)
+    'COUNT', count)
   cursor = reply[1]
   deleted = deleted + #reply[3]
   for _, entry in ipairs(reply[2]) do
     local pending = redis.call('XPENDING', KEYS[1], ARGV[1], entry[1], entry[1], 1)
     claimed[#claimed + 1] = {entry[1], entry[2], pending[1][4]}
   end
-  if cursor == '0-0' or #claimed >= room then
-    break
-  end
-end
+  looks = looks + count * LOOKS_PER_CLAIM
+until cursor == '0-0' or #claimed >= room or looks >= MAX_LOOKS
 redis.call('HSET', KEYS[2], 'reclaim_cursor', cursor)
 
 return {paused, cursor == '0-0' and 0 or 1, deleted, claimed}
