@@ -15,6 +15,7 @@ mod output;
 mod port;
 mod process;
 mod redis;
+mod worker_program;
 
 use std::fmt::Display;
 use std::future::Future;

@@ -1,0 +1,131 @@
+//! A worker program whose handlers misbehave as a test asks: this test binary, started
+//! again as a child process. It is wired as `src/bin/jobqueue.rs` is, without HTTP.
+//!
+//! A job's payload is `{"n": 1, "ms": 500}`. Most handlers print `start 1`, and `end 1`
+//! when they come to their end; both lines have been written when the handler goes on.
+//!
+//! | type | does |
+//! |---|---|
+//! | `test:quiet` | nothing |
+//! | `test:sleep` | sleeps for `ms` |
+//! | `test:block` | blocks its executor thread for `ms`, sleeping |
+//! | `test:burn` | blocks its executor thread for `ms`, burning CPU |
+//! | `test:hang` | never ends |
+//! | `test:fail` | fails in the attempts before attempt number `ms` (from 0), then ends |
+//! | `test:malformed` | cannot make sense of its payload |
+//! | `test:panic` | panics |
+//! | `test:abort` | aborts the process |
+
+use std::time::{Duration, Instant};
+
+use dm_jobqueue::config::Config;
+use dm_jobqueue::service::delay_print_service::DelayPrintService;
+use dm_jobqueue::service::jobqueue::mux::{Completion, JobError, Mux, Task};
+use dm_jobqueue::service::jobqueue::processor;
+use dm_jobqueue::service::jobqueue::server::{Exit, Server};
+use dm_jobqueue::service::line_writer::LineWriter;
+use dm_jobqueue::shutdown::Signals;
+use dm_jobqueue::telemetry;
+use dm_jobqueue::usecase::jobqueue::delay_print::DelayPrintUsecase;
+
+use super::{Process, ProcessBuilder, Redis};
+
+/// Says that this run of the test binary is the program.
+const VARIABLE: &str = "TEST_WORKER_PROGRAM";
+const NAME: &str = "support::worker_program::worker_program";
+
+impl Process {
+    /// The worker with the handlers that are listed above, told to use this Redis.
+    pub(crate) fn test_worker(redis: &Redis) -> ProcessBuilder {
+        ProcessBuilder::program(std::env::current_exe().unwrap())
+            .redis(redis)
+            .args(&[NAME, "--exact", "--ignored", "--nocapture"])
+            .env(VARIABLE, "1")
+            .named("test worker")
+    }
+}
+
+#[test]
+#[ignore = "not a test: the program that other tests start"]
+fn worker_program() {
+    if std::env::var_os(VARIABLE).is_none() {
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let exit = runtime.block_on(run());
+    // As the real program ends: without waiting for handlers that do not yield.
+    std::process::exit(match exit {
+        Exit::Clean => 0,
+        Exit::CutOff => 1,
+        Exit::Unfit => 74,
+    });
+}
+
+async fn run() -> Exit {
+    let mut signals = Signals::new().unwrap();
+    telemetry::init().unwrap();
+    let config = Config::load().unwrap();
+    let out = LineWriter::stdout().unwrap();
+    let mut mux = Mux::new();
+    processor::register(
+        &mut mux,
+        DelayPrintUsecase::new(DelayPrintService::new(out.clone())),
+    );
+    mux.handle("test:quiet", async |_| Ok(Completion::Done));
+    for name in [
+        "sleep",
+        "block",
+        "burn",
+        "hang",
+        "fail",
+        "malformed",
+        "panic",
+        "abort",
+    ] {
+        let out = out.clone();
+        mux.handle(&format!("test:{name}"), move |task| {
+            misbehave(name, task, out.clone())
+        });
+    }
+    let server = Server::new(&config.jobqueue, &config.redis, mux).unwrap();
+    let (stop, cutoff) = (server.stop(), server.cutoff());
+    tokio::spawn(async move {
+        cutoff.cancelled().await;
+        out.abandon();
+    });
+    tokio::spawn(async move {
+        signals.recv().await;
+        stop.cancel();
+        signals.recv().await;
+        std::process::exit(1);
+    });
+    server.run().await.unwrap()
+}
+
+async fn misbehave(name: &str, task: Task, out: LineWriter) -> Result<Completion, JobError> {
+    let payload: serde_json::Value = serde_json::from_str(task.payload.unwrap().get()).unwrap();
+    let (n, ms) = (&payload["n"], payload["ms"].as_u64().unwrap_or(0));
+    let print = async |what: &str| out.write(format!("{what} {n}\n")).await.unwrap();
+    print("start").await;
+    let time = Duration::from_millis(ms);
+    match name {
+        "sleep" => tokio::time::sleep(time).await,
+        "block" => std::thread::sleep(time),
+        "burn" => {
+            let start = Instant::now();
+            while start.elapsed() < time {
+                std::hint::spin_loop();
+            }
+        }
+        "hang" => std::future::pending().await,
+        "fail" if u64::from(task.attempt) < ms => {
+            return Err(JobError::Failed("failed as asked".to_owned()));
+        }
+        "malformed" => return Err(JobError::Malformed("malformed as asked".to_owned())),
+        "panic" => panic!("panicked as asked"),
+        "abort" => std::process::abort(),
+        _ => {}
+    }
+    print("end").await;
+    Ok(Completion::Done)
+}
