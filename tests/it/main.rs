@@ -8,5 +8,7 @@
 )]
 
 mod harness;
+mod leases;
 mod smoke;
 mod support;
+mod workers;

@@ -11,6 +11,7 @@
 
 mod app;
 mod backlog;
+mod jobs;
 mod output;
 mod port;
 mod process;
@@ -28,6 +29,7 @@ pub(crate) use self::app::{Reply, TestApp};
 pub(crate) use self::backlog::{
     Backlog, Consumer, DEAD, Entry, GROUP, Pending, SCHEDULED, STATE, STREAM,
 };
+pub(crate) use self::jobs::{LEASE, test_job};
 pub(crate) use self::output::Line;
 pub(crate) use self::process::{Process, ProcessBuilder, listening_addr, process_exists};
 pub(crate) use self::redis::{Redis, RedisBuilder};

@@ -15,6 +15,7 @@
 //! | `test:malformed` | cannot make sense of its payload |
 //! | `test:panic` | panics |
 //! | `test:abort` | aborts the process |
+//! | `test:slow_fail`, `test:slow_malformed`, `test:slow_panic` | sleeps for `ms`, prints `ending 1`, then does so (`slow_fail` in attempts below `limit`) |
 
 use std::time::{Duration, Instant};
 
@@ -73,6 +74,9 @@ async fn run() -> Exit {
     );
     mux.handle("test:quiet", async |_| Ok(Completion::Done));
     for name in [
+        "slow_fail",
+        "slow_malformed",
+        "slow_panic",
         "sleep",
         "block",
         "burn",
@@ -121,11 +125,27 @@ async fn misbehave(name: &str, task: Task, out: LineWriter) -> Result<Completion
         "fail" if u64::from(task.attempt) < ms => {
             return Err(JobError::Failed("failed as asked".to_owned()));
         }
-        "malformed" => return Err(JobError::Malformed("malformed as asked".to_owned())),
+        "malformed" => return malformed(),
         "panic" => panic!("panicked as asked"),
+        "slow_fail" | "slow_malformed" | "slow_panic" => {
+            tokio::time::sleep(time).await;
+            print("ending").await;
+            match name {
+                "slow_malformed" => return malformed(),
+                "slow_panic" => panic!("panicked as asked"),
+                _ if u64::from(task.attempt) < payload["limit"].as_u64().unwrap() => {
+                    return Err(JobError::Failed("failed as asked".to_owned()));
+                }
+                _ => {}
+            }
+        }
         "abort" => std::process::abort(),
         _ => {}
     }
     print("end").await;
     Ok(Completion::Done)
+}
+
+fn malformed() -> Result<Completion, JobError> {
+    Err(JobError::Malformed("malformed as asked".to_owned()))
 }

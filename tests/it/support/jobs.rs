@@ -1,0 +1,37 @@
+//! Jobs of the test worker, and what its output says of them.
+
+use super::{Process, Redis};
+
+/// The JSON of a job of the test worker: type `test:{kind}`, payload `{"n":…,"ms":…}`.
+pub(crate) fn test_job(kind: &str, n: u64, ms: u64) -> String {
+    format!(r#"{{"type":"test:{kind}","payload":{{"n":{n},"ms":{ms}}}}}"#)
+}
+
+/// A lease short enough for a test, and what follows from it: heartbeat 667 ms,
+/// reclaim interval 333 ms, and a reclaim hold of at most 2.2 s.
+pub(crate) const LEASE: (&str, &str) = ("APP__JOBQUEUE__LEASE", "2s");
+
+impl Redis {
+    /// Adds a job of the test worker, and returns its entry id.
+    pub(crate) async fn add_test_job(&self, kind: &str, n: u64, ms: u64) -> String {
+        self.add_job(&test_job(kind, n, ms)).await
+    }
+}
+
+impl Process {
+    /// How many lines on stdout are `line`.
+    pub(crate) fn count(&self, line: &str) -> usize {
+        self.stdout()
+            .iter()
+            .filter(|each| each.text == line)
+            .count()
+    }
+
+    /// How many lines on stderr contain `part`.
+    pub(crate) fn count_log(&self, part: &str) -> usize {
+        self.stderr()
+            .iter()
+            .filter(|each| each.text.contains(part))
+            .count()
+    }
+}
