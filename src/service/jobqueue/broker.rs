@@ -15,6 +15,7 @@ use super::connection::Link;
 use super::constants::GROUP;
 use super::error::Error;
 
+const ACKNOWLEDGE: &str = include_str!("scripts/acknowledge.lua");
 const RECLAIM: &str = include_str!("scripts/reclaim.lua");
 const TAKE: &str = include_str!("scripts/take.lua");
 const TOUCH: &str = include_str!("scripts/touch.lua");
@@ -322,23 +323,15 @@ impl Broker {
         drop(link.ask(&cmd).await);
     }
 
-    // The commands that settle deliveries, for the settler to send together. Each
-    // has its function below that reads the reply.
+    // The commands that settle deliveries, for the settler to send together. Where the
+    // reply says more than that it was done, a function below reads it.
 
     /// Acknowledges and deletes finished entries, as one step. Not fenced: the job ran.
     pub(crate) fn acknowledge(&self, pipeline: &mut Pipeline, ids: &[EntryId]) {
-        pipeline.cmd("MULTI");
-        pipeline
-            .cmd("XACK")
-            .arg(&self.keys.stream)
-            .arg(GROUP)
-            .arg(ids);
-        pipeline.cmd("XDEL").arg(&self.keys.stream).arg(ids);
-        pipeline.cmd("EXEC");
+        let mut cmd = eval(ACKNOWLEDGE, &[&self.keys.stream], &[]);
+        cmd.arg(GROUP).arg(ids);
+        pipeline.add_command(cmd);
     }
-
-    /// How many replies [`Self::acknowledge`] has.
-    pub(crate) const ACKNOWLEDGE_REPLIES: usize = 4;
 
     /// Moves entries that this consumer owns to the scheduled set.
     pub(crate) fn schedule(&self, pipeline: &mut Pipeline, moves: &[Move]) {
@@ -430,18 +423,6 @@ pub(crate) fn buried(reply: Value) -> Result<(Vec<bool>, i64), Error> {
     let shape = || Error::unexpected_reply("the bury script");
     let [flags, dropped] = array(reply).ok_or_else(shape)?;
     Ok((owned(flags)?, int(&dropped).unwrap_or(0)))
-}
-
-/// The error that a reply is, or that a transaction's reply holds.
-pub(crate) fn error_in(reply: &Value) -> Option<Error> {
-    match reply {
-        Value::ServerError(error) => Some(Error::from(error)),
-        Value::Array(replies) => replies.iter().find_map(|reply| match reply {
-            Value::ServerError(error) => Some(Error::from(error)),
-            _ => None,
-        }),
-        _ => None,
-    }
 }
 
 /// Whether each of the entries was this consumer's.

@@ -121,9 +121,8 @@ impl Settler {
         }
         match self.link.send(&pipeline).await {
             Ok(replies) => {
-                let mut replies = replies.into_iter();
-                for part in parts {
-                    let answer = self.read(&part, &mut replies);
+                for (part, reply) in parts.into_iter().zip(replies) {
+                    let answer = self.read(&part, reply);
                     let answer = self.link.judge(part.command.name(), answer);
                     self.conclude(part, answer);
                 }
@@ -165,23 +164,10 @@ impl Settler {
         }
     }
 
-    /// What became of each of the part's outcomes, from its share of the replies.
-    fn read(
-        &self,
-        part: &Part,
-        replies: &mut impl Iterator<Item = Value>,
-    ) -> Result<Vec<Answer>, Error> {
-        let count = match part.command {
-            Command::Acknowledge => Broker::ACKNOWLEDGE_REPLIES,
-            _ => 1,
-        };
-        // All of the part's replies are taken, so that the next part finds its own.
-        let mut reply = Value::Nil;
-        for each in replies.by_ref().take(count).collect::<Vec<_>>() {
-            if let Some(error) = broker::error_in(&each) {
-                return Err(error);
-            }
-            reply = each;
+    /// What became of each of the part's outcomes.
+    fn read(&self, part: &Part, reply: Value) -> Result<Vec<Answer>, Error> {
+        if let Value::ServerError(error) = &reply {
+            return Err(Error::from(error));
         }
         let moved = |owned: bool| {
             if owned {
