@@ -9,6 +9,8 @@
 
 mod harness;
 mod leases;
+mod outages;
 mod smoke;
 mod support;
+mod trouble;
 mod workers;

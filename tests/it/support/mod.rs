@@ -74,3 +74,12 @@ pub(crate) async fn within<T>(
     };
     tokio::time::timeout(deadline, polling).await.ok()
 }
+
+/// Cuts every connection through the proxy, clears its faults, and lets new ones through.
+/// `reset_peer` would cut all later connections as well: those it accepts inherit the
+/// signal.
+pub(crate) async fn cut(proxy: &FaultProxy) {
+    proxy.disable().await.unwrap();
+    proxy.reset();
+    proxy.enable().await.unwrap();
+}
