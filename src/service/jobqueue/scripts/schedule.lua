@@ -7,7 +7,9 @@
 -- ARGV[3...] fours: entry id, what the delay counts from ('entry' or 'now'),
 --   delay_ms, the job's JSON
 -- Returns {{outcome, ...}, due_in_us}:
---   outcome    1 moved, 0 not owned any more, 2 due already: left where it is
+--   outcome    1 moved, 0 not owned any more, 2 its delay is over: left where it is,
+--              to be run. A failed job is moved in any case: its move is what counts
+--              the attempt, however short the wait.
 --   due_in_us  time until the earliest of the moved jobs, when that is now the
 --              earliest of all, else -1
 --
@@ -37,7 +39,7 @@ for i = 3, #ARGV, 4 do
       -- An id lies in the future after the clock has leapt back.
       due = math.min(tonumber(string.match(id, '^%d+')), now) + delay
     end
-    if due <= now then
+    if from == 'entry' and due <= now then
       outcome = 2
     else
       redis.call('ZADD', KEYS[2], due, id .. ':' .. job)
@@ -52,6 +54,6 @@ end
 
 local due_in = -1
 if first < earliest then
-  due_in = first * 1000 - now_us
+  due_in = math.max(0, first * 1000 - now_us)
 end
 return {outcomes, due_in}
