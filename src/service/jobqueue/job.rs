@@ -55,6 +55,9 @@ pub enum MalformedJob {
     /// Not even the beginning of a job.
     #[error("the job is not a JSON object")]
     NotAnObject,
+    /// JSON is UTF-8. serde does not look into fields that it skips, but a move does.
+    #[error("the job is not UTF-8: {0}")]
+    NotUtf8(#[from] std::str::Utf8Error),
     /// Not JSON, or not a job's JSON.
     #[error("the job cannot be read: {0}")]
     Json(#[from] serde_json::Error),
@@ -91,7 +94,7 @@ impl Job {
         if json.trim_ascii_start().first() != Some(&b'{') {
             return Err(MalformedJob::NotAnObject);
         }
-        let job: Self = serde_json::from_slice(json)?;
+        let job: Self = serde_json::from_str(std::str::from_utf8(json)?)?;
         if job.delay_ms > MAX_DELAY_MS {
             return Err(MalformedJob::Delay(job.delay_ms));
         }
@@ -221,6 +224,8 @@ mod tests {
         ] {
             assert!(Job::parse(json.as_bytes()).is_err(), "{json:.60}");
         }
+        let skipped = b"{\"type\":\"x\",\"trace\":\"\xff\"}";
+        assert!(matches!(Job::parse(skipped), Err(MalformedJob::NotUtf8(_))));
         let at_limit =
             format!(r#"{{"type":"x","delay_ms":{MAX_DELAY_MS},"max_retry":{MAX_RETRY}}}"#);
         Job::parse(at_limit.as_bytes()).unwrap();
