@@ -7,9 +7,11 @@
     reason = "a test fails by panicking, and its helpers explain themselves on stderr"
 )]
 
+mod dead_letters;
 mod harness;
 mod leases;
 mod outages;
+mod retries;
 mod smoke;
 mod support;
 mod trouble;

@@ -162,8 +162,18 @@ impl Redis {
     pub(crate) async fn drained(&self, deadline: Duration) {
         let mut last = None;
         let drained = within(deadline, async || {
+            // In one step: a job may move from one place to the other between two.
+            let (stream, scheduled): (u64, u64) = redis::pipe()
+                .atomic()
+                .cmd("XLEN")
+                .arg(STREAM)
+                .cmd("ZCARD")
+                .arg(SCHEDULED)
+                .query_async(&mut self.connect().await.ok()?)
+                .await
+                .ok()?;
             let backlog = last.insert(self.backlog().await);
-            (backlog.stream + backlog.pending + backlog.scheduled == 0).then_some(())
+            (stream + scheduled + backlog.pending == 0).then_some(())
         });
         if drained.await.is_none() {
             panic!("not drained within {deadline:?}: {last:?}");

@@ -15,6 +15,7 @@ mod jobs;
 mod output;
 mod port;
 mod process;
+mod recovery;
 mod redis;
 mod worker_program;
 
@@ -32,6 +33,7 @@ pub(crate) use self::backlog::{
 pub(crate) use self::jobs::{LEASE, test_job};
 pub(crate) use self::output::Line;
 pub(crate) use self::process::{Process, ProcessBuilder, listening_addr, process_exists};
+pub(crate) use self::recovery::LONG_LEASE;
 pub(crate) use self::redis::{Redis, RedisBuilder};
 
 /// How long something that should happen at once may take on a busy machine.

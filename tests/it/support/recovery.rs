@@ -1,0 +1,51 @@
+//! What topics about handing jobs from one worker to another share: settings by which
+//! a job that was put back is told from one whose lease ran out, and jobs in bulk.
+
+use redis::aio::MultiplexedConnection;
+
+use super::{PATIENCE, Redis, STREAM, eventually};
+
+/// Frequent reclaims and a lease that is far longer: what another worker runs within a
+/// few seconds was put back, and did not wait for its lease to end.
+pub(crate) const LONG_LEASE: [(&str, &str); 3] = [
+    ("APP__JOBQUEUE__LEASE", "15s"),
+    ("APP__JOBQUEUE__HEARTBEAT", "1s"),
+    ("APP__JOBQUEUE__RECLAIM_INTERVAL", "300ms"),
+];
+
+impl Redis {
+    /// Waits until a worker keeps the reclaim mark and nothing holds reclaims back, as
+    /// it does for a while after the first worker's start.
+    pub(crate) async fn reclaiming(&self) {
+        eventually("reclaims are not held back", PATIENCE, async || {
+            let state = self.state().await;
+            let hold_ms: u64 = state.get("reclaim_hold_ms")?.parse().unwrap();
+            (hold_ms < self.now_ms().await).then_some(())
+        })
+        .await;
+    }
+
+    /// Adds jobs in one go, and returns their entry ids.
+    pub(crate) async fn add_jobs(&self, jobs: impl IntoIterator<Item = String>) -> Vec<String> {
+        let mut pipeline = redis::pipe();
+        for job in jobs {
+            pipeline
+                .cmd("XADD")
+                .arg(STREAM)
+                .arg("*")
+                .arg("job")
+                .arg(job);
+        }
+        let mut connection: MultiplexedConnection = self.connect().await.unwrap();
+        pipeline.query_async(&mut connection).await.unwrap()
+    }
+
+    /// Adds an entry with any fields, and returns its id.
+    pub(crate) async fn add_entry(&self, fields: &[(&[u8], &[u8])]) -> String {
+        let mut args: Vec<&[u8]> = vec![b"XADD", STREAM.as_bytes(), b"*"];
+        for (field, value) in fields {
+            args.extend([*field, *value]);
+        }
+        self.query(&args).await
+    }
+}
