@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit,
         Err(error) => telemetry::refuse_to_start(&*error),
     };
-    // Without waiting for a handler that does not yield: its job was left to others.
+    // Without waiting for the lookup of a host name that takes its time.
     runtime.shutdown_background();
     exit
 }

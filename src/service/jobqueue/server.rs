@@ -22,7 +22,7 @@ use super::migrations;
 use super::mux::Mux;
 use super::promoter::{Alarm, Promoter};
 use super::settler::{Refused, Settler};
-use super::worker::Worker;
+use super::worker::{Handlers, Worker};
 use crate::config::{JobqueueConfig, RedisConfig};
 
 /// How often a stopping worker repeats the request to end its blocking read: one that
@@ -124,7 +124,7 @@ impl Server {
     /// process unfit, then shuts down within `shutdown_timeout` and half a second.
     ///
     /// # Errors
-    /// When the system gives no thread for the heartbeat.
+    /// When the system gives no thread for the heartbeat or the handlers.
     pub async fn run(self) -> std::io::Result<Exit> {
         let parts = self.start()?;
         info!(
@@ -147,7 +147,7 @@ impl Server {
         let alarm = Arc::new(Alarm::default());
         let finish = CancellationToken::new();
         let end = CancellationToken::new();
-        let worker = self.worker(&held);
+        let worker = self.worker(&held)?;
 
         let prober = self.connector.clone();
         tokio::spawn({
@@ -206,8 +206,8 @@ impl Server {
         })
     }
 
-    fn worker(&self, held: &Arc<Held>) -> Arc<Worker> {
-        Arc::new(Worker {
+    fn worker(&self, held: &Arc<Held>) -> std::io::Result<Arc<Worker>> {
+        Ok(Arc::new(Worker {
             held: Arc::clone(held),
             mux: self.mux.clone(),
             retry: self.config.retry,
@@ -217,7 +217,8 @@ impl Server {
             unfit: AtomicBool::new(false),
             cut_off: AtomicUsize::new(0),
             tracker: TaskTracker::new(),
-        })
+            handlers: Handlers::new()?,
+        }))
     }
 
     /// With the default proportions, a stall shorter than `stall` cannot age a renewed

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use tokio::runtime::{Handle, Runtime};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,6 +39,42 @@ pub(crate) struct Worker {
     pub(crate) cut_off: AtomicUsize,
     pub(crate) stop: CancellationToken,
     pub(crate) tracker: TaskTracker,
+    /// Where handlers run; see [`Handlers`].
+    pub(crate) handlers: Handlers,
+}
+
+/// A runtime for handlers and nothing else.
+///
+/// One that does not yield keeps an executor thread to itself, and a few of them all
+/// threads: on one runtime with the rest nothing would be settled then, no time would
+/// pass and no signal be seen.
+#[derive(Debug)]
+pub(crate) struct Handlers {
+    handle: Handle,
+    /// Absent only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Handlers {
+    /// # Errors
+    /// When the system gives no threads.
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.enable_all().thread_name("handler").build()?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
+    }
+}
+
+impl Drop for Handlers {
+    fn drop(&mut self) {
+        // Without waiting for a handler that does not yield.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// How a handler's run ended.
@@ -53,13 +90,14 @@ impl Worker {
     pub(crate) fn start_runners(self: &Arc<Self>, count: usize) {
         for _ in 0..count {
             let worker = Arc::clone(self);
-            self.tracker.spawn(async move {
+            let runner = async move {
                 while let Some(delivery) = worker.held.next(Instant::now()) {
                     let id = delivery.id;
                     let outcome = worker.work(delivery).await;
                     worker.held.end(id, outcome);
                 }
-            });
+            };
+            self.tracker.spawn_on(runner, &self.handlers.handle);
         }
     }
 
