@@ -322,14 +322,17 @@ impl State {
     }
 
     fn conclude(&mut self, settlement: Settlement) {
-        if let Outcome::PutBack { .. } = settlement.outcome
-            && let Some(entry) = self.entries.get_mut(&settlement.id)
-        {
-            entry.put_back = true;
+        if let Outcome::PutBack { .. } = settlement.outcome {
+            if let Some(entry) = self.entries.get_mut(&settlement.id) {
+                entry.put_back = true;
+            }
+        } else {
+            // What is put back was not disposed of: at its pace the worker would fetch
+            // the next ones only to put them back too.
+            self.pace.count();
         }
         self.outcomes.push_back(settlement);
         self.unsettled += 1;
-        self.pace.count();
     }
 
     fn missing_runners(&mut self, concurrency: usize) -> usize {
@@ -461,6 +464,16 @@ mod tests {
         (0..500).for_each(|_| pace.count());
         assert_eq!(pace.ahead(start + Duration::from_millis(16)), MAX_AHEAD);
         assert_eq!(pace.ahead(start + Duration::from_secs(5)), 0);
+    }
+
+    #[test]
+    fn what_is_put_back_sets_no_pace() {
+        let (held, now) = (Held::new(1), Instant::now());
+        assert_eq!(held.room(now).entries, 1);
+        let runners = held.admit((0..50).map(delivery).collect(), now);
+        assert_eq!(runners, 1);
+        held.put_back_ready(now);
+        assert_eq!(held.room(now).entries, 1);
     }
 
     #[test]
