@@ -81,7 +81,7 @@ struct State {
 #[derive(Debug)]
 struct Entry {
     deliveries: u32,
-    /// When its handler was started.
+    /// When its handler was started; absent before, and once it only waits for its output.
     started: Option<Instant>,
     /// Its handler is over, one way or another; what is left is to settle it.
     ended: bool,
@@ -215,6 +215,14 @@ impl Held {
             entry.started = Some(now);
         }
         Some(delivery)
+    }
+
+    /// A handler has done its part and waits for its output, which takes as long as it
+    /// takes: it does not hang.
+    pub(crate) fn awaits_output(&self, id: EntryId) {
+        if let Some(entry) = self.lock().entries.get_mut(&id) {
+            entry.started = None;
+        }
     }
 
     /// A handler is over: its slot is free, its outcome goes to the settler.
@@ -495,5 +503,7 @@ mod tests {
             [id(2), id(3)],
             "unsettled and not started ones are renewed"
         );
+        held.awaits_output(id(1));
+        assert_eq!(held.renewable(start + limit, limit).len(), 3);
     }
 }

@@ -138,10 +138,13 @@ impl Worker {
         };
         match completion {
             Ok(Completion::Done) => Ran::Done,
-            Ok(Completion::Written(written)) => match written.await {
-                Ok(()) => Ran::Done,
-                Err(error) => Ran::Failed(error),
-            },
+            Ok(Completion::Written(written)) => {
+                self.held.awaits_output(delivery.id);
+                match written.await {
+                    Ok(()) => Ran::Done,
+                    Err(error) => Ran::Failed(error),
+                }
+            }
             Err(error) => Ran::Failed(error),
         }
     }
