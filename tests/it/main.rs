@@ -8,13 +8,17 @@
 )]
 
 mod dead_letters;
+mod fairness;
 mod harness;
 mod leases;
 mod outages;
+mod output;
+mod output_faults;
 mod retries;
 mod shutdown;
 mod shutdown_server;
 mod shutdown_without_redis;
+mod slow_clients;
 mod smoke;
 mod support;
 mod trouble;

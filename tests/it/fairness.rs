@@ -1,0 +1,159 @@
+//! How much a worker takes: short jobs ahead of its slots, long ones never, and nothing
+//! more while it cannot settle.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::support::{
+    GROUP, LONG_LEASE, PATIENCE, Pending, Process, ProcessBuilder, Redis, STREAM, eventually,
+    within,
+};
+
+const LEASE_MS: u64 = 15_000;
+/// How far a worker fetches ahead of its slots at most.
+const MAX_AHEAD: usize = 128;
+
+fn sleep(n: usize, ms: u64) -> String {
+    json!({"type": "test:sleep", "payload": {"n": n, "ms": ms}}).to_string()
+}
+
+fn quiet(_: usize) -> String {
+    r#"{"type":"test:quiet"}"#.to_owned()
+}
+
+fn worker(redis: &Redis, concurrency: &str) -> ProcessBuilder {
+    Process::test_worker(redis)
+        .envs(&LONG_LEASE)
+        .env("APP__JOBQUEUE__CONCURRENCY", concurrency)
+}
+
+fn is_put_back(entry: &Pending) -> bool {
+    entry.idle_ms >= LEASE_MS
+}
+
+fn starts(worker: &Process) -> BTreeMap<usize, usize> {
+    let mut starts = BTreeMap::new();
+    for line in worker.stdout() {
+        if let Some(n) = line.text.strip_prefix("start ") {
+            *starts.entry(n.parse().unwrap()).or_default() += 1;
+        }
+    }
+    starts
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_long_job_is_put_back_and_run_by_an_idle_worker() {
+    let redis = Redis::start().await;
+    // Short jobs set a pace, at which the worker fetches ahead into the long one and
+    // those behind it.
+    let jobs = (0..1_000).map(quiet).chain([sleep(0, 60_000)]);
+    let ids = redis
+        .add_jobs(jobs.chain((1..=40).map(|n| sleep(n, 0))))
+        .await;
+    let long = ids[1_000].clone();
+    let first = worker(&redis, "1").start();
+    first
+        .wait_for_line(|line| line == "start 0", PATIENCE)
+        .await;
+    let before = redis.entries().await;
+    let put_back = eventually("all but the long one are put back", PATIENCE, async || {
+        let mut entries = redis.pending_entries().await;
+        entries.retain(|entry| entry.id != long);
+        entries.iter().all(is_put_back).then_some(entries)
+    })
+    .await;
+    eprintln!("{} had been fetched ahead", put_back.len());
+    assert!(
+        !put_back.is_empty(),
+        "nothing was fetched ahead: the test shows nothing"
+    );
+    assert!(
+        put_back.iter().all(|entry| entry.deliveries == 0),
+        "{put_back:?}"
+    );
+    redis.reclaiming().await;
+    let second = worker(&redis, "1").start();
+    second.wait_for_log("connected to redis", PATIENCE).await;
+    for n in 1..=40 {
+        let end = format!("end {n}");
+        // The reclaim interval is 300 ms, the lease fifteen seconds.
+        second
+            .wait_for_line(|line| line == end, Duration::from_secs(4))
+            .await;
+    }
+    assert_eq!(starts(&second).len(), 40);
+    assert!(starts(&second).values().all(|count| *count == 1));
+    assert_eq!(starts(&first), BTreeMap::from([(0, 1)]));
+    eventually("only the long one is left", PATIENCE, async || {
+        (redis.entries().await == before[before.len() - 41..before.len() - 40]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_holds_no_more_long_jobs_than_it_has_slots() {
+    let redis = Redis::start().await;
+    let jobs = (0..1_000)
+        .map(quiet)
+        .chain((0..600).map(|n| sleep(n, 60_000)));
+    redis.add_jobs(jobs).await;
+    let worker = worker(&redis, "2").start();
+    worker
+        .wait_for_line(|line| line == "start 1", PATIENCE)
+        .await;
+    let held = async || {
+        let entries = redis.pending_entries().await;
+        let held = entries.iter().filter(|entry| !is_put_back(entry)).count();
+        (held, entries.len())
+    };
+    let (_, touched) = eventually("it holds what it runs", PATIENCE, async || {
+        let (held, all) = held().await;
+        (held == 2).then_some((held, all))
+    })
+    .await;
+    assert!(touched <= 2 + MAX_AHEAD, "{touched}");
+    // What was put back is left alone, and nothing else is fetched in its place.
+    let more = within(Duration::from_secs(2), async || {
+        let now = held().await;
+        (now != (2, touched)).then_some(now)
+    });
+    if let Some((held, all)) = more.await {
+        panic!("holds {held}, and has touched {all}; had touched {touched}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_cannot_settle_stops_fetching() {
+    const JOBS: u64 = 2_000;
+    let redis = Redis::start().await;
+    redis.cmd(&["ACL", "SETUSER", "default", "-xack"]).await;
+    let worker = worker(&redis, "10").start();
+    let message = |n| format!(r#"{{"type":"demo:delay_print","payload":{{"message":"job {n}"}}}}"#);
+    redis.add_jobs((0..JOBS).map(message)).await;
+    worker.wait_for_log("xack", PATIENCE).await;
+    let bound = 2 * (MAX_AHEAD + 10) as u64;
+    let over = within(Duration::from_secs(2), async || {
+        let pending = redis.pending().await;
+        (pending > bound).then_some(pending)
+    });
+    if let Some(pending) = over.await {
+        panic!("{pending} are pending, expected at most {bound}");
+    }
+    let pending = redis.pending().await;
+    eprintln!("{pending} pending, {bound} at most");
+    assert!(
+        pending >= MAX_AHEAD as u64,
+        "it stopped too early: {pending}"
+    );
+    redis.cmd(&["ACL", "SETUSER", "default", "+xack"]).await;
+    redis.drained(PATIENCE * 2).await;
+    worker.term();
+    worker.wait_exit(PATIENCE).await;
+    let lines = worker.stdout().into_iter();
+    let lines = lines.filter(|line| line.text.contains("] job ")).count();
+    assert_eq!(lines as u64, JOBS, "each ran once");
+    let groups: Vec<redis::Value> = redis.query(&["XPENDING", STREAM, GROUP]).await;
+    assert_eq!(groups[0], redis::Value::Int(0));
+}
