@@ -132,7 +132,7 @@ async fn a_worker_that_cannot_settle_stops_fetching() {
     let worker = worker(&redis, "10").start();
     let message = |n| format!(r#"{{"type":"demo:delay_print","payload":{{"message":"job {n}"}}}}"#);
     redis.add_jobs((0..JOBS).map(message)).await;
-    worker.wait_for_log("xack", PATIENCE).await;
+    worker.wait_for_log("acknowledge", PATIENCE).await;
     let bound = 2 * (MAX_AHEAD + 10) as u64;
     let over = within(Duration::from_secs(2), async || {
         let pending = redis.pending().await;

@@ -162,16 +162,12 @@ impl Redis {
     pub(crate) async fn drained(&self, deadline: Duration) {
         let mut last = None;
         let drained = within(deadline, async || {
-            // In one step: a job may move from one place to the other between two.
-            let (stream, scheduled): (u64, u64) = redis::pipe()
-                .atomic()
-                .cmd("XLEN")
-                .arg(STREAM)
-                .cmd("ZCARD")
-                .arg(SCHEDULED)
-                .query_async(&mut self.connect().await.ok()?)
-                .await
-                .ok()?;
+            // In one step: a job may move from one place to the other between two. By a
+            // script, since a full memory refuses every command within MULTI.
+            let count = "#!lua flags=no-writes,allow-oom
+                return {redis.call('XLEN', KEYS[1]), redis.call('ZCARD', KEYS[2])}";
+            let (stream, scheduled): (u64, u64) =
+                self.query(&["EVAL", count, "2", STREAM, SCHEDULED]).await;
             let backlog = last.insert(self.backlog().await);
             (stream + scheduled + backlog.pending == 0).then_some(())
         });
