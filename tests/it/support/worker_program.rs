@@ -7,6 +7,7 @@
 //! | type | does |
 //! |---|---|
 //! | `test:quiet` | nothing |
+//! | `test:clock` | prints `clock 1` and the wall clock in ms: the clock of a Redis on this host |
 //! | `test:sleep` | sleeps for `ms` |
 //! | `test:block` | blocks its executor thread for `ms`, sleeping |
 //! | `test:burn` | blocks its executor thread for `ms`, burning CPU |
@@ -17,7 +18,7 @@
 //! | `test:abort` | aborts the process |
 //! | `test:slow_fail`, `test:slow_malformed`, `test:slow_panic` | sleeps for `ms`, prints `ending 1`, then does so (`slow_fail` in attempts below `limit`) |
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dm_jobqueue::config::Config;
 use dm_jobqueue::service::delay_print_service::DelayPrintService;
@@ -73,6 +74,8 @@ async fn run() -> Exit {
         DelayPrintUsecase::new(DelayPrintService::new(out.clone())),
     );
     mux.handle("test:quiet", async |_| Ok(Completion::Done));
+    let clock = out.clone();
+    mux.handle("test:clock", move |task| tell_the_time(task, clock.clone()));
     for name in [
         "slow_fail",
         "slow_malformed",
@@ -104,6 +107,18 @@ async fn run() -> Exit {
         std::process::exit(1);
     });
     server.run().await.unwrap()
+}
+
+async fn tell_the_time(task: Task, out: LineWriter) -> Result<Completion, JobError> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_millis();
+    let payload: serde_json::Value = serde_json::from_str(task.payload.unwrap().get()).unwrap();
+    out.write(format!("clock {} {now}\n", payload["n"]))
+        .await
+        .unwrap();
+    Ok(Completion::Done)
 }
 
 async fn misbehave(name: &str, task: Task, out: LineWriter) -> Result<Completion, JobError> {

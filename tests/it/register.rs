@@ -1,0 +1,160 @@
+//! `POST /api/dm-jobqueue/register` on a real Redis: what it answers, and what it leaves
+//! in the stream. Each rule's every case is with the code; here is one of each status.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::support::{Redis, TestApp};
+
+/// The job in the stream's last entry, which must have one field.
+async fn last_job(redis: &Redis) -> Value {
+    let (_, fields) = redis.entries().await.pop().unwrap();
+    assert_eq!(fields.len(), 1);
+    serde_json::from_slice(&fields["job"]).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_registered_is_in_the_stream_without_its_defaults() {
+    let app = TestApp::start().await;
+    for (body, expected) in [
+        (
+            json!({}),
+            json!({"payload": {"message": "Job executed successfully"}, "delay_ms": 180_000}),
+        ),
+        (
+            json!({"message": "", "delay_seconds": 0, "max_retry": 0}),
+            json!({"payload": {"message": "Job executed successfully"}, "delay_ms": 180_000}),
+        ),
+        (
+            json!({"message": null, "delay_seconds": null, "delay": null, "max_retry": null}),
+            json!({"payload": {"message": "Job executed successfully"}, "delay_ms": 180_000}),
+        ),
+        (
+            json!({"message": "hi\n", "delay": "250ms", "max_retry": 3}),
+            json!({"payload": {"message": "hi\n"}, "delay_ms": 250, "max_retry": 3}),
+        ),
+        (
+            json!({"message": "x", "delay": "0s", "max_retry": 10}),
+            json!({"payload": {"message": "x"}}),
+        ),
+        (
+            json!({"message": "x", "delay_seconds": 31_536_000, "max_retry": 1000}),
+            json!({"payload": {"message": "x"}, "delay_ms": 31_536_000_000_u64, "max_retry": 1000}),
+        ),
+        (
+            json!({"message": "x", "delay": "2m 30s"}),
+            json!({"payload": {"message": "x"}, "delay_ms": 150_000}),
+        ),
+    ] {
+        let id = app.registered(body.clone()).await;
+        let uuid: uuid::Uuid = id.parse().unwrap();
+        assert_eq!(uuid.get_version_num(), 7);
+        let mut expected = expected;
+        expected["id"] = json!(id);
+        expected["type"] = json!("demo:delay_print");
+        assert_eq!(last_job(&app.redis).await, expected, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_body_and_a_missing_content_type_are_fine() {
+    let app = TestApp::start().await;
+    for (body, content_type) in [
+        ("", None),
+        ("", Some("application/json")),
+        (" \n", None),
+        ("{}", None),
+        ("{}", Some("application/json; charset=utf-8")),
+    ] {
+        let (status, reply, headers) = app.register_raw(body, content_type).await;
+        assert_eq!(
+            status,
+            StatusCode::CREATED,
+            "{body:?} {content_type:?}: {reply}"
+        );
+        assert_eq!(headers["content-type"], "application/json");
+    }
+    assert_eq!(app.redis.xlen().await, 5);
+}
+
+#[tokio::test]
+async fn what_is_refused_is_a_problem_and_not_in_the_stream() {
+    let app = TestApp::start().await;
+    let large = "x".repeat(64 * 1024 + 1);
+    for (body, content_type, status, location) in [
+        (r#"{"delay_seconds":-1}"#, None, 422, "body.delay_seconds"),
+        (
+            r#"{"delay_seconds":31536001}"#,
+            None,
+            422,
+            "body.delay_seconds",
+        ),
+        (r#"{"delay_seconds":1.0}"#, None, 422, "body.delay_seconds"),
+        (r#"{"delay_seconds":"10"}"#, None, 422, "body.delay_seconds"),
+        (
+            r#"{"delay_seconds":9223372036854775808}"#,
+            None,
+            422,
+            "body.delay_seconds",
+        ),
+        (
+            r#"{"delay_seconds":1e400}"#,
+            None,
+            422,
+            "body.delay_seconds",
+        ),
+        (
+            r#"{"delay":"1s","delay_seconds":1}"#,
+            None,
+            422,
+            "body.delay",
+        ),
+        (r#"{"delay":"366 days"}"#, None, 422, "body.delay"),
+        (r#"{"delay":"soon"}"#, None, 422, "body.delay"),
+        (r#"{"delay":5}"#, None, 422, "body.delay"),
+        (r#"{"max_retry":1001}"#, None, 422, "body.max_retry"),
+        (r#"{"message":5}"#, None, 422, "body.message"),
+        (r#"{"priority":1}"#, None, 422, "body.priority"),
+        ("[]", None, 422, "body"),
+        (r#"{"delay_seconds":NaN}"#, None, 400, "body"),
+        ("{", None, 400, "body"),
+        ("{}", Some("text/plain"), 415, ""),
+        (large.as_str(), None, 413, ""),
+    ] {
+        let (found, problem, headers) = app.register_raw(body.to_owned(), content_type).await;
+        assert_eq!(found, status, "{body:.60}: {problem}");
+        assert_eq!(headers["content-type"], "application/problem+json");
+        assert_eq!(problem["status"], status);
+        assert!(
+            problem["title"].is_string() && problem["detail"].is_string(),
+            "{problem}"
+        );
+        if !location.is_empty() {
+            assert_eq!(problem["errors"][0]["location"], location, "{problem}");
+        }
+    }
+    let http = app.http();
+    let (status, problem, headers) = app.send(http.get(app.register_url())).await;
+    assert_eq!((status.as_u16(), &problem["status"]), (405, &json!(405)));
+    assert_eq!(headers["allow"], "POST");
+    let (status, ..) = app
+        .send(http.post(format!("{}/x", app.register_url())))
+        .await;
+    assert_eq!(status, 404);
+    assert_eq!(app.redis.xlen().await, 0);
+}
+
+#[tokio::test]
+async fn the_server_alone_consumes_nothing() {
+    let app = TestApp::start().await;
+    for _ in 0..20 {
+        app.registered(json!({"delay": "0s"})).await;
+    }
+    // The server has no reason to look: what it would take, it would take at once.
+    let taken = crate::support::within(std::time::Duration::from_millis(500), async || {
+        let backlog = app.redis.backlog().await;
+        (backlog.stream != 20 || backlog.pending != 0 || !backlog.consumers.is_empty())
+            .then_some(backlog)
+    });
+    assert_eq!(taken.await, None);
+}
