@@ -12,11 +12,13 @@
 mod app;
 mod backlog;
 mod jobs;
+mod load;
 mod output;
 mod port;
 mod process;
 mod recovery;
 mod redis;
+mod wire;
 mod worker_program;
 
 use std::fmt::Display;
@@ -31,10 +33,12 @@ pub(crate) use self::backlog::{
     Backlog, Consumer, DEAD, Entry, GROUP, Pending, SCHEDULED, STATE, STREAM,
 };
 pub(crate) use self::jobs::{LEASE, test_job};
+pub(crate) use self::load::{Answers, Load};
 pub(crate) use self::output::Line;
 pub(crate) use self::process::{Process, ProcessBuilder, listening_addr, process_exists};
 pub(crate) use self::recovery::LONG_LEASE;
 pub(crate) use self::redis::{Redis, RedisBuilder};
+pub(crate) use self::wire::Wire;
 
 /// How long something that should happen at once may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

@@ -155,6 +155,20 @@ impl Process {
     }
 }
 
+/// What it costs.
+impl Process {
+    /// The CPU time that all its threads have used (Linux only).
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // The program's name is in parentheses and may contain anything.
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let mut fields = fields.split_whitespace().skip(11);
+        let mut ticks = || fields.next().unwrap().parse::<u64>().unwrap();
+        // USER_HZ is 100 on every architecture that Linux still supports.
+        Duration::from_millis((ticks() + ticks()) * 10)
+    }
+}
+
 /// Signals, and the end.
 impl Process {
     /// Asks it to shut down (SIGTERM).
