@@ -7,8 +7,7 @@
     reason = "a test fails by panicking, and its helpers explain themselves on stderr"
 )]
 
-mod dead_letters;
-mod fairness;
+mod connections;
 mod harness;
 mod outages;
 mod smoke;
