@@ -292,8 +292,8 @@ async fn a_settlement_whose_reply_is_lost_is_sent_again_and_changes_nothing() {
     let worker = Process::test_worker(&redis).redis_addr(wire.addr()).start();
     reading(&redis).await;
 
-    // Done.
-    wire.lose_reply_to("XACK\r\n$18\r\njobqueue:{default}");
+    // Done: only this script is sent with these words.
+    wire.lose_reply_to("Acknowledges and deletes");
     redis.add_test_job("sleep", 1, 0).await;
     wire.lost(PATIENCE).await;
     redis.drained(PATIENCE).await;

@@ -19,6 +19,7 @@ const ACKNOWLEDGE: &str = include_str!("scripts/acknowledge.lua");
 const RECLAIM: &str = include_str!("scripts/reclaim.lua");
 const TAKE: &str = include_str!("scripts/take.lua");
 const TOUCH: &str = include_str!("scripts/touch.lua");
+const ACKNOWLEDGE: &str = include_str!("scripts/acknowledge.lua");
 const SCHEDULE: &str = include_str!("scripts/schedule.lua");
 const PROMOTE: &str = include_str!("scripts/promote.lua");
 const BURY: &str = include_str!("scripts/bury.lua");

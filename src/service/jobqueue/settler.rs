@@ -164,11 +164,16 @@ impl Settler {
         }
     }
 
-    /// What became of each of the part's outcomes.
-    fn read(&self, part: &Part, reply: Value) -> Result<Vec<Answer>, Error> {
-        if let Value::ServerError(error) = &reply {
-            return Err(Error::from(error));
-        }
+    /// What became of each of the part's outcomes, from its share of the replies.
+    fn read(
+        &self,
+        part: &Part,
+        replies: &mut impl Iterator<Item = Value>,
+    ) -> Result<Vec<Answer>, Error> {
+        let reply = match replies.next() {
+            Some(Value::ServerError(error)) => return Err(Error::from(&error)),
+            reply => reply.unwrap_or(Value::Nil),
+        };
         let moved = |owned: bool| {
             if owned {
                 Answer::Applied

@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
--- Acknowledges and deletes entries whose job is done.
+-- Acknowledges and deletes entries whose jobs have finished.
 --
 -- KEYS[1] stream
 -- ARGV[1] group   ARGV[2...] entry ids
--- Returns how many were deleted now.
+-- Returns how many entries were still pending.
 --
--- One step, so that no entry is acknowledged and stays. Not fenced: the job did run,
--- whoever owns the entry. A script and no MULTI, because a Redis whose memory is full
--- refuses every command within a transaction, and workers have to drain it.
+-- One step, so that an entry is never acknowledged and still there, where it would
+-- count as waiting for ever. A script and not MULTI: a Redis whose memory is full
+-- refuses to queue any command, and the workers could not drain it.
 
-redis.call('XACK', KEYS[1], unpack(ARGV))
-return redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
+redis.call('XDEL', KEYS[1], unpack(ARGV, 2))
+return redis.call('XACK', KEYS[1], unpack(ARGV))
