@@ -1,7 +1,7 @@
 //! What is said of Redis' troubles: one line when an outage starts, one a minute
 //! while it lasts, one when it ends. Never a line per attempt or per connection.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
@@ -19,9 +19,16 @@ const FLAPPING_STARTS: usize = 5;
 #[derive(Debug, Default)]
 pub(crate) struct OutageLog {
     /// What does not work, and why. The outage lasts while there is anything.
-    troubles: BTreeMap<&'static str, String>,
+    troubles: BTreeMap<&'static str, Trouble>,
     current: Option<Outage>,
     recent_starts: VecDeque<Instant>,
+}
+
+#[derive(Debug)]
+struct Trouble {
+    reason: String,
+    /// Somebody has to mend it.
+    operator: bool,
 }
 
 #[derive(Debug)]
@@ -35,12 +42,22 @@ impl OutageLog {
     /// `what` failed.
     pub(crate) fn failed(&mut self, what: &'static str, error: &Error, now: Instant) {
         let reason = error.to_string();
-        let first = self.troubles.insert(what, reason.clone()).is_none();
         let operator = error.class == Class::Operator;
+        // What somebody has to mend is a different matter than the outage that was
+        // announced, be it the same part that fails: a Redis that comes back may ask for
+        // a password. One reason is said once, whichever parts it stops.
+        let mut known = self.troubles.iter();
+        let news = operator
+            && !known.any(|(part, trouble)| {
+                trouble.operator && (*part == what || trouble.reason == reason)
+            });
+        let trouble = Trouble {
+            reason: reason.clone(),
+            operator,
+        };
+        self.troubles.insert(what, trouble);
         if let Some(outage) = &mut self.current {
-            // A trouble that somebody has to mend is a different matter than the
-            // outage that was announced.
-            if first && operator && outage.announced {
+            if news && outage.announced {
                 error!(what, reason, "redis refuses what the queue needs");
                 outage.mentioned = now;
             }
@@ -92,8 +109,9 @@ impl OutageLog {
 
     /// Why Redis cannot be used, when it cannot.
     pub(crate) fn reason(&self) -> Option<String> {
-        let mut reasons: Vec<&str> = self.troubles.values().map(String::as_str).collect();
-        reasons.dedup();
+        let reasons = self.troubles.values().map(|trouble| trouble.reason.as_str());
+        let reasons: BTreeSet<&str> = reasons.collect();
+        let reasons: Vec<&str> = reasons.into_iter().collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
