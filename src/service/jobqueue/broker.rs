@@ -15,7 +15,7 @@ use super::connection::Link;
 use super::constants::GROUP;
 use super::error::Error;
 
-const ACKNOWLEDGE: &str = include_str!("scripts/acknowledge.lua");
+const MAY_ENQUEUE: &str = include_str!("scripts/may_enqueue.lua");
 const RECLAIM: &str = include_str!("scripts/reclaim.lua");
 const TAKE: &str = include_str!("scripts/take.lua");
 const TOUCH: &str = include_str!("scripts/touch.lua");
@@ -395,6 +395,11 @@ pub(crate) fn enqueue(keys: &Keys, job: &[u8]) -> Cmd {
     let mut cmd = redis::cmd("XADD");
     cmd.arg(&keys.stream).arg("*").arg(JOB_FIELD).arg(job);
     cmd
+}
+
+/// Asks whether the producer may do so.
+pub(crate) fn may_enqueue(keys: &Keys) -> Cmd {
+    eval(MAY_ENQUEUE, &[&keys.stream], &[])
 }
 
 /// A script with its keys and first arguments.

@@ -31,7 +31,10 @@ impl Client {
     /// When the address in `redis` cannot be understood.
     pub fn new(redis: &RedisConfig, queue: &str) -> Result<Self, Error> {
         let keys = Keys::new(queue);
-        let connector = Connector::new(redis, migrations::commands(&keys))?;
+        let mut setup = migrations::commands(&keys);
+        // The migrations append nothing: a Redis that runs them may still refuse jobs.
+        setup.push(broker::may_enqueue(&keys));
+        let connector = Connector::new(redis, setup)?;
         Ok(Self { connector, keys })
     }
 
@@ -80,7 +83,8 @@ impl Client {
             self.connector.lost(generation, &error);
             return Err(EnqueueError::OutcomeUnknown);
         };
-        if error.class == Class::Reconnect {
+        // What an operator must mend is found again by the prober, which waits for it.
+        if let Class::Reconnect | Class::Operator = error.class {
             self.connector.lost(generation, &error);
         }
         tracing::debug!(%error, "redis refused a job");

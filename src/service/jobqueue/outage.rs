@@ -109,7 +109,10 @@ impl OutageLog {
 
     /// Why Redis cannot be used, when it cannot.
     pub(crate) fn reason(&self) -> Option<String> {
-        let reasons = self.troubles.values().map(|trouble| trouble.reason.as_str());
+        let reasons = self
+            .troubles
+            .values()
+            .map(|trouble| trouble.reason.as_str());
         let reasons: BTreeSet<&str> = reasons.collect();
         let reasons: Vec<&str> = reasons.into_iter().collect();
         (!reasons.is_empty()).then(|| reasons.join("; "))
