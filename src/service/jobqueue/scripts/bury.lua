@@ -16,6 +16,18 @@ if kind ~= 'stream' and kind ~= 'none' then
   return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is a ' .. kind .. ', expected a stream')
 end
 
+-- A script is not rolled back: what an ACL would refuse has to be known before the
+-- first write.
+for _, command in ipairs({
+  {'XADD', KEYS[2], '*', 'job', ''}, {'XACK', KEYS[1], ARGV[1], '0-1'}, {'XDEL', KEYS[1], '0-1'},
+  {'XTRIM', KEYS[2], 'MAXLEN', '1'},
+}) do
+  if not redis.acl_check_cmd(unpack(command)) then
+    return redis.error_reply(
+      'NOPERM this user has no permissions to run ' .. command[1] .. ' on ' .. command[2])
+  end
+end
+
 local owned = {}
 local i = 4
 while i <= #ARGV do

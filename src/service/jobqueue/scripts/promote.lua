@@ -14,6 +14,15 @@ if kind ~= 'stream' and kind ~= 'none' then
   return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is a ' .. kind .. ', expected a stream')
 end
 
+-- A script is not rolled back: what an ACL would refuse has to be known before the
+-- first write.
+for _, command in ipairs({{'XADD', KEYS[2], '*', 'job', ''}, {'ZREM', KEYS[1], ''}}) do
+  if not redis.acl_check_cmd(unpack(command)) then
+    return redis.error_reply(
+      'NOPERM this user has no permissions to run ' .. command[1] .. ' on ' .. command[2])
+  end
+end
+
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now = math.floor(now_us / 1000)

@@ -21,6 +21,17 @@ if kind ~= 'zset' and kind ~= 'none' then
   return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is a ' .. kind .. ', expected a sorted set')
 end
 
+-- A script is not rolled back: what an ACL would refuse has to be known before the
+-- first write.
+for _, command in ipairs({
+  {'ZADD', KEYS[2], '0', ''}, {'XACK', KEYS[1], ARGV[1], '0-1'}, {'XDEL', KEYS[1], '0-1'},
+}) do
+  if not redis.acl_check_cmd(unpack(command)) then
+    return redis.error_reply(
+      'NOPERM this user has no permissions to run ' .. command[1] .. ' on ' .. command[2])
+  end
+end
+
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now = math.floor(now_us / 1000)
