@@ -10,6 +10,8 @@
 mod connections;
 mod harness;
 mod outages;
+mod permissions;
+mod refusals;
 mod smoke;
 mod startup;
 mod support;

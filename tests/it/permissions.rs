@@ -1,0 +1,264 @@
+//! A password or a permission is missing, from the start or all at once. The programs
+//! say what they miss, once; they try again every five seconds and go on when they may.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use reqwest::StatusCode;
+use serde_json::json;
+
+use crate::support::{
+    FaultProxy, PATIENCE, Process, ProcessBuilder, Redis, TestApp, eventually, test_job,
+};
+
+/// How long after the operator's repair all is well at the latest.
+const MENDED: Duration = Duration::from_secs(6);
+const PASSWORD: &str = "APP__CACHE_SERVER__REDIS__JOBQUEUE__PASSWORD";
+
+/// A Redis, a program behind a proxy that counts its connections, and an operator whose
+/// connection was there before the mistake.
+struct Scene {
+    redis: Redis,
+    proxy: FaultProxy,
+    operator: MultiplexedConnection,
+    program: Option<Process>,
+    mark: usize,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let redis = Redis::start().await;
+        Self {
+            proxy: redis.proxy().await,
+            operator: redis.connect().await.unwrap(),
+            redis,
+            program: None,
+            mark: 0,
+        }
+    }
+
+    async fn operator(&mut self, command: &str) {
+        let mut words = command.split(' ');
+        let mut cmd = redis::cmd(words.next().unwrap());
+        cmd.arg(words.collect::<Vec<_>>());
+        let reply: redis::Value = cmd.query_async(&mut self.operator).await.unwrap();
+        drop(reply);
+    }
+
+    fn start(&mut self, program: fn(&Redis) -> ProcessBuilder, env: &[(&str, &str)]) {
+        let program = program(&self.redis).redis_addr(self.proxy.addr());
+        self.program = Some(program.envs(env).start());
+    }
+
+    fn program(&self) -> &Process {
+        self.program.as_ref().expect("started")
+    }
+
+    /// From here on the log is looked at.
+    async fn started_and_ready(&mut self, program: fn(&Redis) -> ProcessBuilder) {
+        self.start(program, &[]);
+        self.program().wait_ready(PATIENCE).await;
+        self.mark = self.program().log_mark();
+    }
+
+    /// Watches the program wait, then go on when the operator has run `mend`.
+    async fn waits_until(&mut self, says: &[&str], mend: &str) {
+        let program = self.program();
+        program
+            .wait_for_log_since(self.mark, says[0], PATIENCE)
+            .await;
+        let reason = program.wait_not_ready(PATIENCE).await;
+        let accepted = self.proxy.stats().connections_accepted;
+        // An absence is watched for: of more than one attempt, and of another line.
+        tokio::time::sleep(Duration::from_millis(4800)).await;
+        let attempts = self.proxy.stats().connections_accepted - accepted;
+        assert!(attempts <= 1, "{attempts} attempts in less than 5 s");
+        let lines = program.stderr().split_off(self.mark);
+        let mut lines = lines.iter().filter(|line| !line.text.contains(" INFO "));
+        let line = &lines.next().unwrap().text;
+        for part in says {
+            assert!(line.contains(part), "{part}: {line}");
+            assert!(reason.contains(part), "{part}: {reason}");
+        }
+        let more: Vec<_> = lines.collect();
+        assert!(more.is_empty(), "{more:#?}");
+        assert_eq!(program.get("/health").await.0, StatusCode::OK);
+
+        self.operator(mend).await;
+        let program = self.program();
+        program.wait_ready(MENDED).await;
+        program
+            .wait_for_log_since(self.mark, "redis is available again", PATIENCE)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_missing_password_at_the_start_is_waited_for() {
+    let (mut server, mut worker) = (Scene::new().await, Scene::new().await);
+    for scene in [&mut server, &mut worker] {
+        scene.operator("CONFIG SET requirepass secret").await;
+    }
+    server.start(Process::server, &[]);
+    worker.start(Process::jobqueue, &[]);
+    let mend = "ACL SETUSER default nopass";
+    tokio::join!(
+        server.waits_until(&["NOAUTH"], mend),
+        worker.waits_until(&["NOAUTH"], mend)
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_password_at_the_start_is_waited_for() {
+    let (mut server, mut worker) = (Scene::new().await, Scene::new().await);
+    for scene in [&mut server, &mut worker] {
+        scene.operator("CONFIG SET requirepass secret").await;
+    }
+    let env = [(PASSWORD, "typo")];
+    server.start(Process::server, &env);
+    worker.start(Process::jobqueue, &env);
+    let mend = "CONFIG SET requirepass typo";
+    tokio::join!(
+        server.waits_until(&["WRONGPASS"], mend),
+        worker.waits_until(&["WRONGPASS"], mend)
+    );
+    for scene in [&server, &worker] {
+        assert_eq!(
+            scene.program().count_log("typo"),
+            0,
+            "a password is a secret"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_password_that_is_set_while_they_run_is_waited_for() {
+    let (mut server, mut worker) = (Scene::new().await, Scene::new().await);
+    server.started_and_ready(Process::server).await;
+    worker.started_and_ready(Process::jobqueue).await;
+    for scene in [&mut server, &mut worker] {
+        scene.operator("CONFIG SET requirepass secret").await;
+        scene.operator("CLIENT KILL TYPE normal SKIPME yes").await;
+    }
+    let mend = "ACL SETUSER default nopass";
+    let said = |scene: &Scene| {
+        let lines = scene.program().stderr().split_off(scene.mark);
+        lines
+            .iter()
+            .filter(|line| line.text.contains("NOAUTH"))
+            .count()
+    };
+    for scene in [&mut server, &mut worker] {
+        // First it is an outage like any other, which has its own line.
+        scene
+            .program()
+            .wait_for_log_since(scene.mark, "redis is unavailable", PATIENCE)
+            .await;
+        eventually("the password is asked for", PATIENCE, async || {
+            (said(scene) > 0).then_some(())
+        })
+        .await;
+        // The line that names it is looked at, and what comes after it.
+        scene.mark += 1;
+    }
+    tokio::join!(
+        server.waits_until(&["NOAUTH"], mend),
+        worker.waits_until(&["NOAUTH"], mend)
+    );
+}
+
+#[tokio::test]
+async fn a_permission_that_a_worker_lacks_is_named_and_waited_for() {
+    for command in ["xreadgroup", "eval"] {
+        let (mut early, mut late) = (Scene::new().await, Scene::new().await);
+        late.started_and_ready(Process::jobqueue).await;
+        for scene in [&mut early, &mut late] {
+            scene
+                .operator(&format!("ACL SETUSER default -{command}"))
+                .await;
+        }
+        early.start(Process::jobqueue, &[]);
+        let (says, mend) = (
+            ["NOPERM", command],
+            format!("ACL SETUSER default +{command}"),
+        );
+        tokio::join!(
+            early.waits_until(&says, &mend),
+            late.waits_until(&says, &mend)
+        );
+        for scene in [early, late] {
+            scene.redis.add_job(r#"{"type":"demo:delay_print"}"#).await;
+            scene.program().wait_for_lines(1, PATIENCE).await;
+            scene.redis.drained(PATIENCE).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_permission_that_the_server_lacks_is_named_and_waited_for() {
+    let (mut early, mut late) = (Scene::new().await, Scene::new().await);
+    late.started_and_ready(Process::server).await;
+    for scene in [&mut early, &mut late] {
+        scene.operator("ACL SETUSER default -xadd").await;
+    }
+    early.start(Process::server, &[]);
+    // A server finds out when it is asked, for its readiness or for a job.
+    late.program().get("/ready").await;
+    let (says, mend) = (["NOPERM", "xadd"], "ACL SETUSER default +xadd");
+    tokio::join!(
+        early.waits_until(&says, mend),
+        late.waits_until(&says, mend)
+    );
+}
+
+/// Takes a command away from a worker that moves `job` with it, and checks that no part
+/// of the move has happened while it is refused, and that all of it does afterwards.
+async fn moves_nothing_without(command: &str, job: &str, refused: (u64, u64, u64, u64)) {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis).start();
+    worker.wait_for_log("connected to redis", PATIENCE).await;
+    let permit = async |sign| {
+        redis
+            .cmd(&["ACL", "SETUSER", "default", &format!("{sign}{command}")])
+            .await;
+    };
+    permit("-").await;
+    redis.add_job(job).await;
+    let line = worker.wait_for_log("NOPERM", PATIENCE).await.text;
+    assert!(line.contains(&format!("run {command} on")), "{line}");
+    let now = redis.backlog().await;
+    let now = (now.stream, now.pending, now.scheduled, now.dead);
+    assert_eq!(now, refused, "{command} for {job}");
+
+    permit("+").await;
+    redis.drained(MENDED + Duration::from_secs(2)).await;
+    let done = worker.count("end 1") as u64 + redis.backlog().await.dead;
+    assert_eq!(done, 1, "{command} for {job}");
+    assert_eq!(worker.count_log("NOPERM"), 1);
+}
+
+#[tokio::test]
+async fn a_move_that_is_not_permitted_as_a_whole_does_not_happen_at_all() {
+    let delayed = r#"{"type":"test:sleep","payload":{"n":1},"delay_ms":300}"#;
+    let (stays, parked) = ((1, 1, 0, 0), (0, 0, 1, 0));
+    let [done, retried, buried] = ["sleep", "fail", "malformed"].map(|kind| test_job(kind, 1, 1));
+    tokio::join!(
+        moves_nothing_without("XACK", &done, stays),
+        moves_nothing_without("XDEL", &done, stays),
+        moves_nothing_without("XACK", &retried, stays),
+        moves_nothing_without("XDEL", &retried, stays),
+        moves_nothing_without("XACK", &buried, stays),
+        moves_nothing_without("XDEL", &buried, stays),
+        moves_nothing_without("ZREM", delayed, parked),
+    );
+}
+
+#[tokio::test]
+async fn a_registration_that_is_not_permitted_is_a_503() {
+    let app = TestApp::start().await;
+    app.redis.cmd(&["ACL", "SETUSER", "default", "-xadd"]).await;
+    let (status, body, headers) = app.register(json!({})).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
+    assert!(headers.contains_key("retry-after"));
+    assert_eq!(app.redis.xlen().await, 0);
+}
