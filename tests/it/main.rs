@@ -8,11 +8,13 @@
 )]
 
 mod connections;
+mod crashes;
+mod data_loss;
 mod harness;
 mod outages;
 mod permissions;
 mod refusals;
 mod smoke;
-mod startup;
+mod stalls;
 mod support;
 mod workers;

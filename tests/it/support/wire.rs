@@ -113,12 +113,12 @@ impl Connection {
             tokio::select! {
                 count = client.read(&mut sent) => {
                     let bytes = &sent[..count.ok().filter(|count| *count > 0)?];
-                    doomed |= self.loses(bytes, |text| Cut::ReplyTo(text));
+                    doomed |= self.loses(bytes, Cut::ReplyTo);
                     upstream.write_all(bytes).await.ok()?;
                 }
                 count = upstream.read(&mut replied) => {
                     let bytes = &replied[..count.ok().filter(|count| *count > 0)?];
-                    if doomed || self.loses(bytes, |text| Cut::ReplyWith(text)) {
+                    if doomed || self.loses(bytes, Cut::ReplyWith) {
                         break;
                     }
                     client.write_all(bytes).await.ok()?;

@@ -1,0 +1,155 @@
+//! Somebody empties Redis under the workers' hands, or fills it: what was lost is gone,
+//! what comes afterwards runs at once, and nothing is thrown away to make room.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::{
+    GROUP, PATIENCE, Process, Redis, SCHEDULED, STATE, STREAM, TestApp, eventually, test_job,
+};
+
+/// From the loss to the next job's end.
+const REPAIRED: Duration = Duration::from_millis(1500);
+
+/// Waits until the worker's read blocks in Redis.
+async fn reading(redis: &Redis) {
+    eventually("the worker waits for a job", PATIENCE, async || {
+        let list: String = redis.query(&["CLIENT", "LIST"]).await;
+        let blocked = |line: &str| line.contains("flags=b") && line.contains("jobqueue-fetch");
+        list.lines().any(blocked).then_some(())
+    })
+    .await;
+}
+
+/// Loses the stream by `command` while a worker waits for jobs, adds one, and checks
+/// that it runs in time and that a single line was said of it.
+async fn loses(command: &[&str]) {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis).start();
+    redis.add_test_job("sleep", 1, 0).await;
+    worker.wait_for_line(|line| line == "end 1", PATIENCE).await;
+    redis.drained(PATIENCE).await;
+    reading(&redis).await;
+    let mark = worker.log_mark();
+    redis.cmd(command).await;
+    let lost = Instant::now();
+    redis.add_test_job("sleep", 2, 0).await;
+    let line = worker.wait_for_line(|line| line == "end 2", PATIENCE).await;
+    assert!(
+        line.at - lost <= REPAIRED,
+        "{command:?}: {:?}",
+        line.at - lost
+    );
+    redis.drained(PATIENCE).await;
+    let lines = worker.stderr().split_off(mark);
+    assert_eq!(lines.len(), 1, "{command:?}: {lines:#?}");
+    assert!(
+        lines[0].text.contains("consumer group"),
+        "{}",
+        lines[0].text
+    );
+}
+
+#[tokio::test]
+async fn a_flushed_redis_gets_its_group_again_and_hides_no_job() {
+    loses(&["FLUSHALL"]).await;
+}
+
+#[tokio::test]
+async fn a_deleted_stream_gets_its_group_again_and_hides_no_job() {
+    loses(&["DEL", STREAM]).await;
+}
+
+#[tokio::test]
+async fn a_destroyed_group_is_created_again_and_hides_no_job() {
+    loses(&["XGROUP", "DESTROY", STREAM, GROUP]).await;
+}
+
+#[tokio::test]
+async fn jobs_that_run_while_their_stream_is_deleted_end_without_trouble() {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis).start();
+    for (n, kind) in [(1, "sleep"), (2, "fail"), (3, "malformed")] {
+        redis.add_test_job(kind, n, 300).await;
+    }
+    worker
+        .wait_for_line(|line| line == "start 1", PATIENCE)
+        .await;
+    redis.cmd(&["FLUSHALL"]).await;
+    worker.wait_for_line(|line| line == "end 1", PATIENCE).await;
+    redis.add_test_job("sleep", 4, 0).await;
+    worker.wait_for_line(|line| line == "end 4", PATIENCE).await;
+    redis.drained(PATIENCE).await;
+    assert_eq!(worker.count("start 1"), 1);
+    assert_eq!(worker.count_log("redis refuses"), 0);
+}
+
+#[tokio::test]
+async fn a_script_flush_shows_nowhere() {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis).start();
+    worker.wait_for_log("connected to redis", PATIENCE).await;
+    let mark = worker.log_mark();
+    for n in 0..30 {
+        redis.cmd(&["SCRIPT", "FLUSH"]).await;
+        let kind = ["sleep", "fail"][usize::try_from(n % 2).unwrap()];
+        redis.add_test_job(kind, n, 1).await;
+    }
+    redis.drained(PATIENCE).await;
+    for n in 0..30 {
+        assert_eq!(worker.count(&format!("end {n}")), 1, "job {n}");
+    }
+    let lines = worker.stderr().split_off(mark);
+    assert!(lines.is_empty(), "{lines:#?}");
+}
+
+/// Adds this many jobs as fast as Redis takes them.
+async fn add_many(redis: &Redis, count: u64) {
+    let fill = "for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'job', ARGV[2]) end";
+    let (count, job) = (count.to_string(), test_job("quiet", 0, 0));
+    redis.cmd(&["EVAL", fill, "1", STREAM, &count, &job]).await;
+}
+
+#[tokio::test]
+async fn a_long_backlog_is_not_trimmed_by_anything() {
+    let app = TestApp::start().await;
+    let redis = &app.redis;
+    add_many(redis, 20_000).await;
+    for _ in 0..3 {
+        app.registered(json!({})).await;
+    }
+    assert_eq!(redis.xlen().await, 20_003, "without a worker");
+
+    // A paused worker appends what is due, and reads nothing.
+    redis.cmd(&["HSET", STATE, "paused", "1"]).await;
+    let worker = Process::test_worker(redis).start();
+    worker.wait_for_log("paused", PATIENCE).await;
+    let due = format!("1-0:{}", test_job("quiet", 0, 0));
+    redis.cmd(&["ZADD", SCHEDULED, "1", &due]).await;
+    eventually("it is promoted", PATIENCE, async || {
+        (redis.scheduled().await == 0).then_some(())
+    })
+    .await;
+    assert_eq!(redis.xlen().await, 20_004, "with a paused worker");
+
+    redis.cmd(&["HSET", STATE, "paused", "0"]).await;
+    eventually("all have run", 3 * PATIENCE, async || {
+        // The three that were registered wait for their three minutes.
+        (redis.xlen().await == 0 && redis.scheduled().await == 3).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_halted_worker_costs_no_job_of_a_long_backlog() {
+    let app = TestApp::start().await;
+    let worker = Process::test_worker(&app.redis).start();
+    reading(&app.redis).await;
+    worker.stop();
+    add_many(&app.redis, 20_000).await;
+    app.registered(json!({"delay": "0s"})).await;
+    assert_eq!(app.redis.xlen().await, 20_001);
+    worker.cont();
+    app.drained(3 * PATIENCE).await;
+}
