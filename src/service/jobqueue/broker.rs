@@ -409,6 +409,11 @@ pub(crate) fn eval(script: &str, keys: &[&String], args: &[&[u8]]) -> Cmd {
     cmd
 }
 
+/// How many of a [`Broker::acknowledge`]'s entries were still pending.
+pub(crate) fn acknowledged(reply: &Value) -> Result<i64, Error> {
+    int(reply).ok_or_else(|| Error::unexpected_reply("the acknowledge script"))
+}
+
 /// The outcomes of a [`Broker::schedule`], and the time until the earliest of the
 /// moved jobs when no other is due before it.
 pub(crate) fn scheduled(reply: Value) -> Result<(Vec<Answer>, Option<Duration>), Error> {

@@ -121,8 +121,9 @@ impl Settler {
         }
         match self.link.send(&pipeline).await {
             Ok(replies) => {
-                for (part, reply) in parts.into_iter().zip(replies) {
-                    let answer = self.read(&part, reply);
+                let mut replies = replies.into_iter();
+                for part in parts {
+                    let answer = self.read(&part, replies.next().unwrap_or_default());
                     let answer = self.link.judge(part.command.name(), answer);
                     self.conclude(part, answer);
                 }
@@ -164,16 +165,11 @@ impl Settler {
         }
     }
 
-    /// What became of each of the part's outcomes, from its share of the replies.
-    fn read(
-        &self,
-        part: &Part,
-        replies: &mut impl Iterator<Item = Value>,
-    ) -> Result<Vec<Answer>, Error> {
-        let reply = match replies.next() {
-            Some(Value::ServerError(error)) => return Err(Error::from(&error)),
-            reply => reply.unwrap_or(Value::Nil),
-        };
+    /// What became of each of the part's outcomes.
+    fn read(&self, part: &Part, reply: Value) -> Result<Vec<Answer>, Error> {
+        if let Value::ServerError(error) = &reply {
+            return Err(Error::from(error));
+        }
         let moved = |owned: bool| {
             if owned {
                 Answer::Applied
@@ -182,8 +178,11 @@ impl Settler {
             }
         };
         match part.command {
-            // Whoever owned it: the job ran.
-            Command::Acknowledge => Ok(vec![Answer::Applied; part.settlements.len()]),
+            Command::Acknowledge => {
+                broker::acknowledged(&reply)?;
+                // Whoever owned them: the jobs ran.
+                Ok(vec![Answer::Applied; part.settlements.len()])
+            }
             Command::Schedule => {
                 let (moved, due_in) = broker::scheduled(reply)?;
                 if let Some(due_in) = due_in {
