@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{PipeReader, Read, Write, pipe};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{
     LONG_LEASE, PATIENCE, Pending, Process, ProcessBuilder, Redis, eventually, within,
@@ -37,10 +37,13 @@ fn blocked(worker: ProcessBuilder) -> (Process, PipeReader) {
     (worker.stdout_to(writer).start(), reader)
 }
 
-/// The messages that came out behind what had filled the pipe.
+/// The messages that came out behind what had filled the pipe, sorted: jobs that run at
+/// once print in any order.
 fn messages(text: &str) -> Vec<&str> {
     let lines = text.lines().filter(|line| !line.starts_with('.'));
-    lines.map(|line| line.split_once("] ").unwrap().1).collect()
+    let mut messages: Vec<&str> = lines.map(|line| line.split_once("] ").unwrap().1).collect();
+    messages.sort_unstable();
+    messages
 }
 
 async fn all_delivered(redis: &Redis, count: usize) -> Vec<Pending> {
@@ -223,7 +226,7 @@ async fn lines_not_begun_at_the_deadline_are_put_back() {
     let message = |n: usize| format!("{n} {}", "x".repeat(3_000));
     redis.add_jobs((0..JOBS).map(|n| print(&message(n)))).await;
     all_delivered(&redis, JOBS).await;
-    let asked = std::time::Instant::now();
+    let asked = Instant::now();
     first.term();
     let status = first.wait_exit(PATIENCE).await;
     let took = asked.elapsed();
@@ -247,4 +250,30 @@ async fn lines_not_begun_at_the_deadline_are_put_back() {
     second
         .wait_for_lines(JOBS - 1, Duration::from_secs(6))
         .await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_a_worker_whose_pipe_is_blocked() {
+    let redis = Redis::start().await;
+    let short = [("APP__JOBQUEUE__LEASE", "2s")];
+    let (first, _reader) = blocked(Process::jobqueue(&redis).envs(&short));
+    redis.reclaiming().await;
+    redis
+        .add_jobs((0..BLOCKED_JOBS).map(|n| print(&format!("job {n}"))))
+        .await;
+    all_delivered(&redis, BLOCKED_JOBS).await;
+    let second = Process::jobqueue(&redis).envs(&short).start();
+    second.wait_ready(PATIENCE).await;
+    first.term();
+    first.wait_for_log("worker stopping", PATIENCE).await;
+    let asked = Instant::now();
+    first.int();
+    let status = first.wait_exit(PATIENCE).await;
+    let took = asked.elapsed();
+    assert_eq!(status.code(), Some(1));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    for line in second.wait_for_lines(BLOCKED_JOBS, PATIENCE).await {
+        let after = line.at - asked;
+        assert!(after < Duration::from_millis(4_700), "L + 2 s: {after:?}");
+    }
 }

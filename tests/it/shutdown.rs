@@ -48,7 +48,14 @@ fn is_put_back(entry: &Pending) -> bool {
 
 #[tokio::test]
 async fn an_idle_worker_exits_at_once_and_leaves_the_group() {
-    for signal in [Process::term, Process::int] {
+    let mut times = Vec::new();
+    for signal in [
+        Process::term,
+        Process::int,
+        Process::term,
+        Process::int,
+        Process::term,
+    ] {
         let redis = Redis::start().await;
         let worker = Process::jobqueue(&redis).start();
         // Redis lists a consumer once it has got something.
@@ -65,12 +72,15 @@ async fn an_idle_worker_exits_at_once_and_leaves_the_group() {
         signal(&worker);
         let (status, took) = exit(&worker, asked).await;
         assert_eq!(status.code(), Some(0));
-        assert!(
-            took < Duration::from_secs(1),
-            "{took:?}, 200 ms on a quiet machine"
-        );
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        times.push(took);
         assert_eq!(redis.consumers().await, []);
     }
+    // A read that is not ended blocks for up to a second: by chance it may end soon, but
+    // not most of the time.
+    times.sort_unstable();
+    let median = times[times.len() / 2];
+    assert!(median < Duration::from_millis(200), "{times:?}");
 }
 
 #[tokio::test]
