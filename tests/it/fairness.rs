@@ -93,6 +93,41 @@ async fn what_waits_behind_a_long_job_is_put_back_and_run_by_an_idle_worker() {
 }
 
 #[tokio::test]
+async fn what_waits_behind_a_long_job_is_put_back_as_soon_as_the_worker_stops() {
+    let redis = Redis::start().await;
+    let jobs = (0..1_000).map(quiet).chain([sleep(0, 60_000)]);
+    let ids = redis
+        .add_jobs(jobs.chain((1..=200).map(|n| sleep(n, 0))))
+        .await;
+    let worker = worker(&redis, "1").start();
+    worker
+        .wait_for_line(|line| line == "start 0", PATIENCE)
+        .await;
+    worker.term();
+    // Long before the running one ends, or is cut off.
+    let put_back = eventually(
+        "those that wait are put back",
+        Duration::from_secs(4),
+        async || {
+            let mut entries = redis.pending_entries().await;
+            entries.retain(|entry| entry.id != ids[1_000]);
+            entries.iter().all(is_put_back).then_some(entries)
+        },
+    )
+    .await;
+    assert!(
+        !put_back.is_empty(),
+        "nothing was fetched ahead: the test shows nothing"
+    );
+    assert!(
+        put_back.iter().all(|entry| entry.deliveries == 0),
+        "{put_back:?}"
+    );
+    assert!(worker.exited().is_none());
+    assert_eq!(starts(&worker), BTreeMap::from([(0, 1)]));
+}
+
+#[tokio::test]
 async fn a_worker_holds_no_more_long_jobs_than_it_has_slots() {
     let redis = Redis::start().await;
     let jobs = (0..1_000)

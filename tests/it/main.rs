@@ -16,6 +16,7 @@ mod harness;
 mod inspection;
 mod jobs;
 mod leases;
+mod malformed_jobs;
 mod migrations;
 mod outages;
 mod output;

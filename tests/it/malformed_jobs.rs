@@ -1,0 +1,192 @@
+//! Entries that cannot be read as jobs, and payloads that no handler can read: all of
+//! them are buried with their bytes, and the jobs around them run.
+
+use std::collections::BTreeMap;
+
+use crate::dead_letters::{Letter, hello, letter_of, text};
+use crate::support::{PATIENCE, Process, Redis, TestApp};
+
+/// The largest job, in bytes, as the README has it.
+const MAX_JOB_BYTES: usize = 256 * 1024;
+
+/// A worker that has buried each of `jobs`, raw bytes and all, and has run what was
+/// added around them. Returns the errors that the dead letters give.
+async fn buried(jobs: &[&[u8]]) -> Vec<String> {
+    let redis = Redis::start().await;
+    let mut ids = Vec::new();
+    for (n, job) in jobs.iter().enumerate() {
+        redis.add_job(&hello(n)).await;
+        ids.push(redis.add_entry(&[(b"job", job)]).await);
+    }
+    let worker = Process::jobqueue(&redis).start();
+    worker.wait_for_lines(jobs.len(), PATIENCE).await;
+    redis.drained(PATIENCE).await;
+    let mut letters: BTreeMap<String, Letter> = redis
+        .dead_letters()
+        .await
+        .into_iter()
+        .map(|(_, letter)| (text(&letter, "died_from").to_owned(), letter))
+        .collect();
+    let errors = jobs.iter().zip(&ids).map(|(job, id)| {
+        let shown = String::from_utf8_lossy(&job[..job.len().min(80)]);
+        let letter = letters.remove(id);
+        let letter = letter.unwrap_or_else(|| panic!("no dead letter of {shown}"));
+        assert!(letter["job"] == *job, "not the bytes of {shown}");
+        assert_eq!(text(&letter, "reason"), "malformed", "{shown}");
+        assert_eq!(text(&letter, "deliveries"), "1", "{shown}");
+        text(&letter, "error").to_owned()
+    });
+    let errors: Vec<String> = errors.collect();
+    assert!(letters.is_empty(), "buried besides: {letters:?}");
+    // Each of the others ran, and nothing else did.
+    let mut lines: Vec<String> = worker.stdout().into_iter().map(|line| line.text).collect();
+    assert_eq!(lines.len(), jobs.len());
+    lines.sort_by_key(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap());
+    for (n, line) in lines.iter().enumerate() {
+        assert!(line.ends_with(&format!("] hello {n}")), "{line}");
+    }
+    errors
+}
+
+#[tokio::test]
+async fn what_is_no_job_is_buried_with_its_bytes() {
+    let jobs: &[&[u8]] = &[
+        b"",
+        b" ",
+        b"{",
+        b"null",
+        b"[]",
+        b"7",
+        b"\"demo:delay_print\"",
+        b"[null,\"demo:delay_print\"]",
+        b"hello\r\nworld\0\x1b[31m",
+        b"{}",
+        br#"{"payload":{"message":"no type"}}"#,
+        br#"{"type":null}"#,
+        br#"{"type":1}"#,
+        br#"{"type":["demo:delay_print"]}"#,
+        br#"{"type":"demo:delay_print","id":7}"#,
+        br#"{"type":"demo:delay_print","type":"demo:delay_print"}"#,
+        br#"{"type":"demo:delay_print"} {"type":"demo:delay_print"}"#,
+    ];
+    for error in buried(jobs).await {
+        assert!(!error.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn numbers_out_of_range_are_malformed() {
+    let mut jobs = Vec::new();
+    for field in ["delay_ms", "max_retry", "attempt"] {
+        for number in ["-1", "9223372036854775808", "1e400", "NaN", "\"10\"", "1.0"] {
+            jobs.push(format!(
+                r#"{{"type":"demo:delay_print","{field}":{number}}}"#
+            ));
+        }
+    }
+    // The first beyond each limit.
+    jobs.push(r#"{"type":"demo:delay_print","max_retry":1001}"#.to_owned());
+    jobs.push(r#"{"type":"demo:delay_print","delay_ms":31536000001}"#.to_owned());
+    jobs.push(r#"{"type":"demo:delay_print","attempt":4294967296}"#.to_owned());
+    let jobs: Vec<&[u8]> = jobs.iter().map(String::as_bytes).collect();
+    for error in buried(&jobs).await {
+        assert!(!error.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_utf8_are_malformed_wherever_they_are() {
+    let jobs: &[&[u8]] = &[
+        b"\xff\xfe",
+        b"{\"type\":\"demo:\xff\"}",
+        b"{\"type\":\"demo:delay_print\",\"payload\":{\"message\":\"\xff\"}}",
+        b"{\"type\":\"demo:delay_print\",\"payload\":{\"other\":\"\xff\"}}",
+        b"{\"type\":\"demo:delay_print\",\"\xff\":1}",
+        // Where the worker does not look, but a move would have to carry it.
+        b"{\"type\":\"demo:delay_print\",\"trace\":\"\xff\"}",
+        b"{\"type\":\"demo:delay_print\",\"trace\":\"\xff\",\"delay_ms\":1}",
+        b"{\"type\":\"no:such\",\"trace\":\"\xff\"}",
+    ];
+    for error in buried(jobs).await {
+        assert!(!error.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_payload_that_its_handler_cannot_read_is_buried_at_once() {
+    let jobs: &[&[u8]] = &[
+        br#"{"type":"demo:delay_print","payload":{"message":1}}"#,
+        br#"{"type":"demo:delay_print","payload":"hello"}"#,
+        br#"{"type":"demo:delay_print","payload":{"message":"\ud800"}}"#,
+        br#"{"type":"demo:delay_print","payload":7,"max_retry":1000,"attempt":3}"#,
+    ];
+    for error in buried(jobs).await {
+        assert!(error.contains("the payload cannot be read"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_may_be_as_large_as_the_limit_and_no_larger() {
+    let redis = Redis::start().await;
+    let worker = Process::jobqueue(&redis).start();
+    let sized = |bytes: usize| {
+        let empty = r#"{"type":"demo:delay_print","payload":{"message":""}}"#;
+        let message = "x".repeat(bytes - empty.len());
+        empty.replace(r#""""#, &format!(r#""{message}""#))
+    };
+    for bytes in [MAX_JOB_BYTES + 1, 1024 * 1024] {
+        let job = sized(bytes);
+        let id = redis.add_job(&job).await;
+        let letter = letter_of(&redis, &id).await;
+        assert!(letter["job"] == job.as_bytes(), "the bytes of {bytes}");
+        let error = text(&letter, "error");
+        assert!(error.contains(&bytes.to_string()), "{error}");
+    }
+    redis.add_job(&sized(MAX_JOB_BYTES)).await;
+    let line = worker.wait_for_line(|_| true, PATIENCE).await;
+    assert!(line.complete && line.text.ends_with("xxx"));
+    redis.drained(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn deep_nesting_harms_nobody() {
+    let redis = Redis::start().await;
+    let worker = Process::jobqueue(&redis).start();
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let unknown =
+        r#"{"type":"demo:delay_print","deep":DEEP,"payload":{"message":"one"},"delay_ms":1}"#;
+    redis.add_job(&unknown.replace("DEEP", &deep)).await;
+    let payload = r#"{"type":"demo:delay_print","payload":{"message":"two","deep":DEEP}}"#;
+    redis.add_job(&payload.replace("DEEP", &deep)).await;
+    let wrong = format!(r#"{{"type":"demo:delay_print","payload":{deep}}}"#);
+    let id = redis.add_job(&wrong).await;
+    assert_eq!(text(&letter_of(&redis, &id).await, "reason"), "malformed");
+    worker
+        .wait_for_line(|line| line.ends_with("] one"), PATIENCE)
+        .await;
+    worker
+        .wait_for_line(|line| line.ends_with("] two"), PATIENCE)
+        .await;
+    redis.drained(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn numbers_out_of_range_do_not_get_past_the_api() {
+    let app = TestApp::start().await;
+    for field in ["delay_seconds", "max_retry"] {
+        for number in ["-1", "9223372036854775808", "1e400", "\"10\"", "1.0"] {
+            let body = format!(r#"{{"{field}":{number}}}"#);
+            let (status, reply, _) = app.register_raw(body.clone(), None).await;
+            // A number that JSON has and no float holds is as wrong as any other.
+            assert_eq!(status, 422, "{body} {reply}");
+            let location = &reply["errors"][0]["location"];
+            assert_eq!(*location, format!("body.{field}"), "{body} {reply}");
+        }
+        // Not JSON at all.
+        let (status, reply, _) = app
+            .register_raw(format!(r#"{{"{field}":NaN}}"#), None)
+            .await;
+        assert_eq!(status, 400, "{reply}");
+    }
+    assert_eq!(app.redis.xlen().await, 0);
+}
