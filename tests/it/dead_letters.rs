@@ -71,7 +71,13 @@ async fn a_foreign_entry_keeps_its_fields_under_names_of_their_own() {
             .collect();
         assert_eq!(
             ours,
-            [&b"reason"[..], b"error", b"deliveries", b"died_from"]
+            [
+                &b"reason"[..],
+                b"error",
+                b"attempt",
+                b"deliveries",
+                b"died_from"
+            ]
         );
     }
     redis.drained(PATIENCE).await;

@@ -50,6 +50,7 @@ async fn a_job_that_aborts_the_process_buries_only_itself() {
         (&letter["reason"][..], &letter["deliveries"][..]),
         (&b"poison"[..], &b"5"[..])
     );
+    assert_eq!(letter["attempt"], b"0");
     assert_eq!(letter["job"], test_job("abort", 10, 0).as_bytes());
     assert_eq!(crashes, 5);
 }

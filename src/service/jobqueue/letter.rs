@@ -2,6 +2,7 @@
 
 use super::broker::{Body, DeadLetter, Entry, EntryId};
 use super::held::Delivery;
+use super::job::Job;
 
 /// An error's text is cut at this many bytes: it is for a reader, not an archive.
 const MAX_ERROR_BYTES: usize = 1024;
@@ -30,16 +31,20 @@ pub(crate) fn malformed(delivery: &Delivery, error: &dyn ToString) -> DeadLetter
 pub(crate) fn poison(entry: Entry) -> DeadLetter {
     let deliveries = entry.deliveries.saturating_sub(1);
     let error = format!("{deliveries} deliveries ended without an outcome");
+    let attempt = match &entry.body {
+        Body::Job(json) => Job::parse(json).map_or(0, |job| job.attempt),
+        Body::Foreign(_) => 0,
+    };
     let (id, mut letter) = (entry.id, carried(entry.body));
-    letter.extend(why("poison", &error, None, deliveries, id));
+    letter.extend(why("poison", &error, attempt, deliveries, id));
     letter
 }
 
-/// An entry that is not a job.
+/// An entry that is not a job, and so was never attempted.
 pub(crate) fn unreadable(entry: Entry, error: &str) -> DeadLetter {
     let (id, deliveries) = (entry.id, entry.deliveries);
     let mut letter = carried(entry.body);
-    letter.extend(why("malformed", error, None, deliveries, id));
+    letter.extend(why("malformed", error, 0, deliveries, id));
     letter
 }
 
@@ -48,7 +53,7 @@ fn of_job(delivery: &Delivery, reason: &str, error: &str, attempt: u32) -> DeadL
     letter.extend(why(
         reason,
         error,
-        Some(attempt),
+        attempt,
         delivery.deliveries,
         delivery.id,
     ));
@@ -75,23 +80,15 @@ fn carried(body: Body) -> DeadLetter {
     letter
 }
 
-fn why(
-    reason: &str,
-    error: &str,
-    attempt: Option<u32>,
-    deliveries: u32,
-    id: EntryId,
-) -> DeadLetter {
+fn why(reason: &str, error: &str, attempt: u32, deliveries: u32, id: EntryId) -> DeadLetter {
     let error = &error[..error.floor_char_boundary(MAX_ERROR_BYTES)];
-    let mut fields = vec![
+    let fields = [
         ("reason", reason.to_owned()),
         ("error", error.to_owned()),
+        ("attempt", attempt.to_string()),
         ("deliveries", deliveries.to_string()),
         ("died_from", id.to_string()),
     ];
-    if let Some(attempt) = attempt {
-        fields.push(("attempt", attempt.to_string()));
-    }
     let bytes = |(name, value): (&str, String)| (name.as_bytes().to_vec(), value.into_bytes());
     fields.into_iter().map(bytes).collect()
 }
