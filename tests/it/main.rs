@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and its helpers explain themselves on stderr"
 )]
 
+mod chaos;
 mod connections;
 mod crashes;
 mod data_loss;
@@ -16,6 +17,7 @@ mod harness;
 mod inspection;
 mod jobs;
 mod leases;
+mod ledger;
 mod malformed_jobs;
 mod migrations;
 mod outages;
