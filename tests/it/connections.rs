@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 
 use crate::support::{
     CloseKind, DEAD, Delay, Direction, FaultProxy, LEASE, Load, PATIENCE, Process, Redis,
@@ -325,6 +327,65 @@ async fn a_settlement_whose_reply_is_lost_is_sent_again_and_changes_nothing() {
     let dead: u64 = redis.query(&["XLEN", DEAD]).await;
     let scheduled: u64 = redis.query(&["ZCARD", SCHEDULED]).await;
     assert_eq!((dead, scheduled), (1, 0));
+}
+
+#[tokio::test]
+async fn a_settlement_that_never_arrived_is_sent_again_and_its_job_is_not_run_again() {
+    let redis = Redis::start().await;
+    let wire = Wire::to(&redis).await;
+    let worker = Process::test_worker(&redis).redis_addr(wire.addr()).start();
+    reading(&redis).await;
+    for (n, kind, command) in [
+        (1, "sleep", "Acknowledges and deletes"),
+        (2, "fail", "$3\r\nnow\r\n"),
+        (3, "malformed", "died_from"),
+    ] {
+        wire.lose_command(command);
+        redis.add_test_job(kind, n, 1).await;
+        wire.lost(PATIENCE).await;
+        redis.drained(PATIENCE).await;
+    }
+    let starts = [1, 2, 3].map(|n| worker.count(&format!("start {n}")));
+    assert_eq!(starts, [1, 2, 1]);
+    assert_eq!(redis.dead_letters().await.len(), 1);
+}
+
+/// The lines that `MONITOR` shows of one client, as they come.
+async fn monitor(redis: &Redis) -> tokio::io::Lines<BufReader<TcpStream>> {
+    let mut stream = BufReader::new(TcpStream::connect(redis.addr()).await.unwrap());
+    stream.write_all(b"MONITOR\r\n").await.unwrap();
+    let mut lines = stream.lines();
+    assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("+OK"));
+    lines
+}
+
+#[tokio::test]
+async fn the_first_word_on_a_new_connection_is_that_the_jobs_live() {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis).start();
+    redis.add_test_job("sleep", 1, 60_000).await;
+    worker
+        .wait_for_line(|line| line == "start 1", PATIENCE)
+        .await;
+    reading(&redis).await;
+    let mut lines = monitor(&redis).await;
+    let old = connections(&redis, "jobqueue-fetch").await.remove(0);
+    redis.cmd(&["CLIENT", "KILL", "ID", &old]).await;
+    // Two lines of a connection stand between: its protocol and its name.
+    let mut fetch = None;
+    let first = eventually("the new connection speaks", PATIENCE, async || {
+        loop {
+            let line = lines.next_line().await.unwrap().unwrap();
+            let client = line.split(['[', ']']).nth(1).unwrap().to_owned();
+            if line.contains("\"SETNAME\" \"jobqueue-fetch\"") {
+                fetch = Some(client);
+            } else if fetch.as_ref() == Some(&client) {
+                return Some(line);
+            }
+        }
+    })
+    .await;
+    assert!(first.contains("Sets the idle time of entries"), "{first}");
 }
 
 #[tokio::test]

@@ -253,6 +253,37 @@ async fn a_move_that_is_not_permitted_as_a_whole_does_not_happen_at_all() {
     );
 }
 
+/// Runs a job of each fate as a user with these permissions alone.
+async fn works_with(permissions: &str) {
+    let redis = Redis::start().await;
+    let user = format!("ACL SETUSER worker on >secret ~jobqueue:* {permissions}");
+    redis.cmd(&user.split(' ').collect::<Vec<_>>()).await;
+    let worker = Process::test_worker(&redis)
+        .env("APP__CACHE_SERVER__REDIS__JOBQUEUE__USERNAME", "worker")
+        .env(PASSWORD, "secret")
+        .env("APP__JOBQUEUE__RETRY__INITIAL", "50ms")
+        .start();
+    redis
+        .add_job(r#"{"type":"test:sleep","payload":{"n":1},"delay_ms":300}"#)
+        .await;
+    redis.add_test_job("fail", 2, 1).await;
+    redis.add_test_job("malformed", 3, 0).await;
+    for end in ["end 1", "end 2"] {
+        worker.wait_for_line(|line| line == end, PATIENCE).await;
+    }
+    redis.drained(PATIENCE).await;
+    assert_eq!(redis.dead_letters().await.len(), 1);
+    worker.term();
+    assert_eq!(worker.wait_exit(PATIENCE).await.code(), Some(0));
+    assert_eq!(worker.count_log("NOPERM"), 0);
+}
+
+#[tokio::test]
+async fn a_worker_needs_the_permissions_that_the_readme_names_and_no_more() {
+    works_with("+@read +@write +@scripting +hello +ping +select +time").await;
+    works_with("+@read +@write +@scripting +hello +ping +select +time +client +info").await;
+}
+
 #[tokio::test]
 async fn a_registration_that_is_not_permitted_is_a_503() {
     let app = TestApp::start().await;

@@ -1,6 +1,6 @@
 //! A TCP proxy that breaks the network at one exact command or reply, which a proxy
 //! that counts bytes cannot do: it loses the reply to a command that contains a given
-//! text, or the reply that contains it, and it makes connections half-open.
+//! text, the reply that contains it, or the command itself, and it makes connections half-open.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -29,6 +29,7 @@ pub(crate) struct Wire {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Cut {
     Nothing,
+    Command(Vec<u8>),
     ReplyTo(Vec<u8>),
     ReplyWith(Vec<u8>),
 }
@@ -64,6 +65,11 @@ impl Wire {
     /// What clients connect to.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Loses the next command that contains `text`, and closes the connection.
+    pub(crate) fn lose_command(&self, text: &str) {
+        *self.cut.lock().unwrap() = Cut::Command(text.into());
     }
 
     /// Carries the next command that contains `text` to Redis, loses what Redis answers,
@@ -113,6 +119,9 @@ impl Connection {
             tokio::select! {
                 count = client.read(&mut sent) => {
                     let bytes = &sent[..count.ok().filter(|count| *count > 0)?];
+                    if self.loses(bytes, Cut::Command) {
+                        return None;
+                    }
                     doomed |= self.loses(bytes, Cut::ReplyTo);
                     upstream.write_all(bytes).await.ok()?;
                 }
@@ -138,7 +147,7 @@ impl Connection {
     /// Whether `bytes` are what the plan of this kind waits for, which is then done.
     fn loses(&self, bytes: &[u8], kind: impl Fn(Vec<u8>) -> Cut) -> bool {
         let mut cut = self.cut.lock().unwrap();
-        let (Cut::ReplyTo(text) | Cut::ReplyWith(text)) = &*cut else {
+        let (Cut::Command(text) | Cut::ReplyTo(text) | Cut::ReplyWith(text)) = &*cut else {
             return false;
         };
         let found =
