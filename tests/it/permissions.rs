@@ -280,8 +280,8 @@ async fn works_with(permissions: &str) {
 
 #[tokio::test]
 async fn a_worker_needs_the_permissions_that_the_readme_names_and_no_more() {
-    works_with("+@read +@write +@scripting +hello +ping +select +time").await;
-    works_with("+@read +@write +@scripting +hello +ping +select +time +client +info").await;
+    works_with("+@read +@write +@scripting +hello +time").await;
+    works_with("+@read +@write +@scripting +hello +time +select +client +info").await;
 }
 
 #[tokio::test]
