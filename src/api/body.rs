@@ -138,7 +138,14 @@ fn broken_off(why: &axum::Error) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, time::Duration};
+    use std::{
+        convert::Infallible,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
 
     use axum::http::request::Builder;
     use futures_util::stream;
@@ -236,6 +243,21 @@ mod tests {
                     .then_some(MAX_BODY_LEN)
                     .ok_or(StatusCode::PAYLOAD_TOO_LARGE)
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_too_much_is_read_and_dropped_up_to_a_limit() {
+        const MAX_KIB: usize = (MAX_BODY_LEN + MAX_DROPPED_LEN) / 1024;
+        for (chunks, read) in [(100, 100), (10_000, MAX_KIB + 1)] {
+            let sent = Arc::new(AtomicUsize::new(0));
+            let counter = sent.clone();
+            let body = chunked(chunks).inspect(move |_| {
+                counter.fetch_add(1, Ordering::Relaxed);
+            });
+            let result = read_body(post(), Body::from_stream(body)).await;
+            assert_eq!(result.unwrap_err(), 413);
+            assert_eq!(sent.load(Ordering::Relaxed), read);
         }
     }
 

@@ -120,7 +120,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_check_that_hangs_is_not_ready() {
-        let (status, body) = get("/ready", Readiness::new(std::future::pending)).await;
+        let asked = get("/ready", Readiness::new(std::future::pending));
+        let (status, body) = timeout(Duration::from_secs(10), asked).await.unwrap();
         assert_eq!(status, 503);
         assert_eq!(body, "the readiness check takes too long");
     }

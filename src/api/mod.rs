@@ -179,7 +179,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_sends_too_much_gets_its_answer() {
-        let len = body::MAX_BODY_LEN * 8;
+        let len = body::MAX_BODY_LEN * 15;
         let head = register_head(&format!("content-length: {len}\r\n"));
         let answer = exchange(&(head + &"x".repeat(len))).await;
         assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");

@@ -267,6 +267,7 @@ mod tests {
             format!("\"{}\"", "x".repeat(MAX_ECHO_LEN + 1)),
             format!("\"{}\"", "\u{1f980}".repeat(10_000)),
             "1".repeat(1_000),
+            format!("[{}0]", "0,".repeat(1_000)),
             format!("{}{}", "[".repeat(30_000), "]".repeat(30_000)),
         ] {
             let echoed = echo(&raw(&text));

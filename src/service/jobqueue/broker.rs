@@ -265,20 +265,20 @@ impl Broker {
     }
 
     /// Renews the leases of `ids`. Tells for each whether it was still this consumer's.
+    /// Without any it sends nothing, and whatever kept it from renewing is over.
     pub(crate) async fn renew(&self, link: &mut Link, ids: &[EntryId]) -> Result<Vec<bool>, Error> {
+        if ids.is_empty() {
+            return link.judge("renew", Ok(Vec::new()));
+        }
         let cmd = self.touch(Duration::ZERO, ids.iter().map(|id| (*id, None)));
         owned(link.call("renew", &cmd).await?)
     }
 
-    /// Sets the delivery counts of entries that this consumer owns, and renews them.
-    pub(crate) async fn recount(
-        &self,
-        link: &mut Link,
-        counts: &[(EntryId, u32)],
-    ) -> Result<Vec<bool>, Error> {
+    /// Sets the delivery counts of entries that this consumer owns, and renews them. When
+    /// that fails the counts are one too high, which is no reason to stop.
+    pub(crate) async fn recount(&self, link: &mut Link, counts: &[(EntryId, u32)]) {
         let counts = counts.iter().map(|(id, count)| (*id, Some(*count)));
-        let cmd = self.touch(Duration::ZERO, counts);
-        owned(link.call("recount", &cmd).await?)
+        drop(link.ask(&self.touch(Duration::ZERO, counts)).await);
     }
 
     /// Moves up to `limit` due jobs to the stream.

@@ -4,6 +4,7 @@
 //! executor thread, or a reply that takes long, cannot make others think that this
 //! process is dead.
 
+use std::iter;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -69,7 +70,9 @@ impl Heartbeat {
 
     async fn beat(&self, link: &mut Link) -> Result<(), Class> {
         let held = self.held.renewable(Instant::now(), self.limit);
-        for ids in held.chunks(BATCH) {
+        // At least once, for an end of what was in the way of the last renewal.
+        let (first, rest) = held.split_at(held.len().min(BATCH));
+        for ids in iter::once(first).chain(rest.chunks(BATCH)) {
             let owned = self
                 .broker
                 .renew(link, ids)

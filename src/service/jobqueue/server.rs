@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::broker::{Broker, LeaseTimes};
-use super::connection::Connector;
+use super::connection::{Connector, OPERATOR_RETRY};
 use super::error::Error;
 use super::fetcher::{Fetcher, MAX_BLOCK, Schedule};
 use super::heartbeat::Heartbeat;
@@ -324,13 +324,17 @@ impl Server {
                 sleep(interval.mul_f64(fastrand::f64())).await;
                 loop {
                     link.connect().await;
-                    // The next time is soon enough; the link has logged what matters.
-                    if let Ok(removed @ 1..) =
-                        broker.remove_consumers(&mut link, lease * 2, None).await
-                    {
-                        info!(removed, "removed consumers of processes that are gone");
-                    }
-                    sleep(interval).await;
+                    let removed = broker.remove_consumers(&mut link, lease * 2, None).await;
+                    let pause = match removed {
+                        Ok(0) => interval,
+                        Ok(removed) => {
+                            info!(removed, "removed consumers of processes that are gone");
+                            interval
+                        }
+                        // The link has logged it. What an operator mends is to be seen.
+                        Err(_) => interval.min(OPERATOR_RETRY),
+                    };
+                    sleep(pause).await;
                 }
             };
             tokio::select! {
