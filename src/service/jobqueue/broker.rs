@@ -15,15 +15,26 @@ use super::connection::Link;
 use super::constants::GROUP;
 use super::error::Error;
 
+/// A script of `scripts/` behind the prelude that all of them stand on.
+macro_rules! script {
+    ($name:literal) => {
+        concat!(
+            include_str!("scripts/prelude.lua"),
+            include_str!(concat!("scripts/", $name, ".lua"))
+        )
+    };
+}
+
+const ACKNOWLEDGE: &str = script!("acknowledge");
+const BURY: &str = script!("bury");
+const PROMOTE: &str = script!("promote");
+const RECLAIM: &str = script!("reclaim");
+const REMOVE_CONSUMERS: &str = script!("remove_consumers");
+const SCHEDULE: &str = script!("schedule");
+const TAKE: &str = script!("take");
+const TOUCH: &str = script!("touch");
+/// Writes nothing, and says so.
 const MAY_ENQUEUE: &str = include_str!("scripts/may_enqueue.lua");
-const RECLAIM: &str = include_str!("scripts/reclaim.lua");
-const TAKE: &str = include_str!("scripts/take.lua");
-const TOUCH: &str = include_str!("scripts/touch.lua");
-const ACKNOWLEDGE: &str = include_str!("scripts/acknowledge.lua");
-const SCHEDULE: &str = include_str!("scripts/schedule.lua");
-const PROMOTE: &str = include_str!("scripts/promote.lua");
-const BURY: &str = include_str!("scripts/bury.lua");
-const REMOVE_CONSUMERS: &str = include_str!("scripts/remove_consumers.lua");
 
 /// The field of a stream entry that holds the job.
 const JOB_FIELD: &str = "job";

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Acknowledges and deletes entries whose jobs have finished.
 --
 -- KEYS[1] stream
@@ -9,13 +8,11 @@
 -- count as waiting for ever. A script and not MULTI: a Redis whose memory is full
 -- refuses to queue any command, and the workers could not drain it.
 
--- A script is not rolled back: what an ACL would refuse has to be known before the
--- first write.
-for _, command in ipairs({{'XDEL', KEYS[1], '0-1'}, {'XACK', KEYS[1], ARGV[1], '0-1'}}) do
-  if not redis.acl_check_cmd(unpack(command)) then
-    return redis.error_reply(
-      'NOPERM this user has no permissions to run ' .. command[1] .. ' on ' .. command[2])
-  end
+local refused = refusal(KEYS[1], 'stream', {
+  {'XDEL', KEYS[1], '0-1'}, {'XACK', KEYS[1], ARGV[1], '0-1'},
+})
+if refused then
+  return refused
 end
 
 redis.call('XDEL', KEYS[1], unpack(ARGV, 2))

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Moves entries that this consumer owns to the dead letters.
 --
 -- KEYS[1] stream   KEYS[2] dead letters
@@ -11,30 +10,21 @@
 -- One step: the dead letter is there before the job leaves the stream, and a
 -- worker that lost its lease buries nothing.
 
-local kind = redis.call('TYPE', KEYS[2]).ok
-if kind ~= 'stream' and kind ~= 'none' then
-  return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is a ' .. kind .. ', expected a stream')
-end
-
--- A script is not rolled back: what an ACL would refuse has to be known before the
--- first write.
-for _, command in ipairs({
-  {'XADD', KEYS[2], '*', 'job', ''}, {'XACK', KEYS[1], ARGV[1], '0-1'}, {'XDEL', KEYS[1], '0-1'},
-  {'XTRIM', KEYS[2], 'MAXLEN', '1'},
-}) do
-  if not redis.acl_check_cmd(unpack(command)) then
-    return redis.error_reply(
-      'NOPERM this user has no permissions to run ' .. command[1] .. ' on ' .. command[2])
-  end
+local refused = refusal(KEYS[2], 'stream', {
+  {'XADD', KEYS[2], '*', 'job', ''}, {'XTRIM', KEYS[2], 'MAXLEN', '1'},
+  {'XACK', KEYS[1], ARGV[1], '0-1'}, {'XDEL', KEYS[1], '0-1'},
+})
+if refused then
+  return refused
 end
 
 local owned = {}
 local i = 4
 while i <= #ARGV do
   local id, n = ARGV[i], tonumber(ARGV[i + 1])
-  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2])
-  owned[#owned + 1] = #pending
-  if #pending == 1 then
+  local mine = owns(KEYS[1], ARGV[1], ARGV[2], id)
+  owned[#owned + 1] = mine and 1 or 0
+  if mine then
     redis.call('XADD', KEYS[2], '*', unpack(ARGV, i + 2, i + 1 + n))
     redis.call('XACK', KEYS[1], ARGV[1], id)
     redis.call('XDEL', KEYS[1], id)

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Moves jobs that are due from the scheduled set to the stream.
 --
 -- KEYS[1] scheduled   KEYS[2] stream
@@ -9,23 +8,15 @@
 -- One step: a job is in the stream before it leaves the set, and two workers
 -- cannot promote it twice. Redis' clock decides when a job is due.
 
-local kind = redis.call('TYPE', KEYS[2]).ok
-if kind ~= 'stream' and kind ~= 'none' then
-  return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is a ' .. kind .. ', expected a stream')
+local refused = refusal(KEYS[2], 'stream', {
+  {'XADD', KEYS[2], '*', 'job', ''}, {'ZREM', KEYS[1], ''},
+})
+if refused then
+  return refused
 end
 
--- A script is not rolled back: what an ACL would refuse has to be known before the
--- first write.
-for _, command in ipairs({{'XADD', KEYS[2], '*', 'job', ''}, {'ZREM', KEYS[1], ''}}) do
-  if not redis.acl_check_cmd(unpack(command)) then
-    return redis.error_reply(
-      'NOPERM this user has no permissions to run ' .. command[1] .. ' on ' .. command[2])
-  end
-end
-
-local time = redis.call('TIME')
-local now_us = time[1] * 1000000 + time[2]
-local now = math.floor(now_us / 1000)
+local clock_us = now_us()
+local now = math.floor(clock_us / 1000)
 
 local due = redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[1])
 for _, member in ipairs(due) do
@@ -40,6 +31,6 @@ end
 local due_in = -1
 local head = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 if head[2] then
-  due_in = math.max(0, tonumber(head[2]) * 1000 - now_us)
+  due_in = math.max(0, tonumber(head[2]) * 1000 - clock_us)
 end
 return {#due, due_in}

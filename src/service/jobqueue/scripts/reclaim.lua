@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Takes over entries whose lease ran out, and keeps the mark that tells a dead
 -- worker from a stalled Redis.
 --
@@ -21,8 +20,7 @@
 local LOOKS_PER_CLAIM = 10
 local MAX_LOOKS = 1000
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = math.floor(now_us() / 1000)
 local lease, stall, hold = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local interval, room = tonumber(ARGV[6]), tonumber(ARGV[7])
 

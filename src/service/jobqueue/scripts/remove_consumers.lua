@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Removes consumers that are gone from the group.
 --
 -- KEYS[1] stream

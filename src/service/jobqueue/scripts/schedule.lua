@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Moves entries that this consumer owns to the scheduled set: parks a job until
 -- its delay is over, or a failed one until its next attempt.
 --
@@ -16,25 +15,15 @@
 -- One step: the job is in the set before it leaves the stream, and a worker that
 -- lost its lease moves nothing. Redis' clock decides when a job is due.
 
-local kind = redis.call('TYPE', KEYS[2]).ok
-if kind ~= 'zset' and kind ~= 'none' then
-  return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is a ' .. kind .. ', expected a sorted set')
-end
-
--- A script is not rolled back: what an ACL would refuse has to be known before the
--- first write.
-for _, command in ipairs({
+local refused = refusal(KEYS[2], 'zset', {
   {'ZADD', KEYS[2], '0', ''}, {'XACK', KEYS[1], ARGV[1], '0-1'}, {'XDEL', KEYS[1], '0-1'},
-}) do
-  if not redis.acl_check_cmd(unpack(command)) then
-    return redis.error_reply(
-      'NOPERM this user has no permissions to run ' .. command[1] .. ' on ' .. command[2])
-  end
+})
+if refused then
+  return refused
 end
 
-local time = redis.call('TIME')
-local now_us = time[1] * 1000000 + time[2]
-local now = math.floor(now_us / 1000)
+local clock_us = now_us()
+local now = math.floor(clock_us / 1000)
 
 local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
 local earliest = head[2] and tonumber(head[2]) or math.huge
@@ -44,7 +33,7 @@ local outcomes = {}
 for i = 3, #ARGV, 4 do
   local id, from, delay, job = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
   local outcome = 0
-  if #redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2]) == 1 then
+  if owns(KEYS[1], ARGV[1], ARGV[2], id) then
     local due = now + delay
     if from == 'entry' then
       -- An id lies in the future after the clock has leapt back.
@@ -65,6 +54,6 @@ end
 
 local due_in = -1
 if first < earliest then
-  due_in = math.max(0, first * 1000 - now_us)
+  due_in = math.max(0, first * 1000 - clock_us)
 end
 return {outcomes, due_in}

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Delivers entries again that this consumer owns but never received: the reply
 -- that carried them was lost.
 --

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Sets the idle time of entries that this consumer owns: 0 renews a lease, a
 -- whole lease puts the entry back for anyone to claim.
 --
@@ -14,9 +13,9 @@
 local owned = {}
 for i = 4, #ARGV, 2 do
   local id, count = ARGV[i], ARGV[i + 1]
-  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2])
-  owned[#owned + 1] = #pending
-  if #pending == 1 then
+  local mine = owns(KEYS[1], ARGV[1], ARGV[2], id)
+  owned[#owned + 1] = mine and 1 or 0
+  if mine then
     if count == '' then
       redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'IDLE', ARGV[3], 'JUSTID')
     else

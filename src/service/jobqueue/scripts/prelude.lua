@@ -1,0 +1,31 @@
+#!lua flags=allow-oom
+-- Stands before each of the other scripts. Its flag lets them run while Redis' memory
+-- is full: workers must be able to drain it.
+
+-- Redis' clock, in microseconds.
+local function now_us()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+-- The fence: whether the entry is pending for this consumer.
+local function owns(stream, group, consumer, id)
+  return #redis.call('XPENDING', stream, group, id, id, 1, consumer) == 1
+end
+
+-- A script is not rolled back, so what Redis would refuse has to be known before the
+-- first write: a key of another type than `kind`, or a command that an ACL forbids.
+-- Returns the error to answer with, or nil.
+local function refusal(key, kind, commands)
+  local found = redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then
+    return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ', expected a ' .. kind)
+  end
+  for _, command in ipairs(commands) do
+    if not redis.acl_check_cmd(unpack(command)) then
+      return redis.error_reply(
+        'NOPERM this user has no permissions to run ' .. command[1] .. ' on ' .. command[2])
+    end
+  end
+end
+
