@@ -72,6 +72,9 @@ struct State {
     running: usize,
     /// Tasks that take deliveries from `ready`; each runs one at a time.
     runners: usize,
+    /// Something was put back although a slot was free: the handlers' threads are all
+    /// blocked. Until a runner comes round again, more would only be put back too.
+    stuck: bool,
     outcomes: VecDeque<Settlement>,
     /// Outcomes that Redis has not confirmed, those in `outcomes` included.
     unsettled: usize,
@@ -117,7 +120,7 @@ impl Held {
         let waiting_since = state.ready.front().map(|(since, _)| *since);
         let in_hand = state.ready.len() + state.running;
         // Redis is slower than the handlers, or away: what is done must go out first.
-        if state.unsettled >= MAX_AHEAD + self.concurrency {
+        if state.stuck || state.unsettled >= MAX_AHEAD + self.concurrency {
             return Room {
                 entries: 0,
                 waiting_since,
@@ -194,6 +197,7 @@ impl Held {
             });
             any = true;
         }
+        state.stuck |= any && state.running < self.concurrency;
         drop(state);
         if any {
             self.outcomes.notify_one();
@@ -206,6 +210,9 @@ impl Held {
     /// runner.
     pub(crate) fn next(&self, now: Instant) -> Option<Delivery> {
         let mut state = self.lock();
+        if std::mem::take(&mut state.stuck) {
+            self.room.notify_one();
+        }
         let Some((_, delivery)) = state.ready.pop_front() else {
             state.runners -= 1;
             return None;
@@ -480,7 +487,24 @@ mod tests {
         assert_eq!(held.room(now).entries, 1);
         let runners = held.admit((0..50).map(delivery).collect(), now);
         assert_eq!(runners, 1);
+        held.next(now).unwrap();
         held.put_back_ready(now);
+        held.end(id(0), Outcome::Done);
+        assert_eq!(
+            held.room(now).entries,
+            2,
+            "the slot, and the one that ended"
+        );
+    }
+
+    #[test]
+    fn a_worker_whose_threads_are_blocked_gets_nothing_until_a_runner_comes_round() {
+        let (held, now) = (Held::new(2), Instant::now());
+        assert_eq!(held.admit(vec![delivery(1), delivery(2)], now), 2);
+        held.next(now).unwrap();
+        held.put_back_ready(now);
+        assert_eq!(held.room(now).entries, 0);
+        assert!(held.next(now).is_none());
         assert_eq!(held.room(now).entries, 1);
     }
 

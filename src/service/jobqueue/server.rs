@@ -1,16 +1,18 @@
 //! A worker process' life: starts its parts, and ends them in an order that loses
 //! nothing.
 
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::broker::{Broker, LeaseTimes};
 use super::connection::{Connector, OPERATOR_RETRY};
@@ -48,6 +50,8 @@ pub struct Server {
     mux: Mux,
     stop: CancellationToken,
     cutoff: CancellationToken,
+    /// A part has panicked.
+    broken: Arc<AtomicBool>,
 }
 
 /// How a worker ended.
@@ -59,6 +63,8 @@ pub enum Exit {
     CutOff,
     /// The process could not do any job; see [`super::mux::JobError::ProcessUnfit`].
     Unfit,
+    /// A part of the worker panicked, which is a defect of this crate.
+    Broken,
 }
 
 impl From<Exit> for ExitCode {
@@ -68,6 +74,8 @@ impl From<Exit> for ExitCode {
             Exit::CutOff => Self::from(1),
             // EX_IOERR of sysexits.h.
             Exit::Unfit => Self::from(74),
+            // EX_SOFTWARE of sysexits.h.
+            Exit::Broken => Self::from(70),
         }
     }
 }
@@ -102,6 +110,7 @@ impl Server {
             mux,
             stop: CancellationToken::new(),
             cutoff: CancellationToken::new(),
+            broken: Arc::default(),
         })
     }
 
@@ -149,11 +158,8 @@ impl Server {
         let end = CancellationToken::new();
         let worker = self.worker(&held)?;
 
-        let prober = self.connector.clone();
-        tokio::spawn({
-            let end = end.clone();
-            async move { prober.probe(end).await }
-        });
+        let (prober, prober_end) = (self.connector.clone(), end.clone());
+        self.spawn("prober", async move { prober.probe(prober_end).await });
         let heartbeat = Heartbeat {
             broker: Arc::clone(&self.broker),
             held: Arc::clone(&held),
@@ -168,8 +174,8 @@ impl Server {
             link: self.connector.shared_link(),
             stop: self.stop.clone(),
         };
-        tokio::spawn(promoter.run());
-        tokio::spawn(self.clean_up_after_others());
+        self.spawn("promoter", promoter.run());
+        self.spawn("janitor", self.clean_up_after_others());
         let settler = Settler {
             broker: Arc::clone(&self.broker),
             held: Arc::clone(&held),
@@ -181,7 +187,7 @@ impl Server {
             finish: finish.clone(),
             refused: Refused::none(),
         };
-        let settler = tokio::spawn(settler.run());
+        let settler = self.spawn("settler", settler.run());
         let fetcher_client_id = Arc::new(AtomicI64::new(0));
         let fetcher = Fetcher {
             broker: Arc::clone(&self.broker),
@@ -194,7 +200,7 @@ impl Server {
             stop: self.stop.clone(),
             schedule: Schedule::new(Instant::now()),
         };
-        let fetcher = tokio::spawn(fetcher.run());
+        let fetcher = self.spawn("fetcher", fetcher.run());
         Ok(Parts {
             worker,
             held,
@@ -203,6 +209,23 @@ impl Server {
             settler,
             finish,
             end,
+        })
+    }
+
+    /// Runs a part of the worker, without which the others would go on to no end: when
+    /// it panics the worker stops, for a fresh one to take its place.
+    fn spawn(
+        &self,
+        part: &'static str,
+        run: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let (stop, broken) = (self.stop.clone(), Arc::clone(&self.broken));
+        tokio::spawn(async move {
+            if AssertUnwindSafe(run).catch_unwind().await.is_err() {
+                error!(part, "a part of this worker panicked; stopping");
+                broken.store(true, Ordering::Relaxed);
+                stop.cancel();
+            }
         })
     }
 
@@ -273,7 +296,9 @@ impl Server {
         parts.end.cancel();
 
         let cut_off = worker.cut_off.load(Ordering::Relaxed);
-        if worker.unfit.load(Ordering::Relaxed) {
+        if self.broken.load(Ordering::Relaxed) {
+            Exit::Broken
+        } else if worker.unfit.load(Ordering::Relaxed) {
             Exit::Unfit
         } else if unsettled + running + cut_off > 0 {
             Exit::CutOff
