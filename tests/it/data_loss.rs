@@ -12,14 +12,11 @@ use crate::support::{
 /// From the loss to the next job's end.
 const REPAIRED: Duration = Duration::from_millis(1500);
 
-/// Waits until the worker's read blocks in Redis.
-async fn reading(redis: &Redis) {
-    eventually("the worker waits for a job", PATIENCE, async || {
-        let list: String = redis.query(&["CLIENT", "LIST"]).await;
-        let blocked = |line: &str| line.contains("flags=b") && line.contains("jobqueue-fetch");
-        list.lines().any(blocked).then_some(())
-    })
-    .await;
+/// Waits for the lines that a worker starts with, which come in any order.
+async fn all_said(worker: &Process) {
+    for line in ["worker started", "connected to redis"] {
+        worker.wait_for_log(line, PATIENCE).await;
+    }
 }
 
 /// Loses the stream by `command` while a worker waits for jobs, adds one, and checks
@@ -30,7 +27,8 @@ async fn loses(command: &[&str]) {
     redis.add_test_job("sleep", 1, 0).await;
     worker.wait_for_line(|line| line == "end 1", PATIENCE).await;
     redis.drained(PATIENCE).await;
-    reading(&redis).await;
+    redis.wait_for_reader().await;
+    all_said(&worker).await;
     let mark = worker.log_mark();
     redis.cmd(command).await;
     let lost = Instant::now();
@@ -42,13 +40,11 @@ async fn loses(command: &[&str]) {
         line.at - lost
     );
     redis.drained(PATIENCE).await;
+    worker
+        .wait_for_log_since(mark, "consumer group", PATIENCE)
+        .await;
     let lines = worker.stderr().split_off(mark);
     assert_eq!(lines.len(), 1, "{command:?}: {lines:#?}");
-    assert!(
-        lines[0].text.contains("consumer group"),
-        "{}",
-        lines[0].text
-    );
 }
 
 #[tokio::test]
@@ -89,7 +85,7 @@ async fn jobs_that_run_while_their_stream_is_deleted_end_without_trouble() {
 async fn a_script_flush_shows_nowhere() {
     let redis = Redis::start().await;
     let worker = Process::test_worker(&redis).start();
-    worker.wait_for_log("connected to redis", PATIENCE).await;
+    all_said(&worker).await;
     let mark = worker.log_mark();
     for n in 0..30 {
         redis.cmd(&["SCRIPT", "FLUSH"]).await;
@@ -145,7 +141,7 @@ async fn a_long_backlog_is_not_trimmed_by_anything() {
 async fn a_halted_worker_costs_no_job_of_a_long_backlog() {
     let app = TestApp::start().await;
     let worker = Process::test_worker(&app.redis).start();
-    reading(&app.redis).await;
+    app.redis.wait_for_reader().await;
     worker.stop();
     add_many(&app.redis, 20_000).await;
     app.registered(json!({"delay": "0s"})).await;

@@ -18,6 +18,7 @@ mod inspection;
 mod jobs;
 mod leases;
 mod ledger;
+mod lost_replies;
 mod malformed_jobs;
 mod migrations;
 mod outages;

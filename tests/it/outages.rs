@@ -220,6 +220,10 @@ async fn quiet_outage(outage: Duration, reminders: usize, cpu_share: f64) {
     for program in &programs {
         program.wait_ready(PATIENCE).await;
     }
+    for program in &programs {
+        program.wait_for_log("connected to redis", PATIENCE).await;
+    }
+    programs[1].wait_for_log("worker started", PATIENCE).await;
     let marks = programs.each_ref().map(Process::log_mark);
     redis.kill();
     for (program, mark) in programs.iter().zip(marks) {

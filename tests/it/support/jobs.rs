@@ -1,6 +1,6 @@
 //! Jobs of the test worker, and what its output says of them.
 
-use super::{Process, Redis};
+use super::{PATIENCE, Process, Redis, eventually};
 
 /// The JSON of a job of the test worker: type `test:{kind}`, payload `{"n":…,"ms":…}`.
 pub(crate) fn test_job(kind: &str, n: u64, ms: u64) -> String {
@@ -15,6 +15,16 @@ impl Redis {
     /// Adds a job of the test worker, and returns its entry id.
     pub(crate) async fn add_test_job(&self, kind: &str, n: u64, ms: u64) -> String {
         self.add_job(&test_job(kind, n, ms)).await
+    }
+
+    /// Waits until a worker waits for a job in Redis.
+    pub(crate) async fn wait_for_reader(&self) {
+        eventually("a worker waits for a job", PATIENCE, async || {
+            let list: String = self.query(&["CLIENT", "LIST"]).await;
+            let reads = |line: &str| line.contains("flags=b") && line.contains("jobqueue-fetch");
+            list.lines().any(reads).then_some(())
+        })
+        .await;
     }
 }
 
