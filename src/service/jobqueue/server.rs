@@ -380,3 +380,25 @@ fn consumer_name() -> String {
         fastrand::u32(..)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[tokio::test]
+    async fn a_part_that_panics_stops_the_worker() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
+        let config = Config::from_sources("develop", dir.as_ref(), &BTreeMap::new()).unwrap();
+        let server = Server::new(&config.jobqueue, &config.redis, Mux::new()).unwrap();
+        server.spawn("good", async {}).await.unwrap();
+        assert!(!server.stop.is_cancelled());
+        server
+            .spawn("bad", async { panic!("on purpose") })
+            .await
+            .unwrap();
+        assert!(server.stop.is_cancelled() && server.broken.load(Ordering::Relaxed));
+    }
+}
