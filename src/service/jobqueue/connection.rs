@@ -2,8 +2,8 @@
 //!
 //! A [`Connector`] stands for the process. One prober in it finds out whether Redis
 //! can be used; everything else waits for its word, so that an outage costs one
-//! connection attempt at a time however many parts there are. A [`Link`] is one
-//! part's connection. redis-rs' own ConnectionManager is not used: it does not
+//! connection attempt at a time however many parts there are. A [`super::link::Link`]
+//! is one part's connection. redis-rs' own ConnectionManager is not used: it does not
 //! replace a half-open socket, and each manager would probe for itself.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion,
-    PushInfo, PushKind, RedisConnectionInfo, RedisError, Value,
+    AsyncConnectionConfig, Cmd, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo,
+    PushKind, RedisConnectionInfo, RedisError, Value,
 };
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -56,11 +56,11 @@ struct Inner {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct State {
+pub(super) struct State {
     up: bool,
     /// Counts how often all connections had to be opened anew. A report about a
     /// connection of an earlier generation is old news.
-    generation: u64,
+    pub(super) generation: u64,
 }
 
 impl Connector {
@@ -145,6 +145,18 @@ impl Connector {
         state.up.then_some((state.generation, connection))
     }
 
+    /// Waits until Redis can be used. Cancel safe.
+    pub(super) async fn up(&self) -> State {
+        let mut state = self.0.state.subscribe();
+        loop {
+            let now = *state.borrow_and_update();
+            // An error cannot happen while `self` holds the sender.
+            if now.up || state.changed().await.is_err() {
+                return now;
+            }
+        }
+    }
+
     /// Reports that a connection of `generation` is of no use, or that Redis lost
     /// its schema. The prober takes over, and who needs Redis waits for it.
     pub(crate) fn lost(&self, generation: u64, error: &Error) {
@@ -160,31 +172,12 @@ impl Connector {
         }
     }
 
-    /// A part's own connection; `name` says which part in `CLIENT LIST`. Its replies
-    /// may take `blocking` longer than others do.
-    pub(crate) fn link(&self, name: &'static str, blocking: Duration) -> Link {
-        Link {
-            connector: self.clone(),
-            own: Some((name, self.response_timeout() + blocking)),
-            open: None,
-        }
-    }
-
-    /// The shared connection, as a link.
-    pub(crate) fn shared_link(&self) -> Link {
-        Link {
-            connector: self.clone(),
-            own: None,
-            open: None,
-        }
-    }
-
     /// How long a reply may take.
-    fn response_timeout(&self) -> Duration {
+    pub(super) fn response_timeout(&self) -> Duration {
         self.0.config.read_timeout + self.0.config.write_timeout
     }
 
-    fn log(&self) -> MutexGuard<'_, OutageLog> {
+    pub(super) fn log(&self) -> MutexGuard<'_, OutageLog> {
         lock(&self.0.log)
     }
 
@@ -224,7 +217,7 @@ impl Connector {
     }
 
     /// Opens a connection that reports its own end, as one of `generation`.
-    async fn open(
+    pub(super) async fn open(
         &self,
         name: &str,
         response_timeout: Duration,
@@ -305,125 +298,6 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-/// One part's connection, opened anew by itself after an outage.
-#[derive(Debug)]
-pub(crate) struct Link {
-    connector: Connector,
-    /// Absent when the link uses the shared connection.
-    own: Option<(&'static str, Duration)>,
-    open: Option<(u64, MultiplexedConnection)>,
-}
-
-impl Link {
-    /// Waits until the connection can be used, and opens it when it is not open.
-    /// True when it was opened now. Cancel safe.
-    pub(crate) async fn connect(&mut self) -> bool {
-        loop {
-            let state = self.connector.up().await;
-            if let Some((generation, _)) = &self.open
-                && *generation == state.generation
-            {
-                return false;
-            }
-            self.open = None;
-            let opened = match self.own {
-                None => match self.connector.shared() {
-                    Some(shared) => Ok(shared),
-                    // Lost again since it was up.
-                    None => continue,
-                },
-                Some((name, timeout)) => {
-                    let opened = self.connector.open(name, timeout, state.generation).await;
-                    opened.map(|connection| (state.generation, connection))
-                }
-            };
-            match opened {
-                Ok(open) => {
-                    self.open = Some(open);
-                    return true;
-                }
-                Err(error) => self.connector.lost(state.generation, &error),
-            }
-        }
-    }
-
-    /// Sends one command. `what` names it in the log while it fails.
-    ///
-    /// Not cancel safe: a dropped future's command may still run.
-    pub(crate) async fn call(&mut self, what: &'static str, cmd: &Cmd) -> Result<Value, Error> {
-        let reply = self.ask(cmd).await;
-        self.judge(what, reply)
-    }
-
-    /// Sends one command whose failure matters to nobody but the caller.
-    pub(crate) async fn ask(&mut self, cmd: &Cmd) -> Result<Value, Error> {
-        let Some((_, connection)) = &mut self.open else {
-            return Err(not_connected());
-        };
-        match connection.send_packed_command(cmd).await {
-            Ok(Value::ServerError(error)) => Err(Error::from(&error)),
-            Ok(reply) => Ok(reply),
-            Err(error) => Err(Error::from(error)),
-        }
-    }
-
-    /// Sends commands in one round trip. An error that Redis answers to one of them
-    /// stands in its place among the replies, for the caller to [`Self::judge`].
-    ///
-    /// Not cancel safe: a dropped future's commands may still run.
-    pub(crate) async fn send(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
-        let Some((_, connection)) = &mut self.open else {
-            return Err(not_connected());
-        };
-        match connection
-            .send_packed_commands(pipeline, 0, pipeline.len())
-            .await
-        {
-            Ok(replies) => Ok(replies),
-            Err(error) => self.judge("pipeline", Err(Error::from(error))),
-        }
-    }
-
-    /// Draws the consequences of a command's result for the whole process.
-    pub(crate) fn judge<T>(
-        &mut self,
-        what: &'static str,
-        result: Result<T, Error>,
-    ) -> Result<T, Error> {
-        match &result {
-            Ok(_) => {
-                self.connector.log().recovered(what, Instant::now());
-            }
-            Err(error) if error.class == Class::Operator => {
-                self.connector.log().failed(what, error, Instant::now());
-            }
-            Err(error) => {
-                if let Some((generation, _)) = &self.open {
-                    self.connector.lost(*generation, error);
-                }
-                if error.class != Class::Repair {
-                    self.open = None;
-                }
-            }
-        }
-        result
-    }
-}
-
-impl Connector {
-    /// Waits until Redis can be used. Cancel safe.
-    async fn up(&self) -> State {
-        let mut state = self.0.state.subscribe();
-        loop {
-            let now = *state.borrow_and_update();
-            // An error cannot happen while `self` holds the sender.
-            if now.up || state.changed().await.is_err() {
-                return now;
-            }
-        }
-    }
-}
-
 fn connection_info(config: &RedisConfig) -> Result<ConnectionInfo, RedisError> {
     let addr = config.addr.as_str();
     let info = if addr.contains("://") {
@@ -471,10 +345,6 @@ fn field<'a>(section: &'a str, name: &str) -> Option<&'a str> {
         let (key, value) = line.split_once(':')?;
         (key == name).then_some(value.trim_end())
     })
-}
-
-fn not_connected() -> Error {
-    Error::new(Class::Wait, "not connected to redis")
 }
 
 /// No code panics while it holds one of these locks; if one did, the state behind

@@ -12,12 +12,14 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::broker::{Body, Broker, Entry, EntryId, LeaseTimes};
-use super::connection::{Link, OPERATOR_RETRY};
+use super::broker::{Broker, LeaseTimes};
+use super::connection::OPERATOR_RETRY;
 use super::error::{Class, Error};
 use super::held::{Delivery, Held, Outcome, Room, Settlement};
 use super::job::Job;
 use super::letter;
+use super::link::Link;
+use super::reply::{Body, Entry, EntryId};
 use super::worker::Worker;
 
 /// The longest a read blocks. Redis notices a vanished client no sooner, and a

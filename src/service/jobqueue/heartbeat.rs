@@ -14,9 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::broker::Broker;
-use super::connection::{Connector, Link, OPERATOR_RETRY};
+use super::connection::{Connector, OPERATOR_RETRY};
 use super::error::Class;
 use super::held::Held;
+use super::link::Link;
 
 /// How many leases one command renews.
 const BATCH: usize = 500;

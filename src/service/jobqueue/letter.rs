@@ -1,8 +1,9 @@
 //! What a dead letter says: the job as it was, why it is dead, and where it came from.
 
-use super::broker::{Body, DeadLetter, Entry, EntryId};
+use super::broker::DeadLetter;
 use super::held::Delivery;
 use super::job::Job;
+use super::reply::{Body, Entry, EntryId};
 
 /// An error's text is cut at this many bytes: it is for a reader, not an archive.
 const MAX_ERROR_BYTES: usize = 1024;

@@ -13,8 +13,9 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::Broker;
-use super::connection::{Link, OPERATOR_RETRY};
+use super::connection::OPERATOR_RETRY;
 use super::error::Class;
+use super::link::Link;
 
 /// How often every worker looks.
 const INTERVAL: Duration = Duration::from_secs(1);

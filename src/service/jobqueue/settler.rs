@@ -12,12 +12,14 @@ use redis::{Pipeline, Value};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::broker::{self, Answer, Broker, Due, Move};
-use super::connection::{Link, OPERATOR_RETRY};
+use super::broker::{Broker, Due, Move};
+use super::connection::OPERATOR_RETRY;
 use super::error::{Class, Error};
 use super::held::{Held, Outcome, Settlement};
 use super::job;
+use super::link::Link;
 use super::promoter::Alarm;
+use super::reply::{self, Answer};
 use super::worker::Worker;
 
 /// How many outcomes go out in one round trip.
@@ -179,26 +181,26 @@ impl Settler {
         };
         match part.command {
             Command::Acknowledge => {
-                broker::acknowledged(&reply)?;
+                reply::acknowledged(&reply)?;
                 // Whoever owned them: the jobs ran.
                 Ok(vec![Answer::Applied; part.settlements.len()])
             }
             Command::Schedule => {
-                let (moved, due_in) = broker::scheduled(reply)?;
+                let (moved, due_in) = reply::scheduled(reply)?;
                 if let Some(due_in) = due_in {
                     self.alarm.set(due_in);
                 }
                 Ok(moved)
             }
             Command::Bury => {
-                let (owned, dropped) = broker::buried(reply)?;
+                let (owned, dropped) = reply::buried(reply)?;
                 if dropped > 0 {
                     let kept = self.dead_letter_max_len;
                     warn!(dropped, kept, "dropped the oldest dead letters");
                 }
                 Ok(owned.into_iter().map(moved).collect())
             }
-            Command::PutBack => Ok(broker::owned(reply)?.into_iter().map(moved).collect()),
+            Command::PutBack => Ok(reply::owned(reply)?.into_iter().map(moved).collect()),
         }
     }
 

@@ -1,0 +1,139 @@
+//! One part's connection to Redis, opened anew by itself after an outage.
+
+use std::time::{Duration, Instant};
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Pipeline, Value};
+
+use super::connection::Connector;
+use super::error::{Class, Error};
+
+/// See the file's head.
+#[derive(Debug)]
+pub(crate) struct Link {
+    connector: Connector,
+    /// Absent when the link uses the shared connection.
+    own: Option<(&'static str, Duration)>,
+    open: Option<(u64, MultiplexedConnection)>,
+}
+
+impl Link {
+    /// Waits until the connection can be used, and opens it when it is not open.
+    /// True when it was opened now. Cancel safe.
+    pub(crate) async fn connect(&mut self) -> bool {
+        loop {
+            let state = self.connector.up().await;
+            if let Some((generation, _)) = &self.open
+                && *generation == state.generation
+            {
+                return false;
+            }
+            self.open = None;
+            let opened = match self.own {
+                None => match self.connector.shared() {
+                    Some(shared) => Ok(shared),
+                    // Lost again since it was up.
+                    None => continue,
+                },
+                Some((name, timeout)) => {
+                    let opened = self.connector.open(name, timeout, state.generation).await;
+                    opened.map(|connection| (state.generation, connection))
+                }
+            };
+            match opened {
+                Ok(open) => {
+                    self.open = Some(open);
+                    return true;
+                }
+                Err(error) => self.connector.lost(state.generation, &error),
+            }
+        }
+    }
+
+    /// Sends one command. `what` names it in the log while it fails.
+    ///
+    /// Not cancel safe: a dropped future's command may still run.
+    pub(crate) async fn call(&mut self, what: &'static str, cmd: &Cmd) -> Result<Value, Error> {
+        let reply = self.ask(cmd).await;
+        self.judge(what, reply)
+    }
+
+    /// Sends one command whose failure matters to nobody but the caller.
+    pub(crate) async fn ask(&mut self, cmd: &Cmd) -> Result<Value, Error> {
+        let Some((_, connection)) = &mut self.open else {
+            return Err(not_connected());
+        };
+        match connection.send_packed_command(cmd).await {
+            Ok(Value::ServerError(error)) => Err(Error::from(&error)),
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(Error::from(error)),
+        }
+    }
+
+    /// Sends commands in one round trip. An error that Redis answers to one of them
+    /// stands in its place among the replies, for the caller to [`Self::judge`].
+    ///
+    /// Not cancel safe: a dropped future's commands may still run.
+    pub(crate) async fn send(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
+        let Some((_, connection)) = &mut self.open else {
+            return Err(not_connected());
+        };
+        match connection
+            .send_packed_commands(pipeline, 0, pipeline.len())
+            .await
+        {
+            Ok(replies) => Ok(replies),
+            Err(error) => self.judge("pipeline", Err(Error::from(error))),
+        }
+    }
+
+    /// Draws the consequences of a command's result for the whole process.
+    pub(crate) fn judge<T>(
+        &mut self,
+        what: &'static str,
+        result: Result<T, Error>,
+    ) -> Result<T, Error> {
+        match &result {
+            Ok(_) => {
+                self.connector.log().recovered(what, Instant::now());
+            }
+            Err(error) if error.class == Class::Operator => {
+                self.connector.log().failed(what, error, Instant::now());
+            }
+            Err(error) => {
+                if let Some((generation, _)) = &self.open {
+                    self.connector.lost(*generation, error);
+                }
+                if error.class != Class::Repair {
+                    self.open = None;
+                }
+            }
+        }
+        result
+    }
+}
+
+impl Connector {
+    /// A part's own connection; `name` says which part in `CLIENT LIST`. Its replies
+    /// may take `blocking` longer than others do.
+    pub(crate) fn link(&self, name: &'static str, blocking: Duration) -> Link {
+        Link {
+            connector: self.clone(),
+            own: Some((name, self.response_timeout() + blocking)),
+            open: None,
+        }
+    }
+
+    /// The shared connection, as a link.
+    pub(crate) fn shared_link(&self) -> Link {
+        Link {
+            connector: self.clone(),
+            own: None,
+            open: None,
+        }
+    }
+}
+
+fn not_connected() -> Error {
+    Error::new(Class::Wait, "not connected to redis")
+}

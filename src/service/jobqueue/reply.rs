@@ -1,0 +1,231 @@
+//! What Redis answers to the broker's commands, as types.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use redis::{ToRedisArgs, Value};
+
+use super::broker::JOB_FIELD;
+use super::error::Error;
+
+/// The id of a stream entry: milliseconds of Redis' clock, and a sequence number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct EntryId {
+    ms: u64,
+    seq: u64,
+}
+
+impl fmt::Display for EntryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+impl FromStr for EntryId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (ms, seq) = text.split_once('-').ok_or(())?;
+        Ok(Self {
+            ms: ms.parse().map_err(|_| ())?,
+            seq: seq.parse().map_err(|_| ())?,
+        })
+    }
+}
+
+impl ToRedisArgs for EntryId {
+    fn write_redis_args<W: ?Sized + redis::RedisWrite>(&self, out: &mut W) {
+        out.write_arg_fmt(self);
+    }
+}
+
+/// A stream entry that was delivered to this consumer.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: EntryId,
+    pub(crate) body: Body,
+    /// How often the entry has been delivered, this time included.
+    pub(crate) deliveries: u32,
+}
+
+/// What an entry holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Body {
+    /// The value of its one field, `job`.
+    Job(Vec<u8>),
+    /// Anything else: somebody else's entry.
+    Foreign(Vec<(Vec<u8>, Vec<u8>)>),
+}
+
+/// What became of an outcome that Redis was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Applied,
+    /// The lease was lost: the entry is somebody else's business now.
+    NotOwned,
+    /// It is due already and stays where it is, to be run.
+    Due,
+}
+
+/// How many of a [`super::broker::Broker::acknowledge`]'s entries were still pending.
+pub(crate) fn acknowledged(reply: &Value) -> Result<i64, Error> {
+    int(reply).ok_or_else(|| Error::unexpected_reply("the acknowledge script"))
+}
+
+/// The outcomes of a [`super::broker::Broker::schedule`], and the time until the earliest of the
+/// moved jobs when no other is due before it.
+pub(crate) fn scheduled(reply: Value) -> Result<(Vec<Answer>, Option<Duration>), Error> {
+    let shape = || Error::unexpected_reply("the schedule script");
+    let [outcomes, due_in] = array(reply).ok_or_else(shape)?;
+    let outcomes = items(outcomes).ok_or_else(shape)?;
+    let outcomes = outcomes.iter().map(|outcome| match int(outcome) {
+        Some(1) => Answer::Applied,
+        Some(2) => Answer::Due,
+        _ => Answer::NotOwned,
+    });
+    Ok((outcomes.collect(), micros(&due_in)))
+}
+
+/// Whether each of a [`super::broker::Broker::bury`]'s entries was this consumer's, and how many old
+/// dead letters were dropped.
+pub(crate) fn buried(reply: Value) -> Result<(Vec<bool>, i64), Error> {
+    let shape = || Error::unexpected_reply("the bury script");
+    let [flags, dropped] = array(reply).ok_or_else(shape)?;
+    Ok((owned(flags)?, int(&dropped).unwrap_or(0)))
+}
+
+/// Whether each of the entries was this consumer's.
+pub(crate) fn owned(reply: Value) -> Result<Vec<bool>, Error> {
+    let flags = items(reply).ok_or_else(|| Error::unexpected_reply("the touch script"))?;
+    Ok(flags.iter().map(|flag| int(flag) == Some(1)).collect())
+}
+
+/// The entries of XREADGROUP's reply: `{stream: [[id, [field, value, ...]], ...]}`.
+pub(super) fn delivered(reply: Value) -> Result<Vec<Entry>, Error> {
+    let streams = match reply {
+        // Nothing came in time.
+        Value::Nil => return Ok(Vec::new()),
+        Value::Map(streams) => streams,
+        _ => return Err(Error::unexpected_reply("XREADGROUP")),
+    };
+    streams
+        .into_iter()
+        .filter_map(|(_, entries)| items(entries))
+        .flatten()
+        .map(|entry| {
+            let [id, fields] = array(entry)?;
+            Some(Entry {
+                id: entry_id(&id)?,
+                body: body(fields),
+                deliveries: 1,
+            })
+        })
+        .collect::<Option<_>>()
+        .ok_or_else(|| Error::unexpected_reply("XREADGROUP"))
+}
+
+/// The entries of a script's reply: `[[id, [field, value, ...], deliveries], ...]`.
+pub(super) fn counted(reply: Value) -> Option<Vec<Entry>> {
+    items(reply)?
+        .into_iter()
+        .map(|entry| {
+            let [id, fields, deliveries] = array(entry)?;
+            Some(Entry {
+                id: entry_id(&id)?,
+                body: body(fields),
+                deliveries: u32::try_from(int(&deliveries)?).unwrap_or(u32::MAX),
+            })
+        })
+        .collect()
+}
+
+fn body(fields: Value) -> Body {
+    let mut strings: Vec<Vec<u8>> = items(fields)
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(bytes)
+        .collect();
+    if strings.len() == 2 && strings[0] == JOB_FIELD.as_bytes() {
+        return Body::Job(strings.swap_remove(1));
+    }
+    let mut pairs = Vec::with_capacity(strings.len() / 2);
+    let mut strings = strings.into_iter();
+    while let (Some(field), Some(value)) = (strings.next(), strings.next()) {
+        pairs.push((field, value));
+    }
+    Body::Foreign(pairs)
+}
+
+pub(super) fn items(value: Value) -> Option<Vec<Value>> {
+    match value {
+        Value::Array(items) => Some(items),
+        _ => None,
+    }
+}
+
+pub(super) fn array<const N: usize>(value: Value) -> Option<[Value; N]> {
+    items(value)?.try_into().ok()
+}
+
+pub(super) fn int(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(n) => Some(*n),
+        _ => None,
+    }
+}
+
+fn bytes(value: Value) -> Option<Vec<u8>> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        Value::SimpleString(text) => Some(text.into_bytes()),
+        _ => None,
+    }
+}
+
+pub(super) fn entry_id(value: &Value) -> Option<EntryId> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
+        _ => None,
+    }
+}
+
+/// A time in microseconds, where a negative one means none.
+pub(super) fn micros(value: &Value) -> Option<Duration> {
+    int(value)?.try_into().ok().map(Duration::from_micros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entry_ids_keep_their_text() {
+        let largest = format!("{0}-{0}", u64::MAX);
+        for text in ["0-1", "1700000000000-0", largest.as_str()] {
+            assert_eq!(text.parse::<EntryId>().unwrap().to_string(), text);
+        }
+        for text in ["", "1", "-1", "a-1", "1-", "18446744073709551616-0"] {
+            assert!(text.parse::<EntryId>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn only_an_entry_with_the_one_field_job_is_a_job() {
+        let entry = |strings: &[&str]| {
+            let strings = strings
+                .iter()
+                .map(|s| Value::BulkString(s.as_bytes().to_vec()));
+            body(Value::Array(strings.collect()))
+        };
+        assert_eq!(entry(&["job", "{}"]), Body::Job(b"{}".to_vec()));
+        for foreign in [
+            &["task", "{}"][..],
+            &["job", "1", "job", "2"],
+            &["job", "{}", "x", "y"],
+            &[],
+        ] {
+            assert!(matches!(entry(foreign), Body::Foreign(_)), "{foreign:?}");
+        }
+    }
+}
