@@ -13,12 +13,19 @@ use dm_jobqueue::usecase::api::dm_jobqueue::DmJobqueueUsecase;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run().await {
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return telemetry::refuse_to_start(&error),
+    };
+    let exit = match runtime.block_on(run()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => telemetry::refuse_to_start(&*error),
-    }
+    };
+    // Without waiting for an attempt to connect, or the lookup of a host name, that takes
+    // its time.
+    runtime.shutdown_background();
+    exit
 }
 
 async fn run() -> Result<(), Box<dyn Error>> {
@@ -32,7 +39,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     info!(addr = %listener.local_addr()?, "listening");
     let stop = CancellationToken::new();
     let stopped = CancellationToken::new();
-    let connected = tokio::spawn({
+    tokio::spawn({
         let (client, stopped) = (client.clone(), stopped.clone());
         async move { client.run(stopped).await }
     });
@@ -62,7 +69,6 @@ async fn run() -> Result<(), Box<dyn Error>> {
     });
     serve::serve(listener, router, stop, settings.shutdown_timeout).await?;
     stopped.cancel();
-    connected.await?;
     info!("server stopped");
     Ok(())
 }

@@ -82,6 +82,26 @@ async fn jobs_that_run_while_their_stream_is_deleted_end_without_trouble() {
 }
 
 #[tokio::test]
+async fn a_job_that_runs_while_its_group_is_made_anew_is_not_started_again() {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis).start();
+    redis.add_test_job("sleep", 1, 2_000).await;
+    worker
+        .wait_for_line(|line| line == "start 1", PATIENCE)
+        .await;
+    redis.wait_for_reader().await;
+    redis.cmd(&["XGROUP", "DESTROY", STREAM, GROUP]).await;
+    // The new group begins at the first entry, which is the one that runs.
+    eventually("it is delivered once more", PATIENCE, async || {
+        (redis.pending().await == 1).then_some(())
+    })
+    .await;
+    worker.wait_for_line(|line| line == "end 1", PATIENCE).await;
+    redis.drained(PATIENCE).await;
+    assert_eq!(worker.count("start 1"), 1);
+}
+
+#[tokio::test]
 async fn a_script_flush_shows_nowhere() {
     let redis = Redis::start().await;
     let worker = Process::test_worker(&redis).start();

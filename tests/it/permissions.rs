@@ -169,7 +169,7 @@ async fn a_password_that_is_set_while_they_run_is_waited_for() {
 
 #[tokio::test]
 async fn a_permission_that_a_worker_lacks_is_named_and_waited_for() {
-    for command in ["xreadgroup", "eval"] {
+    for command in ["xreadgroup", "eval", "xclaim"] {
         let (mut early, mut late) = (Scene::new().await, Scene::new().await);
         late.started_and_ready(Process::jobqueue).await;
         for scene in [&mut early, &mut late] {
@@ -225,7 +225,8 @@ async fn moves_nothing_without(command: &str, job: &str, refused: (u64, u64, u64
     permit("-").await;
     redis.add_job(job).await;
     let line = worker.wait_for_log("NOPERM", PATIENCE).await.text;
-    assert!(line.contains(&format!("run {command} on")), "{line}");
+    let named = format!("run {} on", command.to_lowercase());
+    assert!(line.contains(&named), "{line}");
     let now = redis.backlog().await;
     let now = (now.stream, now.pending, now.scheduled, now.dead);
     assert_eq!(now, refused, "{command} for {job}");

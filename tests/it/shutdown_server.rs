@@ -46,6 +46,22 @@ async fn an_idle_server_exits_at_once() {
 }
 
 #[tokio::test]
+async fn an_idle_server_exits_at_once_while_it_tries_to_connect() {
+    let redis = Redis::start().await;
+    redis.freeze();
+    let server = Process::server(&redis)
+        .env("APP__CACHE_SERVER__REDIS__JOBQUEUE__DIAL_TIMEOUT", "10s")
+        .start();
+    server.wait_not_ready(PATIENCE).await;
+    let asked = Instant::now();
+    server.term();
+    let status = server.wait_exit(PATIENCE).await;
+    let took = asked.elapsed();
+    assert_eq!(status.code(), Some(0));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[tokio::test]
 async fn every_201_is_stored_when_the_server_is_stopped_under_load() {
     let app = TestApp::start().await;
     let mut clients = JoinSet::new();

@@ -37,6 +37,10 @@ const TOUCH: &str = script!("touch");
 /// Writes nothing, and says so.
 const MAY_ENQUEUE: &str = include_str!("scripts/may_enqueue.lua");
 
+/// How the log calls whatever needs to XCLAIM. The heartbeat tries that again and again,
+/// so that the trouble ends when it is mended: the others may have no reason to.
+const RENEW: &str = "renew";
+
 /// The field of a stream entry that holds the job.
 pub(super) const JOB_FIELD: &str = "job";
 
@@ -213,18 +217,15 @@ impl Broker {
             .arg(&self.consumer)
             .arg(millis(lease))
             .arg(ids);
-        let reply = link.call("take", &cmd).await?;
+        let reply = link.call(RENEW, &cmd).await?;
         counted(reply).ok_or_else(|| Error::unexpected_reply("the take script"))
     }
 
     /// Renews the leases of `ids`. Tells for each whether it was still this consumer's.
-    /// Without any it sends nothing, and whatever kept it from renewing is over.
+    /// Without any it still finds out whether it could.
     pub(crate) async fn renew(&self, link: &mut Link, ids: &[EntryId]) -> Result<Vec<bool>, Error> {
-        if ids.is_empty() {
-            return link.judge("renew", Ok(Vec::new()));
-        }
         let cmd = self.touch(Duration::ZERO, ids.iter().map(|id| (*id, None)));
-        owned(link.call("renew", &cmd).await?)
+        owned(link.call(RENEW, &cmd).await?)
     }
 
     /// Sets the delivery counts of entries that this consumer owns, and renews them. When

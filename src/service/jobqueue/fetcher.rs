@@ -138,7 +138,9 @@ impl Fetcher {
             .broker
             .read(&mut self.link, room.entries, patience)
             .await?;
-        self.deliver(entries);
+        // A group that was destroyed and made anew delivers what is held once more.
+        let (_, others) = self.split_held(entries);
+        self.deliver(others);
         Ok(())
     }
 
@@ -203,6 +205,9 @@ impl Fetcher {
         let counts: Vec<_> = counts.collect();
         if !counts.is_empty() {
             self.broker.recount(&mut self.link, &counts).await;
+            // One that was just put back, and whose settling was not confirmed when it was
+            // claimed, has a fresh lease now and nobody who holds it.
+            self.schedule.second_look = Some(Instant::now() + MAX_BLOCK);
         }
         Ok(())
     }
@@ -257,7 +262,12 @@ impl Fetcher {
             }
         }
         self.held.admit_settled(settled);
-        let runners = self.held.admit(ready, Instant::now());
+        let now = Instant::now();
+        let runners = self.held.admit(ready, now);
+        if self.stop.is_cancelled() {
+            // It came with the last read: nothing is started any more.
+            self.held.put_back_ready(now);
+        }
         self.worker.start_runners(runners);
     }
 

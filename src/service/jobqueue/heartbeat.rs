@@ -71,7 +71,8 @@ impl Heartbeat {
 
     async fn beat(&self, link: &mut Link) -> Result<(), Class> {
         let held = self.held.renewable(Instant::now(), self.limit);
-        // At least once, for an end of what was in the way of the last renewal.
+        // At least once: a refusal has to be noticed before it costs a lease, and its end
+        // when there is nothing left to renew.
         let (first, rest) = held.split_at(held.len().min(BATCH));
         for ids in iter::once(first).chain(rest.chunks(BATCH)) {
             let owned = self

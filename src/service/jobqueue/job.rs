@@ -19,6 +19,10 @@ pub const MAX_DELAY_MS: u64 = 365 * 24 * 60 * 60 * 1000;
 /// The largest job, as bytes of JSON. The API takes bodies of 64 KiB; four times
 /// that leaves room for escapes, and bounds what a worker holds.
 pub const MAX_JOB_BYTES: usize = 256 * 1024;
+/// What a move may add to a job beyond that: `"id":"<entry id>",`
+const MAX_ID_BYTES: usize = 49;
+/// and `"attempt":1000,`.
+const MAX_ATTEMPT_BYTES: usize = 15;
 
 /// One job.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -87,7 +91,7 @@ impl Job {
     /// # Errors
     /// Says what is wrong with one that is malformed.
     pub fn parse(json: &[u8]) -> Result<Self, MalformedJob> {
-        if json.len() > MAX_JOB_BYTES {
+        if json.len() > MAX_JOB_BYTES + MAX_ID_BYTES + MAX_ATTEMPT_BYTES {
             return Err(MalformedJob::TooLarge(json.len()));
         }
         // serde would take an array of the fields' values as well.
@@ -95,6 +99,9 @@ impl Job {
             return Err(MalformedJob::NotAnObject);
         }
         let job: Self = serde_json::from_str(std::str::from_utf8(json)?)?;
+        if json.len() > job.max_bytes() {
+            return Err(MalformedJob::TooLarge(json.len()));
+        }
         if job.delay_ms > MAX_DELAY_MS {
             return Err(MalformedJob::Delay(job.delay_ms));
         }
@@ -102,6 +109,17 @@ impl Job {
             return Err(MalformedJob::MaxRetry(job.max_retry));
         }
         Ok(job)
+    }
+
+    /// A job that was small enough when it was added stays so when it moves.
+    fn max_bytes(&self) -> usize {
+        let id = if self.id.is_some() { MAX_ID_BYTES } else { 0 };
+        let attempt = if self.attempt > 0 {
+            MAX_ATTEMPT_BYTES
+        } else {
+            0
+        };
+        MAX_JOB_BYTES + id + attempt
     }
 
     /// The job as JSON, without the fields that equal their default.
@@ -246,6 +264,26 @@ mod tests {
             "{moved}"
         );
         assert!(!moved.contains("delay_ms"), "{moved}");
+    }
+
+    #[test]
+    fn a_job_of_the_largest_size_is_still_one_after_its_moves() {
+        let sized = |bytes: usize| {
+            let rest = r#"{"type":"x","payload":""}"#.len();
+            format!(r#"{{"type":"x","payload":"{}"}}"#, "a".repeat(bytes - rest)).into_bytes()
+        };
+        let entry = format!("{0}-{0}", u64::MAX);
+        let added = sized(MAX_JOB_BYTES);
+        Job::parse(&added).unwrap();
+        let parked = moved(&added, &entry, 0).unwrap();
+        Job::parse(&parked).unwrap();
+        let retried = moved(&parked, &entry, MAX_RETRY).unwrap();
+        Job::parse(&retried).unwrap();
+        assert_eq!(
+            retried.len(),
+            MAX_JOB_BYTES + MAX_ID_BYTES + MAX_ATTEMPT_BYTES
+        );
+        assert!(Job::parse(&sized(MAX_JOB_BYTES + 1)).is_err());
     }
 
     #[test]

@@ -78,13 +78,10 @@ impl Link {
         let Some((_, connection)) = &mut self.open else {
             return Err(not_connected());
         };
-        match connection
+        let replies = connection
             .send_packed_commands(pipeline, 0, pipeline.len())
-            .await
-        {
-            Ok(replies) => Ok(replies),
-            Err(error) => self.judge("pipeline", Err(Error::from(error))),
-        }
+            .await;
+        self.judge("pipeline", replies.map_err(Error::from))
     }
 
     /// Draws the consequences of a command's result for the whole process.

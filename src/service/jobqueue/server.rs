@@ -258,6 +258,8 @@ impl Server {
 
     async fn shut_down(&self, parts: Parts, deadline: Instant) -> Exit {
         let Parts { worker, held, .. } = parts;
+        // At once, or they would be started while the last read comes to its end.
+        held.put_back_ready(Instant::now());
         let fetcher = timeout_at(deadline.into(), parts.fetcher);
         let unblock = self.unblock(&parts.fetcher_client_id);
         tokio::select! {

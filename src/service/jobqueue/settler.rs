@@ -126,6 +126,7 @@ impl Settler {
                 let mut replies = replies.into_iter();
                 for part in parts {
                     let answer = self.read(&part, replies.next().unwrap_or_default());
+                    let answer = answer.and_then(|answers| part.complete(answers));
                     let answer = self.link.judge(part.command.name(), answer);
                     self.conclude(part, answer);
                 }
@@ -231,6 +232,17 @@ impl Settler {
             }
         }
         self.held.settled(settled.into_iter());
+    }
+}
+
+impl Part {
+    /// The answers, when there is one for each outcome.
+    fn complete(&self, answers: Vec<Answer>) -> Result<Vec<Answer>, Error> {
+        if answers.len() == self.settlements.len() {
+            Ok(answers)
+        } else {
+            Err(Error::unexpected_reply(self.command.name()))
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     service::jobqueue::{
         client::{Client, EnqueueError},
         constants::JOB_TYPE_DELAY_PRINT,
-        job::{DEFAULT_MAX_RETRY, Job},
+        job::{DEFAULT_MAX_RETRY, Job, MAX_DELAY_MS, MAX_RETRY},
     },
     usecase::jobqueue::delay_print::{DEFAULT_MESSAGE, DelayPrintPayload},
 };
@@ -20,15 +20,8 @@ use crate::{
 /// The delay of a job whose registration names none.
 pub const DEFAULT_DELAY: Duration = Duration::from_secs(180);
 
-/// The longest delay that can be asked for, in days. A `1year` of humantime is a quarter
-/// of a day longer.
-const MAX_DELAY_DAYS: u64 = 365;
-
 /// The longest delay that can be asked for.
-pub const MAX_DELAY: Duration = Duration::from_secs(MAX_DELAY_DAYS * 24 * 60 * 60);
-
-/// The most retries that can be asked for.
-pub const MAX_MAX_RETRY: u32 = 1000;
+const MAX_DELAY: Duration = Duration::from_millis(MAX_DELAY_MS);
 
 /// Registers delay-print jobs. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -94,7 +87,7 @@ impl RegisterInput {
                 .map(|seconds| seconds.map_or(DEFAULT_DELAY, Duration::from_secs))
                 .map_err(|why| Violation::new("delay_seconds", why)),
         };
-        let max_retry = within(self.max_retry, MAX_MAX_RETRY)
+        let max_retry = within(self.max_retry, MAX_RETRY)
             .map(|retries| retries.unwrap_or(DEFAULT_MAX_RETRY))
             .map_err(|why| Violation::new("max_retry", why));
 
@@ -172,7 +165,9 @@ fn duration(text: &str) -> Result<Duration, String> {
     let delay = humantime::parse_duration(text)
         .map_err(|why| format!("expected duration such as 250ms or 2m 30s: {why}"))?;
     if delay > MAX_DELAY {
-        return Err(format!("expected duration <= {MAX_DELAY_DAYS}days"));
+        // Not as humantime shows it: its year is a quarter of a day longer.
+        let days = MAX_DELAY.as_secs() / (24 * 60 * 60);
+        return Err(format!("expected duration <= {days}days"));
     }
     Ok(delay)
 }

@@ -24,7 +24,7 @@ local function refusal(key, kind, commands)
   for _, command in ipairs(commands) do
     if not redis.acl_check_cmd(unpack(command)) then
       return redis.error_reply(
-        'NOPERM this user has no permissions to run ' .. command[1] .. ' on ' .. command[2])
+        'NOPERM this user has no permissions to run ' .. string.lower(command[1]) .. ' on ' .. command[2])
     end
   end
 end

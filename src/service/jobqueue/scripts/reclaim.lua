@@ -53,7 +53,7 @@ end
 
 local claimed, deleted, looks = {}, 0, 0
 repeat
-  local count = room - #claimed
+  local count = math.min(room - #claimed, MAX_LOOKS / LOOKS_PER_CLAIM)
   local reply = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], lease, cursor,
     'COUNT', count)
   cursor = reply[1]

@@ -10,6 +10,12 @@
 -- whoever owns it: without the check a worker that lost its lease would steal
 -- the job back while another runs it. JUSTID leaves the delivery count alone.
 
+-- Known before there is an entry to touch, too.
+local refused = refusal(KEYS[1], 'stream', {{'XCLAIM', KEYS[1], ARGV[1], ARGV[2], '0', '0-1'}})
+if refused then
+  return refused
+end
+
 local owned = {}
 for i = 4, #ARGV, 2 do
   local id, count = ARGV[i], ARGV[i + 1]
