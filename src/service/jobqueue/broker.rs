@@ -228,11 +228,13 @@ impl Broker {
         owned(link.call(RENEW, &cmd).await?)
     }
 
-    /// Sets the delivery counts of entries that this consumer owns, and renews them. When
+    /// Sets the idle times and delivery counts of entries that this consumer owns. When
     /// that fails the counts are one too high, which is no reason to stop.
-    pub(crate) async fn recount(&self, link: &mut Link, counts: &[(EntryId, u32)]) {
-        let counts = counts.iter().map(|(id, count)| (*id, Some(*count)));
-        drop(link.ask(&self.touch(Duration::ZERO, counts)).await);
+    pub(crate) async fn recount(&self, link: &mut Link, idle: Duration, counts: &[(EntryId, u32)]) {
+        if !counts.is_empty() {
+            let counts = counts.iter().map(|(id, count)| (*id, Some(*count)));
+            drop(link.ask(&self.touch(idle, counts)).await);
+        }
     }
 
     /// Moves up to `limit` due jobs to the stream.

@@ -40,6 +40,8 @@ pub(crate) struct Fetcher {
     pub(crate) worker: Arc<Worker>,
     pub(crate) link: Link,
     pub(crate) times: LeaseTimes,
+    /// A handler that was started longer ago hangs: nobody should wait for it.
+    pub(crate) hang_limit: Duration,
     pub(crate) max_deliveries: u32,
     /// The connection's id, for who wants to end a blocking read; 0 when unknown.
     pub(crate) client_id: Arc<AtomicI64>,
@@ -158,7 +160,7 @@ impl Fetcher {
 
     /// First on a new connection: keep what is held, before anybody thinks it is lost.
     async fn greet(&mut self) -> Result<(), Error> {
-        let held = self.held.renewable(Instant::now(), Duration::MAX);
+        let held = self.held.renewable(Instant::now(), self.hang_limit);
         if !held.is_empty() {
             self.broker.renew(&mut self.link, &held).await?;
         }
@@ -198,18 +200,29 @@ impl Fetcher {
         }
         let (mine, others) = self.split_held(reclaimed.entries);
         self.deliver(others);
-        // The claim counted a delivery that did not happen.
+        self.decline(mine).await;
+        Ok(())
+    }
+
+    /// Does not start what is held, and takes back the delivery that its claim counted.
+    /// What lives is kept; what hangs, or is put back already, is for others.
+    async fn decline(&mut self, mine: Vec<Entry>) {
+        if mine.is_empty() {
+            return;
+        }
+        let living = self.held.renewable(Instant::now(), self.hang_limit);
         let counts = mine
             .iter()
             .map(|entry| (entry.id, entry.deliveries.saturating_sub(1)));
-        let counts: Vec<_> = counts.collect();
-        if !counts.is_empty() {
-            self.broker.recount(&mut self.link, &counts).await;
-            // One that was just put back, and whose settling was not confirmed when it was
-            // claimed, has a fresh lease now and nobody who holds it.
-            self.schedule.second_look = Some(Instant::now() + MAX_BLOCK);
-        }
-        Ok(())
+        let (keep, leave): (Vec<_>, Vec<_>) = counts.partition(|(id, _)| living.contains(id));
+        self.broker
+            .recount(&mut self.link, Duration::ZERO, &keep)
+            .await;
+        let lease = self.times.lease;
+        self.broker.recount(&mut self.link, lease, &leave).await;
+        // One that was just put back, and whose settling was not confirmed when it was
+        // claimed, has a fresh lease now and nobody who holds it.
+        self.schedule.second_look = Some(Instant::now() + MAX_BLOCK);
     }
 
     /// Takes what is pending for this consumer and not held: its delivery was lost.

@@ -160,11 +160,12 @@ impl Server {
 
         let (prober, prober_end) = (self.connector.clone(), end.clone());
         self.spawn("prober", async move { prober.probe(prober_end).await });
+        let hang_limit = config.job_timeout + config.lease;
         let heartbeat = Heartbeat {
             broker: Arc::clone(&self.broker),
             held: Arc::clone(&held),
             interval: config.heartbeat,
-            limit: config.job_timeout + config.lease,
+            limit: hang_limit,
             stop: end.clone(),
         };
         heartbeat.spawn(&self.connector)?;
@@ -195,6 +196,7 @@ impl Server {
             worker: Arc::clone(&worker),
             link: self.connector.link("fetch", MAX_BLOCK),
             times: self.lease_times(),
+            hang_limit,
             max_deliveries: config.max_deliveries,
             client_id: Arc::clone(&fetcher_client_id),
             stop: self.stop.clone(),
