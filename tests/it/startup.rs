@@ -178,3 +178,84 @@ async fn the_log_can_be_json_and_stdout_carries_jobs_only() {
         serde_json::from_str::<serde_json::Value>(&line.text).unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_mistake_in_a_file_stops_its_environment_and_names_file_and_key() {
+    let redis = Redis::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    for env in ["develop", "staging"] {
+        std::fs::create_dir(dir.path().join(env)).unwrap();
+        std::fs::write(dir.path().join(env).join("cacheserver.yaml"), "").unwrap();
+    }
+    std::fs::write(dir.path().join("develop.yaml"), "").unwrap();
+    let broken = dir.path().join("staging.yaml");
+    std::fs::write(&broken, "jobqueue: {concurrency: many}\n").unwrap();
+    for start in BOTH {
+        let start = |env| {
+            start(&redis)
+                .env("CONFIG_DIR", dir.path().to_str().unwrap())
+                .env("APP_ENV", env)
+                .start()
+        };
+        let refused = start("staging");
+        assert_eq!(refused.wait_exit(PATIENCE).await.code(), Some(78));
+        let lines = refused.stderr();
+        assert_eq!(lines.len(), 1, "{lines:#?}");
+        let message = format!(
+            "error: {}: jobqueue.concurrency: found \"many\", expected a whole number from 1 to 10000",
+            broken.display()
+        );
+        assert_eq!(lines[0].text, message);
+        start("develop").wait_ready(PATIENCE).await;
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_not_shown_by_who_is_refused() {
+    let redis = Redis::builder().password("another").start().await;
+    let wrong = format!("redis://:s3cret-word@{}/0", redis.addr());
+    let malformed = format!("redis://:s3cret-word@{}/x", redis.addr());
+    for start in BOTH {
+        let start = |addr: &str| {
+            start(&redis)
+                .env_remove("APP__CACHE_SERVER__REDIS__JOBQUEUE__PASSWORD")
+                .redis_addr(addr)
+                .env("RUST_LOG", "trace")
+                .start()
+        };
+        let by_redis = start(&wrong);
+        by_redis.wait_for_log("WRONGPASS", PATIENCE).await;
+        let reason = by_redis.wait_not_ready(PATIENCE).await;
+        assert!(!reason.contains("s3cret-word"), "{reason}");
+        by_redis.term();
+        by_redis.wait_exit(PATIENCE).await;
+        let by_itself = start(&malformed);
+        assert_eq!(by_itself.wait_exit(PATIENCE).await.code(), Some(78));
+        for process in [by_redis, by_itself] {
+            assert!(!process.stderr().is_empty());
+            assert_eq!(process.count_log("s3cret-word"), 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn workers_that_start_at_once_with_one_port_get_one_each() {
+    let redis = Redis::start().await;
+    let first = Process::jobqueue(&redis).start();
+    let port = first.http_addr().await.port();
+    let others = [(); 3].map(|()| {
+        Process::jobqueue(&redis)
+            .env("APP__JOBQUEUE__PORT", &port.to_string())
+            .start()
+    });
+    let mut ports = std::collections::BTreeSet::from([port]);
+    let mut consumers = std::collections::BTreeSet::new();
+    for worker in [&first].into_iter().chain(&others) {
+        worker.wait_ready(PATIENCE).await;
+        ports.insert(worker.http_addr().await.port());
+        let line = worker.wait_for_log("worker started", PATIENCE).await.text;
+        let (_, name) = line.split_once("consumer=").unwrap();
+        consumers.insert(name.split(' ').next().unwrap().to_owned());
+    }
+    assert_eq!((ports.len(), consumers.len()), (4, 4), "{consumers:?}");
+}
