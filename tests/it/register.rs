@@ -158,3 +158,66 @@ async fn the_server_alone_consumes_nothing() {
     });
     assert_eq!(taken.await, None);
 }
+
+#[tokio::test]
+async fn what_is_just_within_a_limit_is_accepted_and_what_is_just_beyond_is_not() {
+    let app = TestApp::start().await;
+    let body_of = |length: usize| format!("{{}}{}", " ".repeat(length - 2));
+    for (within, beyond, status) in [
+        (body_of(65_536), body_of(65_537), 413),
+        (
+            json!({"delay": "365days"}).to_string(),
+            json!({"delay": "365days 1ns"}).to_string(),
+            422,
+        ),
+        (
+            json!({"delay_seconds": 1}).to_string(),
+            json!({"delay_seconds": -1}).to_string(),
+            422,
+        ),
+        (
+            json!({"max_retry": 1}).to_string(),
+            json!({"max_retry": -1}).to_string(),
+            422,
+        ),
+        (
+            json!({"max_retry": 1000}).to_string(),
+            json!({"max_retry": 1001}).to_string(),
+            422,
+        ),
+    ] {
+        let before = app.redis.xlen().await;
+        let (found, reply, _) = app.register_raw(beyond.clone(), None).await;
+        assert_eq!(found, status, "{beyond:.60}: {reply}");
+        assert_eq!(app.redis.xlen().await, before);
+        let (found, reply, _) = app.register_raw(within.clone(), None).await;
+        assert_eq!(found, StatusCode::CREATED, "{within:.60}: {reply}");
+        assert_eq!(app.redis.xlen().await, before + 1);
+    }
+    // A part of a millisecond is rounded up: rounded down the job would be early.
+    app.registered(json!({"delay": "1ns"})).await;
+    assert_eq!(last_job(&app.redis).await["delay_ms"], 1);
+}
+
+#[tokio::test]
+async fn an_unknown_path_or_method_is_a_problem_too() {
+    let app = TestApp::start().await;
+    let (url, http) = (app.register_url(), app.http());
+    for (request, status) in [
+        (http.get(url), 405),
+        (http.put(url).body("{}"), 405),
+        (http.delete(url), 405),
+        (http.post(format!("{url}/x")).body("{}"), 404),
+        (http.get(url.replace("register", "jobs")), 404),
+    ] {
+        let (found, problem, headers) = app.send(request).await;
+        assert_eq!(found, status, "{problem}");
+        assert_eq!(headers["content-type"], "application/problem+json");
+        assert_eq!(problem["status"], status);
+        assert!(
+            problem["title"].is_string() && problem["detail"].is_string(),
+            "{problem}"
+        );
+    }
+    assert_eq!(app.redis.xlen().await, 0);
+}
