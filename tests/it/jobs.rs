@@ -1,11 +1,11 @@
 //! Jobs through the whole chain: when they run, how often, and what they print.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{PATIENCE, Process, Redis, TestApp, eventually};
+use crate::support::{PATIENCE, Process, Redis, STREAM, TestApp, eventually};
 
 fn print_job(message: &str, more: &str) -> String {
     let message = json!(message);
@@ -202,4 +202,52 @@ async fn a_scheduled_job_survives_the_worker_that_parked_it() {
     second
         .wait_for_line(|line| line.ends_with("] later"), PATIENCE)
         .await;
+}
+
+#[tokio::test]
+async fn a_job_whose_entry_id_lies_in_the_future_waits_from_now() {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis).start();
+    // What a leap of the clock leaves behind: every later id lies in the future too.
+    let hour_ahead = format!("{}-0", redis.now_ms().await + 3_600_000);
+    let quiet = r#"{"type":"test:quiet"}"#;
+    redis
+        .cmd(&["XADD", STREAM, &hour_ahead, "job", quiet])
+        .await;
+    let before: u64 = redis.now_ms().await;
+    let id = redis
+        .add_job(r#"{"type":"test:clock","payload":{"n":1},"delay_ms":400}"#)
+        .await;
+    assert!(id > hour_ahead, "{id}");
+    let line = worker
+        .wait_for_line(|line| line.starts_with("clock 1 "), PATIENCE)
+        .await;
+    let ran: u64 = line.text["clock 1 ".len()..].parse().unwrap();
+    assert!(ran >= before + 400, "early: {ran}, added at {before}");
+    redis.drained(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn a_job_without_a_delay_runs_at_once() {
+    let app = TestApp::start().await;
+    let worker = app.worker().start();
+    worker.wait_ready(PATIENCE).await;
+    let mut took = Vec::new();
+    for n in 0..20 {
+        let asked = Instant::now();
+        app.registered(json!({"message": format!("job {n}"), "delay": "0s"}))
+            .await;
+        let ending = format!("] job {n}");
+        let line = worker
+            .wait_for_line(|line| line.ends_with(&ending), PATIENCE)
+            .await;
+        took.push(line.at - asked);
+    }
+    took.sort_unstable();
+    println!(
+        "printed after {:?} at p50, {:?} at most",
+        took[10], took[19]
+    );
+    // Far below the second of the looks at what is due: it waited for none of them.
+    assert!(took[10] < Duration::from_millis(250), "{took:?}");
 }
