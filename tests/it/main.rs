@@ -29,6 +29,7 @@ mod poison;
 mod refusals;
 mod register;
 mod retries;
+mod sharing;
 mod shutdown;
 mod shutdown_server;
 mod shutdown_without_redis;
