@@ -1,8 +1,9 @@
 //! What an operator sees and does with redis-cli.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::support::{Backlog, PATIENCE, Process, Redis, STATE, eventually, within};
+use crate::support::{Backlog, LEASE, PATIENCE, Process, Redis, STATE, STREAM, eventually, within};
 
 const PRINT: &str = r#"{"type":"demo:delay_print","payload":{"message":"x"}}"#;
 
@@ -73,9 +74,7 @@ async fn a_paused_queue_starts_nothing_until_it_is_resumed() {
 async fn twenty_thousand_waiting_jobs_stay_until_they_are_run() {
     let redis = Redis::start().await;
     let script = "for _ = 1, 20000 do redis.call('XADD', KEYS[1], '*', 'job', ARGV[1]) end";
-    redis
-        .cmd(&["EVAL", script, "1", crate::support::STREAM, PRINT])
-        .await;
+    redis.cmd(&["EVAL", script, "1", STREAM, PRINT]).await;
     let worker = Process::jobqueue(&redis).start();
     worker.wait_for_lines(100, PATIENCE).await;
     worker.term();
@@ -88,4 +87,56 @@ async fn twenty_thousand_waiting_jobs_stay_until_they_are_run() {
         (printed + second.stdout().len() as u64 == 20_000).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_paused_queue_is_left_alone_by_who_starts_and_by_who_would_inherit() {
+    let redis = Redis::start().await;
+    let lease = &[LEASE];
+    let dying = Process::test_worker(&redis).envs(lease).start();
+    redis.add_test_job("sleep", 1, 60_000).await;
+    dying
+        .wait_for_line(|line| line == "start 1", PATIENCE)
+        .await;
+    redis.cmd(&["HSET", STATE, "paused", "1"]).await;
+    dying.kill();
+    let heir = Process::test_worker(&redis).envs(lease).start();
+    heir.wait_for_log("paused=true", PATIENCE).await;
+    redis.add_test_job("sleep", 2, 0).await;
+    // Without the pause the second job would run at once, and the first one within the
+    // lease, 2 s, and 2 s more.
+    let started = within(Duration::from_secs(5), async || {
+        (heir.count("start 1") + heir.count("start 2") > 0).then_some(())
+    });
+    assert!(started.await.is_none(), "{:?}", heir.stdout());
+    assert_eq!((redis.xlen().await, redis.pending().await), (2, 1));
+    redis.cmd(&["HDEL", STATE, "paused"]).await;
+    for line in ["end 2", "start 1"] {
+        heir.wait_for_line(|text| text == line, PATIENCE).await;
+    }
+}
+
+#[tokio::test]
+async fn a_drained_queue_shows_that_all_was_read_and_deleted() {
+    let redis = Redis::start().await;
+    let _worker = Process::test_worker(&redis).start();
+    for _ in 0..20 {
+        redis.add_job(r#"{"type":"test:quiet"}"#).await;
+        redis
+            .add_job(r#"{"type":"test:quiet","delay_ms":1500}"#)
+            .await;
+    }
+    redis.drained(PATIENCE).await;
+    let stream: BTreeMap<String, redis::Value> = redis.query(&["XINFO", "STREAM", STREAM]).await;
+    let groups: Vec<BTreeMap<String, redis::Value>> =
+        redis.query(&["XINFO", "GROUPS", STREAM]).await;
+    let number = |value: &redis::Value| redis::from_redis_value_ref::<u64>(value).unwrap();
+    // A delayed job is added a second time when it is due.
+    assert_eq!(number(&stream["entries-added"]), 60);
+    assert_eq!(number(&stream["length"]), 0);
+    assert_eq!(stream["first-entry"], redis::Value::Nil);
+    assert_eq!(groups.len(), 1);
+    assert_eq!(number(&groups[0]["entries-read"]), 60);
+    assert_eq!(number(&groups[0]["pending"]), 0);
+    assert_eq!(number(&groups[0]["lag"]), 0);
 }
