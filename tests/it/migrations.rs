@@ -1,6 +1,7 @@
 //! The schema: made by whoever comes first, whatever was there before.
 
-use std::process::Command;
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
 
 use crate::support::{GROUP, PATIENCE, Process, Redis, STATE, STREAM, eventually};
 
@@ -79,4 +80,91 @@ async fn a_group_that_is_deleted_under_workers_is_made_anew_at_the_beginning() {
         (worker.get("/ready").await.0 == 200).then_some(())
     })
     .await;
+}
+
+/// The command that the migrations' readme gives, told which Redis to use.
+fn documented_command(redis: &Redis) -> Command {
+    let home = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/README.md");
+    let readme = std::fs::read_to_string(home).unwrap();
+    let (_, command) = readme.split_once("    redis-cli --eval ").unwrap();
+    let mut shell = Command::new("sh");
+    shell
+        .arg("-c")
+        .arg(format!("redis-cli -p {} --eval {command}", redis.port()))
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    shell
+}
+
+#[tokio::test]
+async fn the_documented_command_makes_the_schema_once_however_many_run_it_at_once() {
+    let redis = Redis::start().await;
+    redis.add_job(PRINT).await;
+    let running = [(); 8].map(|()| {
+        documented_command(&redis)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    });
+    let mut answers = Vec::new();
+    for each in running {
+        let out = each.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&out.stderr), "");
+        answers.push(String::from_utf8(out.stdout).unwrap().trim().to_owned());
+    }
+    answers.sort_unstable();
+    assert_eq!(answers.concat(), "00000001");
+    let groups: Vec<BTreeMap<String, redis::Value>> =
+        redis.query(&["XINFO", "GROUPS", STREAM]).await;
+    let text = |field: &str| redis::from_redis_value_ref::<String>(&groups[0][field]).unwrap();
+    assert_eq!((groups.len(), text("name")), (1, GROUP.to_owned()));
+    assert_eq!(text("last-delivered-id"), "0-0");
+    assert_eq!(redis.state().await["version"], "1");
+    assert_eq!(redis.xlen().await, 1);
+}
+
+#[tokio::test]
+async fn a_key_of_a_wrong_type_stops_a_migration_before_its_first_write() {
+    for (wrong, other) in [(STREAM, STATE), (STATE, STREAM)] {
+        let redis = Redis::start().await;
+        redis.cmd(&["SET", wrong, "mine"]).await;
+        let out = documented_command(&redis).output().unwrap();
+        let said = [out.stdout, out.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.contains("WRONGTYPE"), "{said}");
+        let (kept, made): (String, u64) = (
+            redis.query(&["GET", wrong]).await,
+            redis.query(&["EXISTS", other]).await,
+        );
+        assert_eq!((kept.as_str(), made), ("mine", 0));
+    }
+}
+
+#[tokio::test]
+async fn each_fresh_connection_runs_all_migrations_whatever_the_version() {
+    let redis = Redis::start().await;
+    let server = Process::server(&redis).start();
+    server.wait_ready(PATIENCE).await;
+    redis.add_job(PRINT).await;
+    redis.cmd(&["HSET", STATE, "version", "7"]).await;
+    redis.cmd(&["XGROUP", "DESTROY", STREAM, GROUP]).await;
+    let cut: u64 = redis.query(&["CLIENT", "KILL", "TYPE", "normal"]).await;
+    assert!(cut > 0);
+    // There is no worker: it is the server that makes the group.
+    let lag = eventually("the group is there", PATIENCE, async || {
+        redis.backlog().await.lag
+    });
+    assert_eq!(lag.await, 1);
+    assert_eq!(redis.state().await["version"], "7");
+}
+
+#[tokio::test]
+async fn an_emptied_redis_gets_its_version_again() {
+    let redis = Redis::start().await;
+    let worker = Process::jobqueue(&redis).start();
+    worker.wait_ready(PATIENCE).await;
+    redis.cmd(&["FLUSHALL"]).await;
+    redis.add_job(PRINT).await;
+    worker.wait_for_lines(1, PATIENCE).await;
+    assert_eq!(redis.state().await["version"], "1");
 }
