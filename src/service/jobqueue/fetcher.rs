@@ -172,6 +172,9 @@ impl Fetcher {
 
     /// Keeps the reclaim mark, and takes over what there is room for.
     async fn reclaim(&mut self, room: Room) -> Result<(), Error> {
+        // What is held now: until the reply is here the settler may have settled some of
+        // it, and a claim from before that would look like a new delivery.
+        let held = self.held.ids();
         let reclaimed = self
             .broker
             .reclaim(&mut self.link, self.times, room.entries)
@@ -198,14 +201,18 @@ impl Fetcher {
                 "pending jobs had been deleted from the stream by somebody else"
             );
         }
-        let (mine, others) = self.split_held(reclaimed.entries);
+        let (mine, others) = reclaimed
+            .entries
+            .into_iter()
+            .partition(|entry| held.contains(&entry.id));
         self.deliver(others);
         self.decline(mine).await;
         Ok(())
     }
 
-    /// Does not start what is held, and takes back the delivery that its claim counted.
-    /// What lives is kept; what hangs, or is put back already, is for others.
+    /// Does not start what was held when it was claimed, and takes back the delivery that
+    /// the claim counted. What lives is kept; what hangs, or was put back or ended
+    /// meanwhile, is for others, if it is still there.
     async fn decline(&mut self, mine: Vec<Entry>) {
         if mine.is_empty() {
             return;

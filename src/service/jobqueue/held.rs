@@ -5,7 +5,7 @@
 //! a runner takes what is ready and ends it, the settler removes; the heartbeat
 //! renews all that is here. One lock guards it all, held for a few instructions.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -137,6 +137,11 @@ impl Held {
 
     pub(crate) fn contains(&self, id: EntryId) -> bool {
         self.lock().entries.contains_key(&id)
+    }
+
+    /// All that is here.
+    pub(crate) fn ids(&self) -> HashSet<EntryId> {
+        self.lock().entries.keys().copied().collect()
     }
 
     /// Whether an entry other than `id` is here that has been delivered `deliveries`
