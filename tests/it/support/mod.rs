@@ -12,6 +12,7 @@
 mod app;
 mod backlog;
 mod jobs;
+mod leases;
 mod load;
 mod output;
 mod port;
@@ -33,6 +34,7 @@ pub(crate) use self::backlog::{
     Backlog, Consumer, DEAD, Entry, GROUP, Pending, SCHEDULED, STATE, STREAM,
 };
 pub(crate) use self::jobs::{LEASE, test_job};
+pub(crate) use self::leases::{LONG_IDLE, stays};
 pub(crate) use self::load::{Answers, Load};
 pub(crate) use self::output::Line;
 pub(crate) use self::process::{Process, ProcessBuilder, listening_addr, process_exists};

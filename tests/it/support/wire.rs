@@ -1,6 +1,6 @@
 //! A TCP proxy that breaks the network at one exact command or reply, which a proxy
 //! that counts bytes cannot do: it loses the reply to a command that contains a given
-//! text, the reply that contains it, or the command itself, and it makes connections half-open.
+//! text, the reply that contains it, or the command itself, delays a reply, and makes connections half-open.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -25,13 +25,15 @@ pub(crate) struct Wire {
     accepting: JoinHandle<()>,
 }
 
-/// What is to be lost next. Once it is, the proxy is clean again.
+/// What is to be lost or late next. Once it is, the proxy is clean again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Cut {
     Nothing,
     Command(Vec<u8>),
     ReplyTo(Vec<u8>),
     ReplyWith(Vec<u8>),
+    /// Not lost, but this much later.
+    LateReplyWith(Vec<u8>, Duration),
 }
 
 impl Wire {
@@ -83,7 +85,12 @@ impl Wire {
         *self.cut.lock().unwrap() = Cut::ReplyWith(text.into());
     }
 
-    /// Waits until what was to be lost is lost.
+    /// Delays the next reply that contains `text`, and what its connection carries after.
+    pub(crate) fn delay_reply_with(&self, text: &str, delay: Duration) {
+        *self.cut.lock().unwrap() = Cut::LateReplyWith(text.into(), delay);
+    }
+
+    /// Waits until what was to be lost is lost, or what was to be late has come to it.
     pub(crate) async fn lost(&self, deadline: Duration) {
         eventually("a reply is lost", deadline, async || {
             (*self.cut.lock().unwrap() == Cut::Nothing).then_some(())
@@ -130,6 +137,9 @@ impl Connection {
                     if doomed || self.loses(bytes, Cut::ReplyWith) {
                         break;
                     }
+                    if let Some(delay) = self.delays(bytes) {
+                        tokio::time::sleep(delay).await;
+                    }
                     client.write_all(bytes).await.ok()?;
                 }
                 changed = self.vanished.changed() => {
@@ -144,10 +154,23 @@ impl Connection {
         tokio::time::timeout(GRACE, drained).await.ok()
     }
 
+    /// How late `bytes` are to be, when they are what the plan waits for.
+    fn delays(&self, bytes: &[u8]) -> Option<Duration> {
+        let Cut::LateReplyWith(_, delay) = *self.cut.lock().unwrap() else {
+            return None;
+        };
+        self.loses(bytes, |text| Cut::LateReplyWith(text, delay))
+            .then_some(delay)
+    }
+
     /// Whether `bytes` are what the plan of this kind waits for, which is then done.
     fn loses(&self, bytes: &[u8], kind: impl Fn(Vec<u8>) -> Cut) -> bool {
         let mut cut = self.cut.lock().unwrap();
-        let (Cut::Command(text) | Cut::ReplyTo(text) | Cut::ReplyWith(text)) = &*cut else {
+        let (Cut::Command(text)
+        | Cut::ReplyTo(text)
+        | Cut::ReplyWith(text)
+        | Cut::LateReplyWith(text, _)) = &*cut
+        else {
             return false;
         };
         let found =
