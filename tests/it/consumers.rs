@@ -1,0 +1,86 @@
+//! The group's list of consumers stays short, however many workers come and go, and no
+//! job is lost with any of them.
+
+use std::collections::BTreeSet;
+
+use crate::support::{LEASE, PATIENCE, Process, Redis, eventually, test_job};
+
+fn worker(redis: &Redis) -> Process {
+    Process::test_worker(redis).envs(&[LEASE]).start()
+}
+
+/// Starts and kills so many times so many workers with jobs in hand.
+async fn come_and_go(rounds: u64, width: u64) {
+    let redis = Redis::start().await;
+    let survivor = worker(&redis);
+    let mut known = BTreeSet::new();
+    for round in 0..rounds {
+        let victims: Vec<_> = (0..width).map(|_| worker(&redis)).collect();
+        for victim in &victims {
+            victim.wait_for_log("connected to redis", PATIENCE).await;
+        }
+        let jobs = (0..width).map(|n| test_job("sleep", round * width + n, 300));
+        redis.add_jobs(jobs).await;
+        eventually("some of them have jobs", PATIENCE, async || {
+            let consumers = redis.consumers().await;
+            let busy = consumers.iter().filter(|consumer| consumer.pending > 0);
+            (busy.count() > 1).then_some(())
+        })
+        .await;
+        victims.iter().for_each(Process::kill);
+        known.extend(
+            redis
+                .consumers()
+                .await
+                .into_iter()
+                .map(|consumer| consumer.name),
+        );
+    }
+    assert!(
+        known.len() as u64 > rounds,
+        "too few of them became consumers"
+    );
+    redis.drained(PATIENCE * 2).await;
+    assert_eq!(redis.backlog().await.dead, 0);
+    eventually("only the survivor is left", PATIENCE * 2, async || {
+        (redis.consumers().await.len() == 1).then_some(())
+    })
+    .await;
+    assert!(survivor.exited().is_none());
+}
+
+#[tokio::test]
+async fn sixty_starts_and_kills_leave_no_consumer_behind() {
+    come_and_go(6, 10).await;
+}
+
+#[tokio::test]
+#[ignore = "long: starts and kills a thousand workers"]
+async fn a_thousand_starts_and_kills_leave_no_consumer_behind() {
+    come_and_go(100, 10).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_exits_with_a_job_unsettled_stays_in_the_group() {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis)
+        .envs(&[LEASE, ("APP__JOBQUEUE__SHUTDOWN_TIMEOUT", "100ms")])
+        .start();
+    let id = redis.add_test_job("hang", 1, 0).await;
+    worker
+        .wait_for_line(|line| line == "start 1", PATIENCE)
+        .await;
+    worker.term();
+    assert_eq!(worker.wait_exit(PATIENCE).await.code(), Some(1));
+    let entry = redis
+        .pending_entry(&id)
+        .await
+        .expect("the job is still there");
+    let consumers = redis.consumers().await;
+    assert_eq!(consumers.len(), 1);
+    assert_eq!(
+        (&consumers[0].name, consumers[0].pending),
+        (&entry.consumer, 1)
+    );
+    assert!(entry.idle_ms >= 2_000, "it is put back: {entry:?}");
+}

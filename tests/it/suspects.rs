@@ -1,0 +1,106 @@
+//! Jobs that were delivered again and again: several workers find the one that kills
+//! them, and the others pay nothing for it.
+
+use std::time::Duration;
+
+use crate::support::{LEASE, PATIENCE, Process, Redis, eventually, test_job, within};
+
+#[tokio::test]
+async fn several_workers_find_the_job_that_kills_them_and_finish_the_others() {
+    const POISON: u64 = 5;
+    let redis = Redis::start().await;
+    let start = || {
+        Process::test_worker(&redis)
+            .env("APP__JOBQUEUE__LEASE", "1s")
+            .start()
+    };
+    let jobs = (1..=10).map(|n| test_job(if n == POISON { "abort" } else { "sleep" }, n, 200));
+    let ids = redis.add_jobs(jobs).await;
+    let (mut alive, mut dead) = (vec![start()], Vec::new());
+    let done = within(PATIENCE * 3, async || {
+        if let Some(index) = alive.iter().position(|worker| worker.exited().is_some()) {
+            if dead.is_empty() {
+                assert_eq!(redis.pending().await, 10, "it had fetched them together");
+            }
+            dead.push(alive.remove(index));
+        }
+        // One until they are fetched, then two.
+        if alive.len() < 2 && !dead.is_empty() {
+            alive.push(start());
+        }
+        (redis.xlen().await == 0).then_some(())
+    });
+    assert!(done.await.is_some(), "{:?}", redis.pending_entries().await);
+
+    let letters = redis.dead_letters().await;
+    assert_eq!(letters.len(), 1, "{letters:?}");
+    assert_eq!(letters[0].1["reason"], b"poison");
+    // The first of the ten is number 1.
+    assert_eq!(letters[0].1["died_from"], ids[4].as_bytes());
+    assert_eq!(dead.len(), 5, "once for each delivery that is allowed");
+    let workers: Vec<&Process> = dead.iter().chain(&alive).collect();
+    for n in (1..=10).filter(|n| *n != POISON) {
+        let end = format!("end {n}");
+        let ends: usize = workers.iter().map(|worker| worker.count(&end)).sum();
+        assert_eq!(ends, 1, "{end}");
+    }
+}
+
+#[tokio::test]
+async fn a_suspect_that_waits_for_another_is_charged_nothing() {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis).envs(&[LEASE]).start();
+    redis.reclaiming().await;
+    // Their next delivery is the third.
+    let jobs = [test_job("sleep", 1, 4000), test_job("sleep", 2, 0)];
+    let ids = redis.add_abandoned(&jobs, 2).await;
+    worker
+        .wait_for_line(|line| line == "start 1", PATIENCE)
+        .await;
+    // Meanwhile the second one is claimed and put back about ten times, more often
+    // than deliveries are allowed.
+    let mut counts = Vec::new();
+    eventually("the second one runs", PATIENCE, async || {
+        let entry = redis.pending_entry(&ids[1]).await;
+        counts.extend(entry.map(|entry| entry.deliveries));
+        (worker.count("start 2") == 1).then_some(())
+    })
+    .await;
+    assert!(worker.count("end 1") == 1, "not beside the first");
+    assert!(
+        counts.iter().all(|count| [2, 3].contains(count)),
+        "{counts:?}"
+    );
+    redis.settled(0, 0).await;
+}
+
+#[tokio::test]
+async fn a_suspect_that_waits_for_another_is_run_by_an_idle_worker() {
+    let redis = Redis::start().await;
+    let workers = [(); 2].map(|()| Process::test_worker(&redis).envs(&[LEASE]).start());
+    redis.reclaiming().await;
+    let jobs = [test_job("hang", 1, 0), test_job("sleep", 2, 0)];
+    redis.add_abandoned(&jobs, 2).await;
+    // A claim or two that bring it to the one who cannot run it: a few intervals.
+    eventually("the second one runs", Duration::from_secs(4), async || {
+        (workers.iter().any(|worker| worker.count("end 2") == 1)).then_some(())
+    })
+    .await;
+    let ran = |line: &str| workers.iter().position(|worker| worker.count(line) == 1);
+    assert_ne!(ran("start 1").unwrap(), ran("start 2").unwrap());
+}
+
+#[tokio::test]
+async fn an_ordinary_job_runs_beside_a_suspect() {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis).envs(&[LEASE]).start();
+    redis.reclaiming().await;
+    redis.add_abandoned(&[test_job("sleep", 1, 1500)], 2).await;
+    worker
+        .wait_for_line(|line| line == "start 1", PATIENCE)
+        .await;
+    redis.add_test_job("sleep", 2, 0).await;
+    let soon = Duration::from_secs(1);
+    worker.wait_for_line(|line| line == "end 2", soon).await;
+    redis.settled(0, 0).await;
+}
