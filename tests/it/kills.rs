@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{LEASE, PATIENCE, Process, Redis, eventually, test_job};
+use crate::support::{LEASE, PATIENCE, Process, Redis, eventually, stays, test_job};
 
 /// A lease and two seconds.
 const TAKEOVER: Duration = Duration::from_secs(4);
@@ -53,11 +53,12 @@ async fn a_job_whose_line_was_going_out_is_printed_whole_elsewhere() {
     .await;
     let other = worker(&redis, "other");
     other.wait_for_log("worker started", PATIENCE).await;
+    let blocked = Duration::from_secs(1);
+    stays("pending while its line waits", blocked, async || {
+        redis.pending_entry(&id).await.is_some()
+    })
+    .await;
     victim.kill();
-    assert!(
-        redis.pending_entry(&id).await.is_some(),
-        "acknowledged before its line"
-    );
     let line = format!("] {message}");
     other
         .wait_for_line(|text| text.ends_with(&line), PATIENCE)

@@ -65,7 +65,9 @@ async fn handlers_that_never_return_lose_their_jobs_when_their_time_is_over_and_
         let took = again.at - started;
         // Renewed for job_timeout + lease; then a lease runs out, and it is reclaimed.
         let renewed = Duration::from_secs(1) + LEASE_TIME;
-        assert!(took > renewed, "job {n} after {took:?}");
+        // The last renewal may have been a heartbeat before.
+        let lease_left = LEASE_TIME / 2;
+        assert!(took > renewed + lease_left, "job {n} after {took:?}");
         let bound = renewed + LEASE_TIME + Duration::from_secs(2);
         assert!(took < bound, "job {n} after {took:?}");
         assert_eq!(hung.count(&start), 1);

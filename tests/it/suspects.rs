@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::support::{LEASE, PATIENCE, Process, Redis, eventually, test_job, within};
+use crate::support::{LEASE, LONG_LEASE, PATIENCE, Process, Redis, eventually, test_job, within};
 
 #[tokio::test]
 async fn several_workers_find_the_job_that_kills_them_and_finish_the_others() {
@@ -38,11 +38,14 @@ async fn several_workers_find_the_job_that_kills_them_and_finish_the_others() {
     // The first of the ten is number 1.
     assert_eq!(letters[0].1["died_from"], ids[4].as_bytes());
     assert_eq!(dead.len(), 5, "once for each delivery that is allowed");
-    let workers: Vec<&Process> = dead.iter().chain(&alive).collect();
     for n in (1..=10).filter(|n| *n != POISON) {
         let end = format!("end {n}");
-        let ends: usize = workers.iter().map(|worker| worker.count(&end)).sum();
-        assert_eq!(ends, 1, "{end}");
+        let count = |workers: &[Process]| -> usize {
+            workers.iter().map(|worker| worker.count(&end)).sum()
+        };
+        // A worker may die before it has said that a job ended.
+        let (living, died) = (count(&alive), count(&dead));
+        assert!(living <= 1 && living + died >= 1, "{end}: {living}, {died}");
     }
 }
 
@@ -77,11 +80,12 @@ async fn a_suspect_that_waits_for_another_is_charged_nothing() {
 #[tokio::test]
 async fn a_suspect_that_waits_for_another_is_run_by_an_idle_worker() {
     let redis = Redis::start().await;
-    let workers = [(); 2].map(|()| Process::test_worker(&redis).envs(&[LEASE]).start());
+    let workers = [(); 2].map(|()| Process::test_worker(&redis).envs(&LONG_LEASE).start());
     redis.reclaiming().await;
     let jobs = [test_job("hang", 1, 0), test_job("sleep", 2, 0)];
     redis.add_abandoned(&jobs, 2).await;
-    // A claim or two that bring it to the one who cannot run it: a few intervals.
+    // A claim or two bring it to the one who cannot run it: a few intervals of 300 ms,
+    // and never a lease of fifteen seconds.
     eventually("the second one runs", Duration::from_secs(4), async || {
         (workers.iter().any(|worker| worker.count("end 2") == 1)).then_some(())
     })
