@@ -1,0 +1,188 @@
+//! What is measured how often: the caller's choice of figures, the sizes, and the order
+//! of limit and subject.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::redis::Redis;
+use super::report::{Report, number};
+
+const DEFAULT_RUNS: usize = 5;
+/// What a quick run divides all sizes by.
+const QUICK_DIVISOR: usize = 20;
+
+/// See the file's head.
+pub(crate) struct Bench {
+    names: Vec<String>,
+    runs: usize,
+    quick: bool,
+    report: Report,
+}
+
+/// One figure and how a sample of it is taken, or why it cannot be.
+pub(crate) struct Subject<'a> {
+    pub(crate) name: String,
+    pub(crate) unit: &'static str,
+    pub(crate) measure: Box<dyn FnMut() -> Result<f64, String> + 'a>,
+}
+
+/// One value of a figure.
+pub(crate) struct Sample {
+    pub(crate) name: String,
+    pub(crate) unit: &'static str,
+    pub(crate) value: f64,
+}
+
+impl Sample {
+    pub(crate) fn new(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
+        let name = name.into();
+        Self { name, unit, value }
+    }
+}
+
+impl<'a> Subject<'a> {
+    pub(crate) fn new(
+        name: impl Into<String>,
+        unit: &'static str,
+        mut measure: impl FnMut() -> f64 + 'a,
+    ) -> Self {
+        let measure = Box::new(move || Ok(measure()));
+        let name = name.into();
+        Self {
+            name,
+            unit,
+            measure,
+        }
+    }
+}
+
+impl Bench {
+    pub(crate) fn new(names: Vec<String>) -> Self {
+        let quick = std::env::var("BENCH_QUICK").is_ok_and(|quick| quick != "0");
+        let runs =
+            std::env::var("BENCH_RUNS").map(|runs| runs.parse().expect("BENCH_RUNS: a number"));
+        Self {
+            names,
+            runs: runs.unwrap_or(if quick { 1 } else { DEFAULT_RUNS }).max(1),
+            quick,
+            report: Report::default(),
+        }
+    }
+
+    /// The conditions of this run, for the table's head.
+    pub(crate) fn describe(&self) -> String {
+        let cpus = std::thread::available_parallelism().unwrap();
+        let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = info
+            .lines()
+            .find_map(|line| line.strip_prefix("model name"));
+        let model = model.map_or("unknown", |model| {
+            model.trim_start_matches([' ', '\t', ':'])
+        });
+        let redis = Redis::start().version();
+        let quick = if self.quick {
+            ", quick: sizes divided by 20, figures worthless"
+        } else {
+            ""
+        };
+        let runs = self.runs;
+        format!("{cpus} x {model}, redis {redis} without persistence, runs: {runs}{quick}")
+    }
+
+    pub(crate) fn runs(&self) -> usize {
+        self.runs
+    }
+
+    /// So many, or what is left of it in a quick run.
+    pub(crate) fn size(&self, full: usize) -> usize {
+        if self.quick {
+            full.div_ceil(QUICK_DIVISOR)
+        } else {
+            full
+        }
+    }
+
+    pub(crate) fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Whether the caller asked for a figure, or for some that begin like it.
+    pub(crate) fn wants(&self, figure: &str) -> bool {
+        let related = |name: &String| figure.starts_with(name.as_str()) || name.starts_with(figure);
+        self.names.is_empty() || self.names.iter().any(related)
+    }
+
+    /// Takes each subject, and each time the limit before it.
+    pub(crate) fn compare(&mut self, mut limit: Subject<'_>, mut subjects: Vec<Subject<'_>>) {
+        subjects.retain(|subject| self.wants(&subject.name));
+        for run in 1..=self.runs {
+            if subjects.is_empty() && self.wants(&limit.name) {
+                self.take(&mut limit, run);
+            }
+            for subject in &mut subjects {
+                if self.report.is_absent(&subject.name) {
+                    continue;
+                }
+                let bar = self.take(&mut limit, run);
+                let value = self.take(subject, run);
+                if let (Some(bar), Some(value)) = (bar, value) {
+                    self.report.ratio(&subject.name, &limit.name, value / bar);
+                }
+            }
+        }
+    }
+
+    /// Takes one figure that has no limit beside it.
+    pub(crate) fn repeat(&mut self, mut subject: Subject<'_>) {
+        for run in 1..=self.runs {
+            if self.wants(&subject.name) {
+                self.take(&mut subject, run);
+            }
+        }
+    }
+
+    /// Takes figures that come together, whose names begin with `name`, `runs` times.
+    pub(crate) fn group(
+        &mut self,
+        name: &str,
+        runs: usize,
+        mut measure: impl FnMut() -> Vec<Sample>,
+    ) {
+        for run in 1..=runs {
+            match catch_unwind(AssertUnwindSafe(&mut measure)) {
+                Ok(samples) => {
+                    for sample in samples {
+                        self.record(sample, run);
+                    }
+                }
+                Err(panic) => self.report.failed(name, panic_message(&*panic)),
+            }
+        }
+    }
+
+    fn record(&mut self, sample: Sample, run: usize) {
+        let Sample { name, unit, value } = sample;
+        eprintln!("{name}: {} {unit} (run {run})", number(value));
+        self.report.sample(&name, unit, value);
+    }
+
+    fn take(&mut self, subject: &mut Subject<'_>, run: usize) -> Option<f64> {
+        let name = &subject.name;
+        match catch_unwind(AssertUnwindSafe(&mut subject.measure)) {
+            Ok(Ok(value)) => {
+                self.record(Sample::new(name, subject.unit, value), run);
+                return Some(value);
+            }
+            Ok(Err(why)) => self.report.absent(name, &why),
+            Err(panic) => self.report.failed(name, panic_message(&*panic)),
+        }
+        None
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let literal = panic.downcast_ref::<&str>().copied();
+    literal
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}

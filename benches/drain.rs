@@ -1,0 +1,152 @@
+//! Draining a backlog: 200,000 jobs that wait in the stream, with a no-op handler at
+//! several concurrencies, with the real program whose lines go to /dev/null, and with
+//! jobs of 5 ms (every tenth) or 1 s (every two thousandth) among them, which need fewer
+//! slots than there are: fetching ahead may not make the others wait for them. And
+//! delayed jobs that fall due all at once.
+//!
+//! The time runs from the first job that is gone to the last one, so the start of the
+//! process is not in it, and there is no other warm-up. Jobs of 1 s that still run when
+//! all others are done are not waited for. A worker that needs longer than ten seconds is
+//! judged by what it did in them. The limit beside it is the bare drain from two connections.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dm_jobqueue::service::jobqueue::constants::JOB_TYPE_DELAY_PRINT;
+
+use super::backlog::{self, Queue, job};
+use super::bench::{Bench, Subject};
+use super::limit::{self, JOBS_PER_S, rate};
+use super::process::{Process, Program};
+use super::program::{CLOCK, NOOP, SLEEP_1_S, SLEEP_5_MS};
+use super::redis::Redis;
+use super::{TIME_LIMIT, wait_for};
+
+const JOBS: usize = 200_000;
+const DELAYED_JOBS: usize = 100_000;
+const EVERY_5_MS: usize = 10;
+const EVERY_1_S: usize = 2000;
+/// How long after they were put there the delayed jobs fall due.
+const DELAYED_LEAD: Duration = Duration::from_secs(3);
+/// A measurement's time, at most.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How often a drain is looked at; it costs one XLEN.
+const LOOK: Duration = Duration::from_millis(4);
+
+/// See the file's head.
+pub(crate) fn run(bench: &mut Bench) {
+    let redis = Redis::start();
+    let jobs = bench.size(JOBS);
+    bench.repeat(Subject::new("limit.drain.1conn", JOBS_PER_S, || {
+        limit::drain(&redis, jobs, 1)
+    }));
+    let drain = Drain {
+        redis: &redis,
+        jobs,
+    };
+    let mut subjects = Vec::new();
+    for workers in [1, 2] {
+        for concurrency in [1, 10, 100] {
+            let name = format!("drain.noop.c{concurrency}.w{workers}");
+            subjects.push(Subject::new(name, JOBS_PER_S, move || {
+                drain.noop(concurrency, workers)
+            }));
+        }
+    }
+    let subject = |name, measure: fn(Drain<'_>) -> f64| {
+        Subject::new(name, JOBS_PER_S, move || measure(drain))
+    };
+    subjects.push(subject("drain.print.c100.w1", |drain| drain.print(100)));
+    subjects.push(subject("drain.mixed.5ms.c100.w1", |drain| {
+        drain.mixed(SLEEP_5_MS, EVERY_5_MS)
+    }));
+    subjects.push(subject("drain.mixed.1s.c100.w1", |drain| {
+        drain.mixed(SLEEP_1_S, EVERY_1_S)
+    }));
+    let delayed = bench.size(DELAYED_JOBS);
+    subjects.push(Subject::new("delayed.due_at_once", JOBS_PER_S, || {
+        due_at_once(&redis, delayed)
+    }));
+    let limit = || limit::drain(&redis, jobs, 2);
+    bench.compare(
+        Subject::new("limit.drain.2conn", JOBS_PER_S, limit),
+        subjects,
+    );
+}
+
+/// A backlog of so many jobs.
+#[derive(Clone, Copy)]
+struct Drain<'a> {
+    redis: &'a Redis,
+    jobs: usize,
+}
+
+impl Drain<'_> {
+    fn noop(self, concurrency: usize, workers: usize) -> f64 {
+        let mut queue = self.fill(|_| NOOP);
+        let start = |_| Program::worker(self.redis, concurrency).start();
+        let _workers: Vec<Process> = (0..workers).map(start).collect();
+        rate_until(&mut queue, self.jobs, 0)
+    }
+
+    fn print(self, concurrency: usize) -> f64 {
+        let mut queue = self.fill(|_| JOB_TYPE_DELAY_PRINT);
+        let _worker = Program::jobqueue(self.redis, concurrency).start();
+        rate_until(&mut queue, self.jobs, 0)
+    }
+
+    fn mixed(self, slow: &'static str, every: usize) -> f64 {
+        let mut queue = self.fill(|n| if n % every == 0 { slow } else { NOOP });
+        let _worker = Program::worker(self.redis, 100).start();
+        let rest = if slow == SLEEP_1_S {
+            self.jobs / every
+        } else {
+            0
+        };
+        rate_until(&mut queue, self.jobs, rest)
+    }
+
+    fn fill(self, job_type: impl Fn(usize) -> &'static str) -> Queue {
+        self.redis.empty();
+        let mut queue = Queue::default(self.redis);
+        queue.add(self.jobs, |n| job(job_type(n)));
+        queue
+    }
+}
+
+/// Jobs a second, from the first of `jobs` that is gone until `rest` are left.
+fn rate_until(queue: &mut Queue, jobs: usize, rest: usize) -> f64 {
+    let seen = wait_for("the first job's end", TIME_LIMIT, || {
+        Some(queue.len()).filter(|len| *len < jobs)
+    });
+    let start = Instant::now();
+    assert!(seen > rest, "too few jobs to see them go");
+    loop {
+        let left = queue.len();
+        if left <= rest || start.elapsed() > DRAIN_LIMIT {
+            return rate(seen - left, start);
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+/// The set is filled directly, for jobs that all have one due time. One job that is due a
+/// moment before comes the usual way: the worker parks it, and knows when to look.
+fn due_at_once(redis: &Redis, jobs: usize) -> f64 {
+    redis.empty();
+    let _worker = Program::worker(redis, 100).start();
+    let mut queue = Queue::default(redis);
+    queue.wait_for_workers(1);
+    let due = backlog::now() + DELAYED_LEAD;
+    let due_ms = u64::try_from(due.as_millis()).unwrap();
+    queue.schedule(jobs, due_ms);
+    let left = due.saturating_sub(backlog::now());
+    let mut first = backlog::with_payload(CLOCK, "0".to_owned());
+    first.delay_ms = u64::try_from(left.as_millis()).unwrap().saturating_sub(10);
+    assert!(first.delay_ms > 0, "filling the set took too long");
+    queue.add(1, |_| first.clone());
+    thread::sleep(due.saturating_sub(backlog::now()));
+    let start = Instant::now();
+    queue.wait_until_settled(0);
+    rate(jobs, start)
+}

@@ -1,0 +1,118 @@
+//! The producer: the client's `enqueue`, one call a job, from one task and from 50 on one
+//! client, as a service would use it. Each job is made anew, with an id of its own.
+//!
+//! Before the time runs, a twentieth of the work is done to warm up. The limit beside it
+//! is XADD pipelined by 64.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dm_jobqueue::config::Config;
+use dm_jobqueue::service::jobqueue::client::Client;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use super::backlog::{Queue, job};
+use super::bench::{Bench, Subject};
+use super::limit::{self, JOBS_PER_S, rate};
+use super::program::NOOP;
+use super::redis::Redis;
+use super::{TIME_LIMIT, wait_for};
+
+const LIMIT_JOBS: usize = 400_000;
+const ONE_TASK_JOBS: usize = 30_000;
+const MANY_TASKS_JOBS: usize = 200_000;
+const MANY_TASKS: usize = 50;
+/// How long one call may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// See the file's head.
+pub(crate) fn run(bench: &mut Bench) {
+    let redis = Redis::start();
+    let limit_jobs = bench.size(LIMIT_JOBS);
+    let (one, many) = (bench.size(ONE_TASK_JOBS), bench.size(MANY_TASKS_JOBS));
+    let producer = Producer::new(&redis);
+    let limit = || limit::xadd(&redis, limit_jobs);
+    let subjects = vec![
+        Subject::new("enqueue.client.t1", JOBS_PER_S, || producer.enqueue(one, 1)),
+        Subject::new("enqueue.client.t50", JOBS_PER_S, || {
+            producer.enqueue(many, MANY_TASKS)
+        }),
+        Subject {
+            name: "enqueue.batch".to_owned(),
+            unit: JOBS_PER_S,
+            measure: Box::new(|| Err("the client has no call for a batch".to_owned())),
+        },
+    ];
+    bench.compare(Subject::new("limit.xadd", JOBS_PER_S, limit), subjects);
+}
+
+/// A program with a client, as far as it concerns the queue.
+struct Producer<'a> {
+    redis: &'a Redis,
+    runtime: Runtime,
+    client: Client,
+    stop: CancellationToken,
+}
+
+impl<'a> Producer<'a> {
+    fn new(redis: &'a Redis) -> Self {
+        let variables = [("REDIS_JOBQUEUE_ADDR".to_owned(), redis.addr())];
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
+        let config = Config::from_sources("develop", dir.as_ref(), &variables.into()).unwrap();
+        let runtime = Runtime::new().unwrap();
+        let client = Client::new(&config.redis, &config.jobqueue.queue).unwrap();
+        let stop = CancellationToken::new();
+        let (connecting, stopped) = (client.clone(), stop.clone());
+        runtime.spawn(async move { connecting.run(stopped).await });
+        wait_for("the client's connection", TIME_LIMIT, || {
+            runtime.block_on(client.ready()).ok()
+        });
+        Self {
+            redis,
+            runtime,
+            client,
+            stop,
+        }
+    }
+
+    fn enqueue(&self, jobs: usize, tasks: usize) -> f64 {
+        self.redis.empty();
+        self.enqueue_all(jobs / 20, tasks);
+        self.redis.empty();
+        let start = Instant::now();
+        let jobs = self.enqueue_all(jobs, tasks);
+        let rate = rate(jobs, start);
+        assert_eq!(Queue::default(self.redis).len(), jobs);
+        rate
+    }
+
+    /// Answers how many jobs that makes when each task enqueues as many.
+    fn enqueue_all(&self, jobs: usize, tasks: usize) -> usize {
+        let each = jobs.div_ceil(tasks);
+        let client = Arc::new(self.client.clone());
+        let task = |_| {
+            let client = Arc::clone(&client);
+            // On the runtime's own threads, where a program's tasks are.
+            self.runtime.spawn(async move {
+                for _ in 0..each {
+                    client.enqueue(&job(NOOP), DEADLINE).await.unwrap();
+                }
+            })
+        };
+        let tasks: Vec<_> = (0..tasks).map(task).collect();
+        let count = tasks.len();
+        self.runtime.block_on(async {
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+        each * count
+    }
+}
+
+impl Drop for Producer<'_> {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

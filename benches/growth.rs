@@ -1,0 +1,166 @@
+//! Whether a job costs more where there is more of everything: a longer backlog, a fuller
+//! scheduled set, more jobs in progress, more workers.
+//!
+//! The cost is CPU time of the workers and of Redis together, the XADD of the job included:
+//! on a machine that is shared, time on the wall says more about the neighbours. Each
+//! row is measured at several sizes in one run with the same number of jobs, three runs
+//! at most; its ratio is the costliest size over the smallest.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::backlog::{Queue, job, now, with_payload};
+use super::bench::{Bench, Sample};
+use super::process::{Process, Program, cpu};
+use super::program::{HANG, NOOP};
+use super::redis::Redis;
+
+const MAX_RUNS: usize = 3;
+const CONCURRENCY: usize = 100;
+/// How long a backlog is kept at its size.
+const BACKLOG_MS: usize = 1500;
+const WARM_UP: Duration = Duration::from_millis(200);
+const SIZES: [(&str, usize); 4] = [
+    ("1k", 1000),
+    ("10k", 10_000),
+    ("100k", 100_000),
+    ("1m", 1_000_000),
+];
+const PENDING: [(&str, usize); 4] = [("10", 10), ("100", 100), ("1k", 1000), ("10k", 10_000)];
+const WORKERS: [(&str, usize); 5] = [("1", 1), ("2", 2), ("4", 4), ("8", 8), ("16", 16)];
+const SCHEDULED_JOBS: usize = 20_000;
+const SCHEDULED_DELAY_MS: u64 = 500;
+const JOBS: usize = 50_000;
+const AN_HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// See the file's head.
+pub(crate) fn run(bench: &mut Bench) {
+    let redis = Redis::start();
+    let runs = bench.runs().min(MAX_RUNS);
+    let size = |bench: &Bench, (label, full)| (label, bench.size(full));
+    let sizes = SIZES.map(|each| size(bench, each));
+    let pending = PENDING.map(|each| size(bench, each));
+    let (scheduled, jobs) = (bench.size(SCHEDULED_JOBS), bench.size(JOBS));
+    let window = Duration::from_millis(u64::try_from(bench.size(BACKLOG_MS)).unwrap());
+    let mut row = |name: &str, sizes: &[(&str, usize)], cost: &mut dyn FnMut(usize) -> f64| {
+        if bench.wants(name) {
+            bench.group(name, runs, || {
+                redis.empty();
+                costs(name, sizes, cost)
+            });
+        }
+    };
+    row("growth.backlog", &sizes, &mut |size| {
+        backlog(&redis, size, window)
+    });
+    row("growth.scheduled", &sizes, &mut |size| {
+        beside_scheduled(&redis, size, scheduled)
+    });
+    row("growth.pending", &pending, &mut |size| {
+        beside_running(&redis, size, jobs)
+    });
+    row("growth.workers", &WORKERS, &mut |size| {
+        redis.empty();
+        feed(&redis, &start(&redis, size, 10), jobs, 0)
+    });
+}
+
+/// The cost at each size, and the ratio.
+fn costs(name: &str, sizes: &[(&str, usize)], cost: &mut dyn FnMut(usize) -> f64) -> Vec<Sample> {
+    let costs: Vec<f64> = sizes.iter().map(|(_, size)| cost(*size)).collect();
+    let worst = costs.iter().copied().fold(0.0, f64::max);
+    let ratio = Sample::new(format!("{name}.ratio"), "x", worst / costs[0]);
+    let each = sizes
+        .iter()
+        .zip(&costs)
+        .map(|((label, _), cost)| Sample::new(format!("{name}.{label}"), "us/job", *cost));
+    each.chain([ratio]).collect()
+}
+
+/// A worker drains for a while, and as much is added as it takes away.
+fn backlog(redis: &Redis, size: usize, window: Duration) -> f64 {
+    let mut queue = Queue::default(redis);
+    let mut added = queue.len();
+    let mut keep_up = |queue: &mut Queue, time: Duration| {
+        let start = Instant::now();
+        loop {
+            let missing = size.saturating_sub(queue.len());
+            queue.add(missing, |_| job(NOOP));
+            added += missing;
+            if start.elapsed() >= time {
+                return added - queue.len();
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    keep_up(&mut queue, Duration::ZERO);
+    let workers = vec![Program::worker(redis, CONCURRENCY).start()];
+    let before = keep_up(&mut queue, WARM_UP);
+    let used = cpu_of(redis, &workers);
+    let after = keep_up(&mut queue, window);
+    let used = cpu_of(redis, &workers) - used;
+    for worker in workers {
+        worker.stop();
+    }
+    micros_per(used, after - before)
+}
+
+/// Jobs with a short delay pass through the set, beside `size` that are due in an hour.
+fn beside_scheduled(redis: &Redis, size: usize, jobs: usize) -> f64 {
+    let mut queue = Queue::default(redis);
+    let due = now() + AN_HOUR;
+    let missing = size - queue.scheduled();
+    queue.schedule(missing, u64::try_from(due.as_millis()).unwrap());
+    let workers = start(redis, 1, CONCURRENCY);
+    let cost = feed(redis, &workers, jobs, size);
+    for worker in workers {
+        worker.stop();
+    }
+    cost
+}
+
+/// One worker runs `size` jobs that do not end; another one does the work.
+fn beside_running(redis: &Redis, size: usize, jobs: usize) -> f64 {
+    redis.empty();
+    let mut queue = Queue::default(redis);
+    let _busy = start(redis, 1, size);
+    queue.add(size, |_| with_payload(HANG, "0".to_owned()));
+    queue.wait_for_pending(size);
+    let others = start(redis, 1, CONCURRENCY);
+    let used = cpu_of(redis, &others);
+    queue.add(jobs, |_| job(NOOP));
+    super::wait_for("the jobs' end", super::TIME_LIMIT, || {
+        (queue.len() == size).then_some(())
+    });
+    micros_per(cpu_of(redis, &others) - used, jobs)
+}
+
+fn start(redis: &Redis, workers: usize, concurrency: usize) -> Vec<Process> {
+    let start = |_| Program::worker(redis, concurrency).start();
+    let processes = (0..workers).map(start).collect();
+    Queue::default(redis).wait_for_workers(workers);
+    processes
+}
+
+/// Adds jobs to a queue whose `workers` wait, delayed ones if there are others in the
+/// scheduled set, and waits until all of them have run.
+fn feed(redis: &Redis, workers: &[Process], jobs: usize, scheduled: usize) -> f64 {
+    let mut queue = Queue::default(redis);
+    let used = cpu_of(redis, workers);
+    queue.add(jobs, |_| {
+        let mut job = job(NOOP);
+        job.delay_ms = if scheduled > 0 { SCHEDULED_DELAY_MS } else { 0 };
+        job
+    });
+    queue.wait_until_settled(scheduled);
+    micros_per(cpu_of(redis, workers) - used, jobs)
+}
+
+fn cpu_of(redis: &Redis, workers: &[Process]) -> Duration {
+    let workers = workers.iter().map(|worker| cpu(worker.pid()));
+    cpu(redis.pid()) + workers.sum::<Duration>()
+}
+
+fn micros_per(time: Duration, jobs: usize) -> f64 {
+    time.as_secs_f64() * 1e6 / f64::from(u32::try_from(jobs).unwrap())
+}

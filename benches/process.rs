@@ -1,0 +1,170 @@
+//! The programs as child processes, killed on drop: the two real ones, and the bench
+//! itself as a worker with handlers of its own or as an app without Redis. Each gets an
+//! environment made for it and none of the caller's settings.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::program::VARIABLE;
+use super::redis::Redis;
+use super::wait_for;
+
+const START_LIMIT: Duration = Duration::from_secs(10);
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// See the file's head.
+pub(crate) struct Process {
+    child: Child,
+}
+
+/// A process that is to be started.
+pub(crate) struct Program {
+    command: Command,
+}
+
+impl Program {
+    /// The real worker; its lines go to /dev/null.
+    pub(crate) fn jobqueue(redis: &Redis, concurrency: usize) -> Self {
+        let program = Self::new(env!("CARGO_BIN_EXE_jobqueue")).redis(redis);
+        program.concurrency(concurrency)
+    }
+
+    /// A worker with the handlers of `program.rs`, wired like the real one.
+    pub(crate) fn worker(redis: &Redis, concurrency: usize) -> Self {
+        let program = Self::itself("worker").redis(redis);
+        program.concurrency(concurrency)
+    }
+
+    /// The real API server, on `port`.
+    pub(crate) fn server(redis: &Redis, port: u16) -> Self {
+        let program = Self::new(env!("CARGO_BIN_EXE_server")).redis(redis);
+        program.env("APP__SERVER__PORT", &port.to_string())
+    }
+
+    /// The app that answers without Redis, on `port`.
+    pub(crate) fn bare_server(port: u16) -> Self {
+        Self::itself("server").env("APP__SERVER__PORT", &port.to_string())
+    }
+
+    fn itself(program: &str) -> Self {
+        let exe = std::env::current_exe().unwrap();
+        Self::new(exe.to_str().unwrap()).env(VARIABLE, program)
+    }
+
+    fn new(program: &str) -> Self {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .envs(std::env::vars_os().filter(|(name, _)| name == "PATH" || name == "TZ"))
+            .env("CONFIG_DIR", concat!(env!("CARGO_MANIFEST_DIR"), "/config"))
+            .env("RUST_LOG", "error")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        Self { command }
+    }
+
+    fn redis(self, redis: &Redis) -> Self {
+        self.env("REDIS_JOBQUEUE_ADDR", &redis.addr())
+            .env("APP__JOBQUEUE__PORT", "0")
+    }
+
+    fn concurrency(self, concurrency: usize) -> Self {
+        self.env("APP__JOBQUEUE__CONCURRENCY", &concurrency.to_string())
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub(crate) fn start(mut self) -> Process {
+        let child = self.command.spawn().unwrap();
+        Process { child }
+    }
+
+    /// Starts it and reads what it prints.
+    pub(crate) fn start_reading(mut self) -> (Process, Receiver<String>) {
+        let mut child = self.command.stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                // Nobody reads on once all that was expected has come.
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        (Process { child }, receiver)
+    }
+
+    /// Starts a server and waits until it accepts connections on `port`.
+    pub(crate) fn start_serving(self, port: u16) -> Process {
+        let process = self.start();
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        wait_for("the server", START_LIMIT, || TcpStream::connect(addr).ok());
+        process
+    }
+}
+
+impl Process {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn kill(&mut self) {
+        // It may have ended by itself.
+        drop(self.child.kill());
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to stop, and waits for its end.
+    pub(crate) fn stop(mut self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        wait_for("the process' end", STOP_LIMIT, || {
+            self.child.try_wait().unwrap()
+        });
+    }
+
+    /// The memory it has in RAM now, in MiB.
+    pub(crate) fn rss_mib(&self) -> f64 {
+        self.status_mib("VmRSS:")
+    }
+
+    /// The most memory it ever had in RAM, in MiB.
+    pub(crate) fn peak_rss_mib(&self) -> f64 {
+        self.status_mib("VmHWM:")
+    }
+
+    fn status_mib(&self, field: &str) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let kib = status.lines().find_map(|line| line.strip_prefix(field));
+        let kib = kib.unwrap().trim().trim_end_matches(" kB");
+        kib.parse::<f64>().unwrap() / 1024.0
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The CPU time that the living threads of a process have used, by the scheduler's own
+/// count in nanoseconds: the clock ticks of /proc/PID/stat are too coarse for an idle one.
+pub(crate) fn cpu(pid: u32) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("Linux' /proc");
+    let nanos = tasks.filter_map(|task| {
+        // A thread may end meanwhile.
+        let stat = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        stat.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
+}

@@ -1,0 +1,112 @@
+//! What the bench is when it starts itself again: a worker wired like `src/bin/jobqueue.rs`,
+//! without HTTP and with the handlers below, or an HTTP app without Redis.
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::post;
+use dm_jobqueue::api::{listen, serve};
+use dm_jobqueue::config::Config;
+use dm_jobqueue::service::jobqueue::mux::{Completion, JobError, Mux, Task};
+use dm_jobqueue::service::jobqueue::server::Server;
+use dm_jobqueue::service::line_writer::LineWriter;
+use dm_jobqueue::shutdown::Signals;
+use dm_jobqueue::telemetry;
+use tokio_util::sync::CancellationToken;
+
+/// Says which program this run of the bench is.
+pub(crate) const VARIABLE: &str = "BENCH_PROGRAM";
+
+/// Does nothing.
+pub(crate) const NOOP: &str = "bench:noop";
+/// Sleep for the time that their name says.
+pub(crate) const SLEEP_5_MS: &str = "bench:sleep_5_ms";
+pub(crate) const SLEEP_1_S: &str = "bench:sleep_1_s";
+/// Prints its payload and the time of its start, in microseconds of the wall clock,
+/// which is that of a Redis on this host.
+pub(crate) const CLOCK: &str = "bench:clock";
+/// Does as [`CLOCK`], and never ends.
+pub(crate) const HANG: &str = "bench:hang";
+
+/// The path that both servers answer on.
+pub(crate) const REGISTER: &str = "/api/dm-jobqueue/register";
+
+/// Runs the program named `name`.
+pub(crate) fn run(name: &str) -> ExitCode {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let result = runtime.block_on(async {
+        match name {
+            "worker" => worker().await,
+            "server" => bare_server().await,
+            name => Err(format!("no such program: {name}").into()),
+        }
+    });
+    // As the real programs do: without waiting for handlers that never end.
+    runtime.shutdown_background();
+    match result {
+        Ok(exit) => exit,
+        Err(error) => telemetry::refuse_to_start(&*error),
+    }
+}
+
+async fn worker() -> Result<ExitCode, Box<dyn Error>> {
+    let mut signals = Signals::new()?;
+    telemetry::init()?;
+    let config = Config::load()?;
+    let out = LineWriter::stdout()?;
+    let mut mux = Mux::new();
+    mux.handle(NOOP, async |_| Ok(Completion::Done));
+    mux.handle(SLEEP_5_MS, async |_| sleep(Duration::from_millis(5)).await);
+    mux.handle(SLEEP_1_S, async |_| sleep(Duration::from_secs(1)).await);
+    let clock = out.clone();
+    mux.handle(CLOCK, move |task| tell_the_time(task, clock.clone(), false));
+    mux.handle(HANG, move |task| tell_the_time(task, out.clone(), true));
+    let server = Server::new(&config.jobqueue, &config.redis, mux)?;
+    let stop = server.stop();
+    tokio::spawn(async move {
+        signals.recv().await;
+        stop.cancel();
+    });
+    Ok(server.run().await?.into())
+}
+
+async fn sleep(time: Duration) -> Result<Completion, JobError> {
+    tokio::time::sleep(time).await;
+    Ok(Completion::Done)
+}
+
+async fn tell_the_time(task: Task, out: LineWriter, hang: bool) -> Result<Completion, JobError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let payload = task.payload.as_ref().map_or("", |payload| payload.get());
+    let line = format!("{payload} {}\n", now.as_micros());
+    let written = out.write(line).await;
+    written.map_err(|error| JobError::Failed(error.to_string()))?;
+    if hang {
+        std::future::pending::<()>().await;
+    }
+    Ok(Completion::Done)
+}
+
+/// The same server, with the same answer, and nothing in between: the body is read and
+/// not looked at, and no Redis is told.
+async fn bare_server() -> Result<ExitCode, Box<dyn Error>> {
+    telemetry::init()?;
+    let settings = Config::load()?.server;
+    let listener = listen::bind(&settings.host, settings.port, "server").await?;
+    let router = Router::new().route(REGISTER, post(created));
+    let stop = CancellationToken::new();
+    serve::serve(listener, router, stop, settings.shutdown_timeout).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn created(_body: Bytes) -> impl IntoResponse {
+    let id = uuid::Uuid::now_v7();
+    let body = format!(r#"{{"job_id":"{id}","status":"registered"}}"#);
+    let content_type = [(header::CONTENT_TYPE, "application/json")];
+    (StatusCode::CREATED, content_type, body)
+}

@@ -1,0 +1,115 @@
+//! A redis-server of the bench's own: on loopback, on a free port, without persistence,
+//! and killed on drop, a panic included.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::wait_for;
+use super::wire::Conn;
+
+const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// See the file's head.
+pub(crate) struct Redis {
+    port: u16,
+    /// The server's working directory, in which it leaves nothing.
+    home: TempDir,
+    /// Absent while the server is down.
+    child: Option<Child>,
+}
+
+impl Redis {
+    pub(crate) fn start() -> Self {
+        let mut redis = Self {
+            port: free_port(),
+            home: tempfile::tempdir().unwrap(),
+            child: None,
+        };
+        redis.up();
+        redis
+    }
+
+    /// Starts the server, and waits until it answers. Returns when it did.
+    pub(crate) fn up(&mut self) -> Instant {
+        assert!(self.child.is_none(), "redis-server is up already");
+        self.child = Some(spawn(self.port, self.home.path()));
+        wait_for("redis-server", START_LIMIT, || {
+            let mut conn = Conn::try_open(&self.addr()).ok()?;
+            // A stranger on this port would answer too.
+            let info = conn.ask_text(&["INFO", "server"]);
+            let ours = format!("process_id:{}\r\n", self.pid());
+            assert!(info.contains(&ours), "another Redis has the port");
+            Some(Instant::now())
+        })
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("redis-server is down").id()
+    }
+
+    pub(crate) fn addr(&self) -> String {
+        format!("{}:{}", Ipv4Addr::LOCALHOST, self.port)
+    }
+
+    pub(crate) fn open(&self) -> Conn {
+        Conn::open(&self.addr())
+    }
+
+    /// Removes all data, and its memory at once.
+    pub(crate) fn empty(&self) {
+        self.open().ask(&["FLUSHALL", "SYNC"]);
+    }
+
+    pub(crate) fn used_memory(&self) -> u64 {
+        self.info("memory", "used_memory").parse().unwrap()
+    }
+
+    pub(crate) fn version(&self) -> String {
+        self.info("server", "redis_version")
+    }
+
+    fn info(&self, section: &str, field: &str) -> String {
+        let info = self.open().ask_text(&["INFO", section]);
+        let value = info
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.expect("redis tells it").to_owned()
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A loopback port on which nobody listens.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn spawn(port: u16, home: &Path) -> Child {
+    // Valkey is a drop-in: REDIS_SERVER=valkey-server measures it.
+    let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+    let port = port.to_string();
+    Command::new(&program)
+        .args(["--port", &port, "--bind", "127.0.0.1"])
+        .args(["--save", "", "--appendonly", "no"])
+        .current_dir(home)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()))
+}
