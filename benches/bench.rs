@@ -89,6 +89,10 @@ impl Bench {
         format!("{cpus} x {model}, redis {redis} without persistence, runs: {runs}{quick}")
     }
 
+    pub(crate) fn quick(&self) -> bool {
+        self.quick
+    }
+
     pub(crate) fn runs(&self) -> usize {
         self.runs
     }

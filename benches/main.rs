@@ -1,7 +1,7 @@
 //! How fast the queue is, beside how fast Redis is.
 //!
 //! `cargo bench` measures everything, `cargo bench -- NAME` the figures whose names start
-//! with NAME.
+//! with NAME, and `cargo bench -- plot` draws the plots of the last results anew.
 //! `BENCH_RUNS` says how often each figure is taken, and `BENCH_QUICK=1` checks in a
 //! minute that all of it works: one run, a twentieth of the sizes, no figures to quote.
 //!
@@ -24,6 +24,7 @@ mod growth;
 mod http;
 mod latency;
 mod limit;
+mod plot;
 mod process;
 mod program;
 mod recovery;
@@ -70,6 +71,10 @@ fn main() -> ExitCode {
         println!("not measured: start it with `cargo bench`");
         return ExitCode::SUCCESS;
     }
+    if names == ["plot"] {
+        return plot::draw();
+    }
+    let everything = names.is_empty();
     let mut bench = Bench::new(names);
     println!("{}", bench.describe());
     for (figures, run) in PARTS {
@@ -78,6 +83,9 @@ fn main() -> ExitCode {
         }
     }
     let complete = bench.report().finish();
+    if everything && complete && !bench.quick() {
+        return plot::draw();
+    }
     ExitCode::from(u8::from(!complete))
 }
 

@@ -217,7 +217,7 @@ impl std::fmt::Display for Target {
 }
 
 /// Where the results are.
-fn results_path() -> PathBuf {
+pub(crate) fn results_path() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     target.join("bench/results.json")
 }
