@@ -47,6 +47,9 @@ pub fn init() -> Result<(), TelemetryError> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // What says that stderr does not take a line says so on stderr, and panics when
+        // that fails: it would take down whatever had something to log.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     match format {
         Format::Text => builder.try_init(),

@@ -1,4 +1,5 @@
-//! A stdout that takes no more lines: its reader is gone, or the disk is full.
+//! A stdout that takes no more lines, or a stderr: its reader is gone, or the disk is
+//! full.
 
 use std::fs::File;
 use std::io::pipe;
@@ -80,4 +81,31 @@ async fn a_reader_that_leaves_under_load_loses_no_job() {
     // What had been taken by the pipe was done; everything else is the other's.
     let printed = second.stdout().len();
     assert!(printed > 0, "nothing was left to the other worker");
+}
+
+/// With a stderr that fails, a worker runs jobs, buries what is none, of which it would
+/// say so, and stops when it is told to.
+async fn works_without_a_log(stderr: impl Into<Stdio>) {
+    let redis = Redis::start().await;
+    let worker = Process::jobqueue(&redis).stderr_to(stderr).start();
+    redis.add_job("no job").await;
+    redis.add_job(&print(1)).await;
+    worker.wait_for_lines(1, PATIENCE).await;
+    redis.drained(PATIENCE).await;
+    assert_eq!(redis.dead_letters().await.len(), 1);
+    worker.term();
+    assert_eq!(worker.wait_exit(PATIENCE).await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_log_whose_reader_is_gone_stops_no_worker() {
+    let (reader, writer) = pipe().unwrap();
+    drop(reader);
+    works_without_a_log(writer).await;
+}
+
+#[tokio::test]
+async fn a_log_on_a_full_disk_stops_no_worker() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    works_without_a_log(full).await;
 }

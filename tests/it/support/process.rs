@@ -30,6 +30,7 @@ pub(crate) struct ProcessBuilder {
     name: String,
     command: Command,
     stdout: Option<Stdio>,
+    stderr: Option<Stdio>,
 }
 
 impl Process {
@@ -276,6 +277,7 @@ impl ProcessBuilder {
             name: name.to_string_lossy().into_owned(),
             command,
             stdout: None,
+            stderr: None,
         }
     }
 
@@ -329,12 +331,18 @@ impl ProcessBuilder {
         self
     }
 
+    /// Sends stderr elsewhere; then [`Process::stderr`] stays empty.
+    pub(crate) fn stderr_to(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.stderr = Some(stderr.into());
+        self
+    }
+
     pub(crate) fn start(mut self) -> Process {
         let spawned = self
             .command
             .stdin(Stdio::null())
             .stdout(self.stdout.unwrap_or_else(Stdio::piped))
-            .stderr(Stdio::piped())
+            .stderr(self.stderr.unwrap_or_else(Stdio::piped))
             .spawn();
         let mut child =
             spawned.unwrap_or_else(|error| panic!("cannot start {}: {error}", self.name));
