@@ -129,3 +129,19 @@ async fn a_worker_that_died_before_a_freeze_is_inherited_after_it() {
     let bound = LEASE_TIME + HEARTBEAT + Duration::from_secs(4);
     assert!(resumed.elapsed() <= bound, "{:?}", resumed.elapsed());
 }
+
+#[tokio::test]
+async fn a_cursor_that_is_no_entry_id_keeps_nobody_from_reclaiming() {
+    let redis = Redis::start().await;
+    let (busy, idle) = busy_and_idle(&redis, 1, 60_000).await;
+    for cursor in ["", "x", "99999999999999999999-0"] {
+        redis.cmd(&["HSET", STATE, "reclaim_cursor", cursor]).await;
+        eventually(format!("{cursor:?} is replaced"), PATIENCE, async || {
+            (redis.state().await["reclaim_cursor"] == "0-0").then_some(())
+        })
+        .await;
+    }
+    busy.kill();
+    idle.wait_for_line(|line| line == "start 0", PATIENCE).await;
+    assert_eq!(idle.count_log("redis refuses"), 0);
+}

@@ -54,8 +54,12 @@ end
 local claimed, deleted, looks = {}, 0, 0
 repeat
   local count = math.min(room - #claimed, MAX_LOOKS / LOOKS_PER_CLAIM)
-  local reply = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], lease, cursor,
+  local reply = redis.pcall('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], lease, cursor,
     'COUNT', count)
+  if reply.err then
+    -- What the hash holds may be no cursor: somebody else wrote it.
+    reply = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], lease, '0-0', 'COUNT', count)
+  end
   cursor = reply[1]
   deleted = deleted + #reply[3]
   for _, entry in ipairs(reply[2]) do
