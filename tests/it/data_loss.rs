@@ -82,26 +82,6 @@ async fn jobs_that_run_while_their_stream_is_deleted_end_without_trouble() {
 }
 
 #[tokio::test]
-async fn a_job_that_runs_while_its_group_is_made_anew_is_not_started_again() {
-    let redis = Redis::start().await;
-    let worker = Process::test_worker(&redis).start();
-    redis.add_test_job("sleep", 1, 2_000).await;
-    worker
-        .wait_for_line(|line| line == "start 1", PATIENCE)
-        .await;
-    redis.wait_for_reader().await;
-    redis.cmd(&["XGROUP", "DESTROY", STREAM, GROUP]).await;
-    // The new group begins at the first entry, which is the one that runs.
-    eventually("it is delivered once more", PATIENCE, async || {
-        (redis.pending().await == 1).then_some(())
-    })
-    .await;
-    worker.wait_for_line(|line| line == "end 1", PATIENCE).await;
-    redis.drained(PATIENCE).await;
-    assert_eq!(worker.count("start 1"), 1);
-}
-
-#[tokio::test]
 async fn a_script_flush_shows_nowhere() {
     let redis = Redis::start().await;
     let worker = Process::test_worker(&redis).start();
@@ -168,4 +148,50 @@ async fn a_halted_worker_costs_no_job_of_a_long_backlog() {
     assert_eq!(app.redis.xlen().await, 20_001);
     worker.cont();
     app.drained(3 * PATIENCE).await;
+}
+
+/// Undoes deliveries by `undo` while jobs run, and checks that they run on, and once.
+async fn delivers_again_what_runs(undo: &[&str]) {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis).start();
+    for n in [1, 2] {
+        redis.add_test_job("sleep", n, 1500).await;
+    }
+    for start in ["start 1", "start 2"] {
+        worker.wait_for_line(|line| line == start, PATIENCE).await;
+    }
+    redis.cmd(undo).await;
+    // Delivered again, all of them.
+    redis.add_test_job("sleep", 3, 0).await;
+    worker.wait_for_line(|line| line == "end 3", PATIENCE).await;
+    redis.drained(PATIENCE).await;
+    for n in 1..=3 {
+        assert_eq!(worker.count(&format!("start {n}")), 1, "{undo:?}: job {n}");
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_is_created_anew_starts_no_running_job_again() {
+    delivers_again_what_runs(&["XGROUP", "DESTROY", STREAM, GROUP]).await;
+}
+
+#[tokio::test]
+async fn a_group_that_is_set_back_starts_no_running_job_again() {
+    delivers_again_what_runs(&["XGROUP", "SETID", STREAM, GROUP, "0"]).await;
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_a_delivery_starts_no_running_job_again() {
+    let redis = Redis::start().await;
+    redis.add_test_job("sleep", 1, 4000).await;
+    redis.cmd(&["XGROUP", "CREATE", STREAM, GROUP, "0"]).await;
+    redis.cmd(&["SAVE"]).await;
+    let worker = Process::test_worker(&redis).start();
+    worker
+        .wait_for_line(|line| line == "start 1", PATIENCE)
+        .await;
+    redis.kill();
+    redis.up().await;
+    redis.drained(PATIENCE).await;
+    assert_eq!(worker.count("start 1"), 1);
 }

@@ -218,3 +218,23 @@ async fn a_frozen_redis_makes_no_request_slower_than_its_deadline() {
     // Both had been handed to Redis, which does what it read.
     stays(2, BLOCK, async || app.redis.xlen().await).await;
 }
+
+#[tokio::test]
+async fn jobs_that_are_too_large_for_one_reply_come_in_several() {
+    // What a reply of more than sixteen of these jobs breaks.
+    let limit = "normal 1mb 0 0";
+    let builder = Redis::builder().directive("client-output-buffer-limit", limit);
+    let redis = builder.start().await;
+    let large = "x".repeat(60 * 1024);
+    let job =
+        |n| format!(r#"{{"type":"test:sleep","payload":{{"n":{n},"ms":0}},"trace":"{large}"}}"#);
+    redis.add_jobs((0..150).map(job)).await;
+    let worker = Process::test_worker(&redis)
+        .env("APP__JOBQUEUE__CONCURRENCY", "200")
+        .start();
+    redis.drained(2 * PATIENCE).await;
+    for n in 0..150 {
+        assert_eq!(worker.count(&format!("start {n}")), 1, "job {n}");
+    }
+    assert_eq!(redis.dead_letters().await, []);
+}

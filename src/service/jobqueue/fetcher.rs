@@ -19,6 +19,7 @@ use super::held::{Delivery, Held, Outcome, Room, Settlement};
 use super::job::Job;
 use super::letter;
 use super::link::Link;
+use super::pace::ReplySize;
 use super::reply::{Body, Entry, EntryId};
 use super::worker::Worker;
 
@@ -62,6 +63,7 @@ pub(crate) struct Schedule {
     /// on its way to Redis when the first look was taken.
     second_look: Option<Instant>,
     paused: bool,
+    reply_size: ReplySize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +79,7 @@ impl Schedule {
             orphans: None,
             second_look: None,
             paused: false,
+            reply_size: ReplySize::new(),
         }
     }
 
@@ -94,6 +97,9 @@ impl Fetcher {
         while !self.stop.is_cancelled() {
             if let Err(error) = self.step().await {
                 self.schedule.look_for_orphans(Instant::now());
+                if error.code.is_none() {
+                    self.schedule.reply_size.lost();
+                }
                 if error.class == Class::Operator {
                     self.pause(OPERATOR_RETRY).await;
                 }
@@ -136,12 +142,16 @@ impl Fetcher {
             }
             return Ok(());
         }
-        let entries = self
-            .broker
-            .read(&mut self.link, room.entries, patience)
-            .await?;
-        // A group that was destroyed and made anew delivers what is held once more.
-        let (_, others) = self.split_held(entries);
+        let count = self.schedule.reply_size.ask(room.entries);
+        let entries = self.broker.read(&mut self.link, count, patience).await?;
+        self.schedule.reply_size.came(entries.len());
+        // A group that was made anew, or a Redis that lost its last second, delivers what
+        // is held once more.
+        let (mine, others) = self.split_held(entries);
+        if !mine.is_empty() {
+            // One whose outcome was refused before it became ours again is let go.
+            self.schedule.look_for_orphans(Instant::now());
+        }
         self.deliver(others);
         Ok(())
     }
@@ -175,10 +185,8 @@ impl Fetcher {
         // What is held now: until the reply is here the settler may have settled some of
         // it, and a claim from before that would look like a new delivery.
         let held = self.held.ids();
-        let reclaimed = self
-            .broker
-            .reclaim(&mut self.link, self.times, room.entries)
-            .await;
+        let count = self.schedule.reply_size.ask(room.entries);
+        let reclaimed = self.broker.reclaim(&mut self.link, self.times, count).await;
         self.schedule.next_reclaim = Instant::now() + self.times.interval;
         let reclaimed = match reclaimed {
             Err(error) if error.class == Class::Operator => {
@@ -189,6 +197,7 @@ impl Fetcher {
             }
             reclaimed => reclaimed?,
         };
+        self.schedule.reply_size.came(reclaimed.entries.len());
         self.schedule.reclaim_first = reclaimed.more || room.entries == 0;
         if reclaimed.paused != self.schedule.paused {
             self.schedule.paused = reclaimed.paused;
@@ -237,12 +246,13 @@ impl Fetcher {
     /// Never `XREADGROUP ... 0`: that counts a delivery for every pending entry, and
     /// returns entries whose outcome the settler is sending.
     async fn recover_orphans(&mut self, check: OrphanCheck) -> Result<(), Error> {
+        let count = self.schedule.reply_size.ask(ORPHAN_PAGE);
         let page = self
             .broker
-            .pending(&mut self.link, check.after, ORPHAN_PAGE)
+            .pending(&mut self.link, check.after, count)
             .await?;
         self.schedule.orphans = match page.last() {
-            Some(last) if page.len() == ORPHAN_PAGE => Some(OrphanCheck { after: Some(*last) }),
+            Some(last) if page.len() == count => Some(OrphanCheck { after: Some(*last) }),
             _ => None,
         };
         let orphans = page.into_iter().filter(|id| !self.held.contains(*id));
@@ -254,10 +264,11 @@ impl Fetcher {
             .broker
             .take(&mut self.link, self.times.lease, &orphans)
             .await?;
-        info!(
-            count = entries.len(),
-            "found jobs whose delivery was lost on the way"
-        );
+        self.schedule.reply_size.came(entries.len());
+        let count = entries.len();
+        if count > 0 {
+            info!(count, "found jobs whose delivery was lost on the way");
+        }
         // The settler may have settled some of them between the two commands.
         self.deliver(entries);
         Ok(())

@@ -1,4 +1,5 @@
-//! How far ahead of its free slots a worker fetches: as far as its jobs are short.
+//! How much a worker fetches: as far ahead of its free slots as its jobs are short, and
+//! no more at once than gets through to it.
 
 use std::time::{Duration, Instant};
 
@@ -44,9 +45,67 @@ impl Pace {
     }
 }
 
+/// How many entries one reply brings at most.
+const MAX_REPLY: usize = 1000;
+
+/// How many entries a reply may bring, so that it comes.
+///
+/// Redis counts entries and not bytes. A reply of many large jobs may take longer than a
+/// slow line has time for, or be more than the server's output buffer may hold: it would
+/// be lost each time it is asked for. So what was lost is asked for in halves, down to
+/// one by one, and full replies that come make the next one larger again.
+#[derive(Debug)]
+pub(super) struct ReplySize {
+    limit: usize,
+    asked: usize,
+}
+
+impl ReplySize {
+    pub(super) fn new() -> Self {
+        Self {
+            limit: MAX_REPLY,
+            asked: MAX_REPLY,
+        }
+    }
+
+    /// How many of `wanted` to ask for now.
+    pub(super) fn ask(&mut self, wanted: usize) -> usize {
+        self.asked = wanted.min(self.limit);
+        self.asked
+    }
+
+    /// The reply came with `count` entries.
+    pub(super) fn came(&mut self, count: usize) {
+        if count >= self.limit {
+            self.limit = (self.limit + 1).min(MAX_REPLY);
+        }
+    }
+
+    /// No reply came.
+    pub(super) fn lost(&mut self) {
+        self.limit = (self.asked / 2).max(1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lost_reply_is_asked_for_in_halves() {
+        let mut size = ReplySize::new();
+        assert_eq!(size.ask(MAX_REPLY + 1), MAX_REPLY);
+        assert_eq!(size.ask(9), 9);
+        for smaller in [4, 2, 1, 1] {
+            size.lost();
+            assert_eq!(size.ask(9), smaller);
+        }
+        size.came(0);
+        assert_eq!(size.ask(9), 1);
+        size.came(1);
+        size.came(2);
+        assert_eq!(size.ask(9), 3);
+    }
 
     #[test]
     fn only_short_jobs_are_fetched_ahead() {

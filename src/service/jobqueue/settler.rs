@@ -26,7 +26,8 @@ use super::worker::Worker;
 const MAX_BATCH: usize = 1000;
 /// How many entries one acknowledgement names: Redis does it in one go.
 const MAX_ACKNOWLEDGED: usize = 500;
-/// How many entries one script call moves, and how many bytes of jobs.
+/// How many entries one script call moves, and how many bytes of jobs; a round trip
+/// sends no more bytes either.
 const MAX_SCRIPTED: usize = 100;
 const MAX_SCRIPTED_BYTES: usize = 1024 * 1024;
 
@@ -116,7 +117,12 @@ impl Settler {
     }
 
     async fn settle(&mut self, batch: Vec<Settlement>) {
-        let parts = split(batch);
+        for parts in round_trips(split(batch)) {
+            self.settle_parts(parts).await;
+        }
+    }
+
+    async fn settle_parts(&mut self, parts: Vec<Part>) {
         let mut pipeline = Pipeline::new();
         for part in &parts {
             self.write(part, &mut pipeline);
@@ -300,6 +306,24 @@ fn split(batch: Vec<Settlement>) -> Vec<Part> {
     parts
 }
 
+/// Parts that go out together: as many as their bytes allow. What is sent in one go has
+/// to arrive within the time that one reply may take, or it would be sent again for ever.
+fn round_trips(parts: Vec<Part>) -> Vec<Vec<Part>> {
+    let mut trips: Vec<Vec<Part>> = Vec::new();
+    let mut bytes = 0;
+    for part in parts {
+        bytes += part.bytes;
+        match trips.last_mut() {
+            Some(trip) if bytes <= MAX_SCRIPTED_BYTES => trip.push(part),
+            _ => {
+                bytes = part.bytes;
+                trips.push(vec![part]);
+            }
+        }
+    }
+    trips
+}
+
 /// How many bytes of a job or a dead letter an outcome sends.
 fn bytes(outcome: &Outcome) -> usize {
     match outcome {
@@ -362,6 +386,11 @@ mod tests {
         let parts = split(settlements(5, large));
         let sizes: Vec<usize> = parts.iter().map(|part| part.settlements.len()).collect();
         assert_eq!(sizes, [2, 2, 1]);
+        let mut batch = settlements(5, large);
+        batch.extend(settlements(3, || Outcome::Done));
+        let trips = round_trips(split(batch));
+        let sizes: Vec<usize> = trips.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [1, 1, 2], "what has no bytes goes along");
     }
 
     #[test]
