@@ -84,7 +84,7 @@ async fn tell_the_time(task: Task, out: LineWriter, hang: bool) -> Result<Comple
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let payload = task.payload.as_ref().map_or("", |payload| payload.get());
     let line = format!("{payload} {}\n", now.as_micros());
-    let written = out.write(line).await;
+    let written = out.write(line).wait().await;
     written.map_err(|error| JobError::Failed(error.to_string()))?;
     if hang {
         std::future::pending::<()>().await;

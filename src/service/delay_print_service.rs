@@ -1,9 +1,10 @@
 //! The line that a delay-print job prints: a local timestamp and the message, on
 //! exactly one line whatever the message holds.
 
-use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::ZonedDateTime;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ZonedDateTime};
 
 use super::line_writer::{LineWriter, Written};
 
@@ -11,32 +12,47 @@ use super::line_writer::{LineWriter, Written};
 #[derive(Debug, Clone)]
 pub struct DelayPrintService {
     out: LineWriter,
+    /// The second of the latest line, and how it is written: finding out what a time is
+    /// called here takes longer than all the rest of a line.
+    latest: Arc<Mutex<(i64, String)>>,
 }
 
 impl DelayPrintService {
     /// A service that prints to `out`.
     pub fn new(out: LineWriter) -> Self {
-        Self { out }
+        let latest = Arc::new(Mutex::new((i64::MIN, String::new())));
+        Self { out, latest }
     }
 
     /// Prints `[2026-01-02 12:34:56] message`, with the local time of now.
     pub fn print(&self, message: &str) -> Written {
-        self.out.write(line(&ZonedDateTime::now(), message))
+        let now = Timestamp::now();
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.0 != now.as_second() {
+            let local = now.to_zoned_datetime(TimeZone::system());
+            *latest = (now.as_second(), stamp(&local));
+        }
+        let line = line(&latest.1, message);
+        drop(latest);
+        self.out.write(line)
     }
 }
 
+fn stamp(now: &ZonedDateTime) -> String {
+    now.strftime("[%Y-%m-%d %H:%M:%S] ").to_string()
+}
+
 /// The line, its newline included.
-fn line(now: &ZonedDateTime, message: &str) -> String {
-    let mut line = format!("[{}] ", now.strftime("%Y-%m-%d %H:%M:%S"));
-    line.reserve(message.len() + 1);
-    for c in message.chars() {
-        if breaks_the_line(c) {
-            write!(line, "{}", c.escape_default())
-                .expect("cannot fail because writing to a String does not");
-        } else {
-            line.push(c);
-        }
+fn line(stamp: &str, message: &str) -> String {
+    let mut line = String::with_capacity(stamp.len() + message.len() + 1);
+    line.push_str(stamp);
+    let mut rest = message;
+    while let Some((start, c)) = rest.char_indices().find(|(_, c)| breaks_the_line(*c)) {
+        line.push_str(&rest[..start]);
+        line.extend(c.escape_default());
+        rest = &rest[start + c.len_utf8()..];
     }
+    line.push_str(rest);
     line.push('\n');
     line
 }
@@ -59,7 +75,7 @@ mod tests {
 
     fn printed(message: &str) -> String {
         let now: ZonedDateTime = "2026-01-02T12:34:56.789+09:00[Asia/Tokyo]".parse().unwrap();
-        line(&now, message)
+        line(&stamp(&now), message)
     }
 
     #[test]

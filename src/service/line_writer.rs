@@ -6,13 +6,11 @@
 //! nothing else.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs::File;
-use std::future::Future;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
 
@@ -38,9 +36,16 @@ pub enum WriteError {
     Abandoned,
 }
 
-/// Resolves when a line's fate is known.
+/// A line that is with the writer, which alone decides what becomes of it.
 #[derive(Debug)]
-pub struct Written(oneshot::Receiver<Result<(), WriteError>>);
+pub struct Written(Arc<Mutex<Fate>>);
+
+enum Fate {
+    Open,
+    /// Who is to be told.
+    Awaited(Box<dyn FnOnce(Result<(), WriteError>) + Send>),
+    Known(Result<(), WriteError>),
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -52,6 +57,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     lines: VecDeque<Line>,
+    /// The thread sleeps: only then does it have to be woken.
+    waits: bool,
     /// Why no line is taken any more.
     closed: Option<WriteError>,
 }
@@ -59,7 +66,7 @@ struct Queue {
 #[derive(Debug)]
 struct Line {
     text: String,
-    done: oneshot::Sender<Result<(), WriteError>>,
+    fate: Arc<Mutex<Fate>>,
 }
 
 impl LineWriter {
@@ -91,18 +98,20 @@ impl LineWriter {
 
     /// Writes `line`, which ends with its only newline.
     pub fn write(&self, line: String) -> Written {
-        let (done, written) = oneshot::channel();
-        let mut queue = self.0.lock();
-        match &queue.closed {
-            // Nobody else has `written`, so the receiver is there.
-            Some(error) => drop(done.send(Err(error.clone()))),
-            None => {
-                queue.lines.push_back(Line { text: line, done });
-                drop(queue);
-                self.0.changed.notify_one();
-            }
+        let mut queue = lock(&self.0.queue);
+        if let Some(error) = &queue.closed {
+            let known = Fate::Known(Err(error.clone()));
+            return Written(Arc::new(Mutex::new(known)));
         }
-        Written(written)
+        let fate = Arc::new(Mutex::new(Fate::Open));
+        let written = Written(Arc::clone(&fate));
+        queue.lines.push_back(Line { text: line, fate });
+        let waits = std::mem::take(&mut queue.waits);
+        drop(queue);
+        if waits {
+            self.0.changed.notify_one();
+        }
+        written
     }
 
     /// Gives back every line that was not begun, and takes no more. What is being
@@ -112,14 +121,53 @@ impl LineWriter {
     }
 }
 
-impl Future for Written {
-    type Output = Result<(), WriteError>;
+impl Written {
+    /// Calls `done` once it is known whether the line went out: on the writer's thread, or
+    /// at once when it is known already. It must not block: other lines wait meanwhile.
+    pub fn then(self, done: impl FnOnce(Result<(), WriteError>) + Send + 'static) {
+        let mut fate = lock(&self.0);
+        match std::mem::replace(&mut *fate, Fate::Open) {
+            Fate::Known(result) => {
+                drop(fate);
+                done(result);
+            }
+            _ => *fate = Fate::Awaited(Box::new(done)),
+        }
+    }
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0)
-            .poll(context)
-            // The thread answers every line that it takes.
-            .map(|answer| answer.unwrap_or(Err(WriteError::Abandoned)))
+    /// Waits until it is known. Cancel safe: the line goes its way in any case.
+    ///
+    /// # Errors
+    /// Why the line did not go out.
+    pub async fn wait(self) -> Result<(), WriteError> {
+        let (sender, receiver) = oneshot::channel();
+        // If this is dropped, nobody wants to know.
+        self.then(|result| drop(sender.send(result)));
+        // The writer answers every line that it takes.
+        receiver.await.unwrap_or(Err(WriteError::Abandoned))
+    }
+}
+
+impl Line {
+    fn answer(self, result: Result<(), WriteError>) {
+        let mut fate = lock(&self.fate);
+        match std::mem::replace(&mut *fate, Fate::Open) {
+            Fate::Awaited(done) => {
+                drop(fate);
+                done(result);
+            }
+            _ => *fate = Fate::Known(result),
+        }
+    }
+}
+
+impl fmt::Debug for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "Open",
+            Self::Awaited(_) => "Awaited",
+            Self::Known(_) => "Known",
+        })
     }
 }
 
@@ -140,11 +188,11 @@ impl Shared {
 
     /// Waits for lines, and takes as many as fit into one chunk.
     fn next_chunk(&self) -> Option<Vec<Line>> {
-        let queue = self.lock();
         let mut queue = self
             .changed
-            .wait_while(queue, |queue| {
-                queue.lines.is_empty() && queue.closed.is_none()
+            .wait_while(lock(&self.queue), |queue| {
+                queue.waits = queue.lines.is_empty() && queue.closed.is_none();
+                queue.waits
             })
             .unwrap_or_else(PoisonError::into_inner);
         let mut chunk = vec![queue.lines.pop_front()?];
@@ -159,18 +207,18 @@ impl Shared {
     }
 
     fn close(&self, error: WriteError) {
-        let mut queue = self.lock();
+        let mut queue = lock(&self.queue);
         let lines = std::mem::take(&mut queue.lines);
         queue.closed.get_or_insert(error.clone());
         drop(queue);
         answer(lines.into(), 0, &error);
         self.changed.notify_one();
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing panics while it holds the lock.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Nothing panics while it holds one of the locks here.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tells the lines within the first `written` bytes that they went out, the others
@@ -184,8 +232,7 @@ fn answer(lines: Vec<Line>, written: usize, error: &WriteError) {
         } else {
             Err(error.clone())
         };
-        // A receiver that is gone has no use for it.
-        drop(line.done.send(result));
+        line.answer(result);
     }
 }
 
@@ -260,7 +307,9 @@ mod tests {
     }
 
     fn fate(written: Written) -> Result<(), WriteError> {
-        written.0.blocking_recv().unwrap()
+        let (sender, receiver) = mpsc::channel();
+        written.then(move |result| sender.send(result).unwrap());
+        receiver.recv().unwrap()
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::support::{
 
 const LEASE_MS: u64 = 15_000;
 /// How far a worker fetches ahead of its slots at most.
-const MAX_AHEAD: usize = 128;
+const MAX_AHEAD: usize = 512;
 
 fn sleep(n: usize, ms: u64) -> String {
     json!({"type": "test:sleep", "payload": {"n": n, "ms": ms}}).to_string()
@@ -48,11 +48,11 @@ async fn what_waits_behind_a_long_job_is_put_back_and_run_by_an_idle_worker() {
     let redis = Redis::start().await;
     // Short jobs set a pace, at which the worker fetches ahead into the long one and
     // those behind it.
-    let jobs = (0..1_000).map(quiet).chain([sleep(0, 60_000)]);
+    let jobs = (0..4_000).map(quiet).chain([sleep(0, 60_000)]);
     let ids = redis
         .add_jobs(jobs.chain((1..=40).map(|n| sleep(n, 0))))
         .await;
-    let long = ids[1_000].clone();
+    let long = ids[4_000].clone();
     let first = worker(&redis, "1").start();
     first
         .wait_for_line(|line| line == "start 0", PATIENCE)
@@ -95,7 +95,7 @@ async fn what_waits_behind_a_long_job_is_put_back_and_run_by_an_idle_worker() {
 #[tokio::test]
 async fn what_waits_behind_a_long_job_is_put_back_as_soon_as_the_worker_stops() {
     let redis = Redis::start().await;
-    let jobs = (0..1_000).map(quiet).chain([sleep(0, 60_000)]);
+    let jobs = (0..4_000).map(quiet).chain([sleep(0, 60_000)]);
     let ids = redis
         .add_jobs(jobs.chain((1..=200).map(|n| sleep(n, 0))))
         .await;
@@ -110,7 +110,7 @@ async fn what_waits_behind_a_long_job_is_put_back_as_soon_as_the_worker_stops() 
         Duration::from_secs(4),
         async || {
             let mut entries = redis.pending_entries().await;
-            entries.retain(|entry| entry.id != ids[1_000]);
+            entries.retain(|entry| entry.id != ids[4_000]);
             entries.iter().all(is_put_back).then_some(entries)
         },
     )
@@ -130,9 +130,9 @@ async fn what_waits_behind_a_long_job_is_put_back_as_soon_as_the_worker_stops() 
 #[tokio::test]
 async fn a_worker_holds_no_more_long_jobs_than_it_has_slots() {
     let redis = Redis::start().await;
-    let jobs = (0..1_000)
+    let jobs = (0..4_000)
         .map(quiet)
-        .chain((0..600).map(|n| sleep(n, 60_000)));
+        .chain((0..1_200).map(|n| sleep(n, 60_000)));
     redis.add_jobs(jobs).await;
     let worker = worker(&redis, "2").start();
     worker

@@ -15,21 +15,17 @@ use tracing::{info, warn};
 use super::broker::{Broker, LeaseTimes};
 use super::connection::OPERATOR_RETRY;
 use super::error::{Class, Error};
-use super::held::{Delivery, Held, Outcome, Room, Settlement};
-use super::job::Job;
-use super::letter;
+use super::held::{Held, Room};
+use super::intake::Intake;
 use super::link::Link;
 use super::pace::ReplySize;
-use super::reply::{Body, Entry, EntryId};
-use super::worker::Worker;
+use super::reply::{Entry, EntryId};
 
 /// The longest a read blocks. Redis notices a vanished client no sooner, and a
 /// deleted stream or a stop that could not be sent is noticed within this time.
 pub(crate) const MAX_BLOCK: Duration = Duration::from_secs(1);
 /// How long a delivery may wait behind long jobs before others get a chance.
 const MAX_READY_AGE: Duration = Duration::from_millis(50);
-/// From this delivery on an entry is a suspect: it may be what kills workers.
-const SUSPECT_DELIVERIES: u32 = 3;
 /// How many pending ids the orphan check looks at in one command.
 const ORPHAN_PAGE: usize = 500;
 
@@ -38,12 +34,11 @@ const ORPHAN_PAGE: usize = 500;
 pub(crate) struct Fetcher {
     pub(crate) broker: Arc<Broker>,
     pub(crate) held: Arc<Held>,
-    pub(crate) worker: Arc<Worker>,
+    pub(crate) intake: Intake,
     pub(crate) link: Link,
     pub(crate) times: LeaseTimes,
     /// A handler that was started longer ago hangs: nobody should wait for it.
     pub(crate) hang_limit: Duration,
-    pub(crate) max_deliveries: u32,
     /// The connection's id, for who wants to end a blocking read; 0 when unknown.
     pub(crate) client_id: Arc<AtomicI64>,
     pub(crate) stop: CancellationToken,
@@ -64,6 +59,23 @@ pub(crate) struct Schedule {
     second_look: Option<Instant>,
     paused: bool,
     reply_size: ReplySize,
+    /// The newest entry that a read has brought.
+    newest: Option<EntryId>,
+}
+
+/// The most urgent of what is due.
+#[derive(Debug, Clone, Copy)]
+enum Errand {
+    Reclaim(Room),
+    RecoverOrphans(OrphanCheck),
+    /// Short jobs turned out to wait behind long ones: others shall have them.
+    PutBackReady,
+    Read {
+        count: usize,
+        block: Duration,
+    },
+    /// Nothing can be had for this long.
+    Wait(Duration),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -80,6 +92,7 @@ impl Schedule {
             second_look: None,
             paused: false,
             reply_size: ReplySize::new(),
+            newest: None,
         }
     }
 
@@ -108,64 +121,100 @@ impl Fetcher {
         self.client_id.store(0, Ordering::Relaxed);
     }
 
-    /// One thing: the most urgent of what is due.
     async fn step(&mut self) -> Result<(), Error> {
         tokio::select! {
             fresh = self.link.connect() => if fresh { self.greet().await?; },
             () = self.stop.cancelled() => return Ok(()),
         }
-        let now = Instant::now();
-        let room = self.held.room(now);
-        if self.schedule.next_reclaim <= now || (self.schedule.reclaim_first && room.entries > 0) {
-            return self.reclaim(room).await;
-        }
-        if self.schedule.second_look.is_some_and(|at| at <= now) {
-            self.schedule.second_look = None;
-            self.schedule.orphans = Some(OrphanCheck { after: None });
-        }
-        if let Some(check) = self.schedule.orphans {
-            return self.recover_orphans(check).await;
-        }
-        if room
-            .waiting_since
-            .is_some_and(|since| since + MAX_READY_AGE <= now)
-        {
-            self.held.put_back_ready(now - MAX_READY_AGE);
-            return Ok(());
-        }
-        let patience = self.patience(now, room);
-        if room.entries == 0 || self.schedule.paused {
-            tokio::select! {
-                () = self.held.wait_for_room() => {}
-                () = sleep(patience) => {}
-                () = self.stop.cancelled() => {}
+        match self.next_errand(0) {
+            Errand::Reclaim(room) => self.reclaim(room).await,
+            Errand::RecoverOrphans(check) => self.recover_orphans(check).await,
+            Errand::PutBackReady => {
+                let long_ago = Instant::now() - MAX_READY_AGE;
+                self.held.put_back_ready(long_ago);
+                Ok(())
             }
-            return Ok(());
+            Errand::Read { count, block } => self.read(count, block).await,
+            Errand::Wait(time) => {
+                tokio::select! {
+                    () = self.held.wait_for_room() => {}
+                    () = sleep(time) => {}
+                    () = self.stop.cancelled() => {}
+                }
+                Ok(())
+            }
         }
-        let count = self.schedule.reply_size.ask(room.entries);
-        let entries = self.broker.read(&mut self.link, count, patience).await?;
-        self.schedule.reply_size.came(entries.len());
-        // A group that was made anew, or a Redis that lost its last second, delivers what
-        // is held once more.
-        let (mine, others) = self.split_held(entries);
-        if !mine.is_empty() {
-            // One whose outcome was refused before it became ours again is let go.
-            self.schedule.look_for_orphans(Instant::now());
-        }
-        self.deliver(others);
-        Ok(())
     }
 
-    /// How long nothing else is due.
-    fn patience(&self, now: Instant, room: Room) -> Duration {
-        let next = [
-            Some(self.schedule.next_reclaim),
-            self.schedule.second_look,
-            room.waiting_since.map(|since| since + MAX_READY_AGE),
-        ];
-        let next = next.into_iter().flatten().min();
-        next.map_or(MAX_BLOCK, |at| at.saturating_duration_since(now))
-            .min(MAX_BLOCK)
+    /// What to do next, with `fetched` entries in hand that are not admitted yet.
+    fn next_errand(&mut self, fetched: usize) -> Errand {
+        let now = Instant::now();
+        let mut room = self.held.room(now);
+        room.entries = room.entries.saturating_sub(fetched);
+        let schedule = &mut self.schedule;
+        if schedule.next_reclaim <= now || (schedule.reclaim_first && room.entries > 0) {
+            return Errand::Reclaim(room);
+        }
+        if schedule.second_look.is_some_and(|at| at <= now) {
+            schedule.second_look = None;
+            schedule.orphans = Some(OrphanCheck { after: None });
+        }
+        if let Some(check) = schedule.orphans {
+            return Errand::RecoverOrphans(check);
+        }
+        let too_old = room.waiting_since.map(|since| since + MAX_READY_AGE);
+        if too_old.is_some_and(|at| at <= now) {
+            return Errand::PutBackReady;
+        }
+        let dates = [Some(schedule.next_reclaim), schedule.second_look, too_old];
+        let next = dates.into_iter().flatten().min();
+        let patience = next.map_or(MAX_BLOCK, |at| at.saturating_duration_since(now));
+        let patience = patience.min(MAX_BLOCK);
+        if room.entries == 0 || schedule.paused {
+            return Errand::Wait(patience);
+        }
+        Errand::Read {
+            count: schedule.reply_size.ask(room.entries),
+            block: patience,
+        }
+    }
+
+    /// Reads until something else is due. What a read brought is handed on while the next
+    /// one is on its way: neither this worker nor Redis waits for the other.
+    async fn read(&mut self, count: usize, block: Duration) -> Result<(), Error> {
+        let mut entries = self.broker.read(&mut self.link, count, block).await?;
+        loop {
+            self.schedule.reply_size.came(entries.len());
+            self.leave_to_orphan_check(&mut entries);
+            let errand = self.next_errand(entries.len());
+            let intake = &self.intake;
+            match errand {
+                Errand::Read { count, block } if !self.stop.is_cancelled() => {
+                    let read = self.broker.read(&mut self.link, count, block);
+                    // The read first, which sends its command at once.
+                    let (next, ()) = tokio::join!(biased; read, async { intake.deliver(entries) });
+                    entries = next?;
+                }
+                _ => {
+                    intake.deliver(entries);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Takes out what a read has brought before: a group that was made anew or set back, or
+    /// a Redis that lost its last second, delivers it once more. It may run here, or have
+    /// ended since the reply was written, so whose it is now has to be asked.
+    fn leave_to_orphan_check(&mut self, entries: &mut Vec<Entry>) {
+        let newest = self.schedule.newest;
+        let count = entries.len();
+        // In the order of their ids, so the last one is the newest.
+        self.schedule.newest = newest.max(entries.last().map(|entry| entry.id));
+        entries.retain(|entry| Some(entry.id) > newest);
+        if entries.len() < count {
+            self.schedule.look_for_orphans(Instant::now());
+        }
     }
 
     /// First on a new connection: keep what is held, before anybody thinks it is lost.
@@ -214,7 +263,7 @@ impl Fetcher {
             .entries
             .into_iter()
             .partition(|entry| held.contains(&entry.id));
-        self.deliver(others);
+        self.intake.deliver(others);
         self.decline(mine).await;
         Ok(())
     }
@@ -270,99 +319,8 @@ impl Fetcher {
             info!(count, "found jobs whose delivery was lost on the way");
         }
         // The settler may have settled some of them between the two commands.
-        self.deliver(entries);
+        self.intake.deliver(entries);
         Ok(())
-    }
-
-    /// What is held already runs here or waits to be settled: it is not started again.
-    fn split_held(&self, entries: Vec<Entry>) -> (Vec<Entry>, Vec<Entry>) {
-        entries
-            .into_iter()
-            .partition(|entry| self.held.contains(entry.id))
-    }
-
-    /// Hands new entries on: to the runners, or with their outcome to the settler.
-    fn deliver(&self, entries: Vec<Entry>) {
-        let mut ready = Vec::with_capacity(entries.len());
-        let mut settled = Vec::new();
-        for entry in entries {
-            let (id, deliveries) = (entry.id, entry.deliveries);
-            match self.triage(entry, &ready) {
-                Ok(delivery) => ready.push(delivery),
-                Err(outcome) => settled.push((Settlement { id, outcome }, deliveries)),
-            }
-        }
-        self.held.admit_settled(settled);
-        let now = Instant::now();
-        let runners = self.held.admit(ready, now);
-        if self.stop.is_cancelled() {
-            // It came with the last read: nothing is started any more.
-            self.held.put_back_ready(now);
-        }
-        self.worker.start_runners(runners);
-    }
-
-    /// Whether an entry is to run, or else how it ends. `ready` comes with it.
-    fn triage(&self, entry: Entry, ready: &[Delivery]) -> Result<Delivery, Outcome> {
-        let (id, deliveries) = (entry.id, entry.deliveries);
-        if deliveries > self.max_deliveries {
-            warn!(%id, deliveries, "a job that ends no delivery; moving it to the dead letters");
-            return Err(Outcome::Dead(letter::poison(entry)));
-        }
-        // Of those that may be killing workers a process holds one at a time, so that
-        // the one that does it reaches the limit alone.
-        let suspect = deliveries >= SUSPECT_DELIVERIES;
-        if suspect
-            && (self.held.has_other_delivered(id, SUSPECT_DELIVERIES)
-                || ready
-                    .iter()
-                    .any(|other| other.deliveries >= SUSPECT_DELIVERIES))
-        {
-            let deliveries = deliveries - 1;
-            return Err(Outcome::PutBack { deliveries });
-        }
-        let Entry { body, .. } = entry;
-        let json = match body {
-            Body::Job(json) => json,
-            body @ Body::Foreign(_) => {
-                let error = "expected an entry with the one field `job`";
-                warn!(%id, error, "foreign entry; moving it to the dead letters");
-                let entry = Entry {
-                    id,
-                    body,
-                    deliveries,
-                };
-                return Err(Outcome::Dead(letter::unreadable(entry, error)));
-            }
-        };
-        match Job::parse(&json) {
-            Ok(job) if job.delay_ms > 0 => {
-                let delivery = Delivery {
-                    id,
-                    job,
-                    json,
-                    deliveries,
-                };
-                Err(Outcome::Park(Box::new(delivery)))
-            }
-            Ok(job) => Ok(Delivery {
-                id,
-                job,
-                json,
-                deliveries,
-            }),
-            Err(error) => {
-                let error = error.to_string();
-                warn!(%id, error, "malformed job; moving it to the dead letters");
-                let body = Body::Job(json);
-                let entry = Entry {
-                    id,
-                    body,
-                    deliveries,
-                };
-                Err(Outcome::Dead(letter::unreadable(entry, &error)))
-            }
-        }
     }
 
     async fn pause(&self, duration: Duration) {

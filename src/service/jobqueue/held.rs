@@ -5,10 +5,11 @@
 //! a runner takes what is ready and ends it, the settler removes; the heartbeat
 //! renews all that is here. One lock guards it all, held for a few instructions.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::Notify;
 
 use super::broker::DeadLetter;
@@ -62,13 +63,14 @@ pub(crate) struct Held {
 
 #[derive(Debug, Default)]
 struct State {
-    entries: HashMap<EntryId, Entry>,
+    entries: FxHashMap<EntryId, Entry>,
     /// Delivered and waiting for a slot, oldest first, with the time of delivery.
     ready: VecDeque<(Instant, Delivery)>,
-    /// Deliveries whose handler runs.
+    /// Slots that are taken: deliveries whose handler runs or whose output is on its way.
     running: usize,
-    /// Tasks that take deliveries from `ready`; each runs one at a time.
-    runners: usize,
+    /// A runner has been called for and has not come yet. There is always one on its way
+    /// while something is ready and a slot is free.
+    runner_called: bool,
     /// Something was put back although a slot was free: the handlers' threads are all
     /// blocked. Until a runner comes round again, more would only be put back too.
     stuck: bool,
@@ -140,7 +142,7 @@ impl Held {
     }
 
     /// All that is here.
-    pub(crate) fn ids(&self) -> HashSet<EntryId> {
+    pub(crate) fn ids(&self) -> FxHashSet<EntryId> {
         self.lock().entries.keys().copied().collect()
     }
 
@@ -153,16 +155,16 @@ impl Held {
             .any(|(other, entry)| *other != id && entry.deliveries >= deliveries)
     }
 
-    /// Takes entries in that are ready to run, in order. Answers how many runners the
-    /// caller is to start.
+    /// Takes entries in that are ready to run, in order. Answers whether the caller is to
+    /// start a runner.
     #[must_use]
-    pub(crate) fn admit(&self, deliveries: Vec<Delivery>, now: Instant) -> usize {
+    pub(crate) fn admit(&self, deliveries: Vec<Delivery>, now: Instant) -> bool {
         let mut state = self.lock();
         for delivery in deliveries {
             state.hold(delivery.id, delivery.deliveries, false);
             state.ready.push_back((now, delivery));
         }
-        state.missing_runners(self.concurrency)
+        state.call_runner(self.concurrency)
     }
 
     /// Takes entries in whose outcome is known without running them.
@@ -208,39 +210,60 @@ impl Held {
 
     // For the runners.
 
-    /// The next delivery to run, which takes a slot until [`Self::end`]. None ends the
-    /// runner.
-    pub(crate) fn next(&self, now: Instant) -> Option<Delivery> {
+    /// The first delivery of a new runner, which takes a slot, and whether the next runner
+    /// is to be started. None ends the runner.
+    pub(crate) fn start(&self, now: Instant) -> Option<(Delivery, bool)> {
         let mut state = self.lock();
+        state.runner_called = false;
         if std::mem::take(&mut state.stuck) {
             self.room.notify_one();
         }
-        let Some((_, delivery)) = state.ready.pop_front() else {
-            state.runners -= 1;
-            return None;
-        };
-        state.running += 1;
-        if let Some(entry) = state.entries.get_mut(&delivery.id) {
-            entry.started = Some(now);
-        }
-        Some(delivery)
+        state.start_next(self.concurrency, now)
     }
 
-    /// A handler has done its part and waits for its output, which takes as long as it
-    /// takes: it does not hang.
-    pub(crate) fn awaits_output(&self, id: EntryId) {
-        if let Some(entry) = self.lock().entries.get_mut(&id) {
+    /// A handler is over: its slot is free, its outcome goes to the settler. Answers what
+    /// its runner takes next, as [`Self::start`] does.
+    #[must_use]
+    pub(crate) fn end(
+        &self,
+        id: EntryId,
+        outcome: Outcome,
+        now: Instant,
+    ) -> Option<(Delivery, bool)> {
+        let mut state = self.lock();
+        state.stuck = false;
+        state.end_run(id, outcome);
+        let next = state.start_next(self.concurrency, now);
+        drop(state);
+        self.notify_of_end();
+        next
+    }
+
+    /// A handler has done its part and its output is on its way, which takes as long as it
+    /// takes: it does not hang. It keeps its slot. Answers what its runner takes next, as
+    /// [`Self::start`] does.
+    #[must_use]
+    pub(crate) fn leave_to_output(&self, id: EntryId, now: Instant) -> Option<(Delivery, bool)> {
+        let mut state = self.lock();
+        if let Some(entry) = state.entries.get_mut(&id) {
             entry.started = None;
         }
+        state.start_next(self.concurrency, now)
     }
 
-    /// A handler is over: its slot is free, its outcome goes to the settler.
-    pub(crate) fn end(&self, id: EntryId, outcome: Outcome) {
+    /// What was left to its output is over: its slot is free, its outcome goes to the
+    /// settler. Answers whether the caller is to start a runner.
+    #[must_use]
+    pub(crate) fn end_output(&self, id: EntryId, outcome: Outcome) -> bool {
         let mut state = self.lock();
-        state.running -= 1;
-        state.end(id);
-        state.conclude(Settlement { id, outcome });
+        state.end_run(id, outcome);
+        let called_for = state.call_runner(self.concurrency);
         drop(state);
+        self.notify_of_end();
+        called_for
+    }
+
+    fn notify_of_end(&self) {
         self.room.notify_one();
         self.outcomes.notify_one();
     }
@@ -283,17 +306,17 @@ impl Held {
         }
     }
 
-    /// A parked delivery turned out to be due: it is ready. Answers how many runners
-    /// the caller is to start.
+    /// A parked delivery turned out to be due: it is ready. Answers whether the caller is
+    /// to start a runner.
     #[must_use]
-    pub(crate) fn resume(&self, delivery: Delivery, now: Instant) -> usize {
+    pub(crate) fn resume(&self, delivery: Delivery, now: Instant) -> bool {
         let mut state = self.lock();
         state.unsettled -= 1;
         if let Some(entry) = state.entries.get_mut(&delivery.id) {
             entry.ended = false;
         }
         state.ready.push_back((now, delivery));
-        state.missing_runners(self.concurrency)
+        state.call_runner(self.concurrency)
     }
 
     /// How many outcomes Redis has not confirmed.
@@ -332,6 +355,32 @@ impl State {
         self.entries.insert(id, entry);
     }
 
+    /// A runner takes the next delivery if it may, else it ends.
+    fn start_next(&mut self, concurrency: usize, now: Instant) -> Option<(Delivery, bool)> {
+        if self.running >= concurrency {
+            return None;
+        }
+        let (_, delivery) = self.ready.pop_front()?;
+        self.running += 1;
+        if let Some(entry) = self.entries.get_mut(&delivery.id) {
+            entry.started = Some(now);
+        }
+        Some((delivery, self.call_runner(concurrency)))
+    }
+
+    /// Whether a runner is to be started that has not been called for already.
+    fn call_runner(&mut self, concurrency: usize) -> bool {
+        let call = !self.runner_called && !self.ready.is_empty() && self.running < concurrency;
+        self.runner_called |= call;
+        call
+    }
+
+    fn end_run(&mut self, id: EntryId, outcome: Outcome) {
+        self.running -= 1;
+        self.end(id);
+        self.conclude(Settlement { id, outcome });
+    }
+
     fn end(&mut self, id: EntryId) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.ended = true;
@@ -350,13 +399,6 @@ impl State {
         }
         self.outcomes.push_back(settlement);
         self.unsettled += 1;
-    }
-
-    fn missing_runners(&mut self, concurrency: usize) -> usize {
-        let free = concurrency.saturating_sub(self.runners);
-        let missing = self.ready.len().min(free);
-        self.runners += missing;
-        missing
     }
 }
 
@@ -378,37 +420,45 @@ mod tests {
         }
     }
 
+    fn ids(next: Option<(Delivery, bool)>) -> Option<(EntryId, bool)> {
+        next.map(|(delivery, more)| (delivery.id, more))
+    }
+
     #[test]
-    fn runners_are_as_many_as_deliveries_and_slots_allow() {
+    fn a_runner_is_called_for_while_something_is_ready_and_a_slot_is_free() {
         let (held, now) = (Held::new(2), Instant::now());
-        assert_eq!(held.admit(vec![delivery(1)], now), 1);
-        assert_eq!(held.admit(vec![delivery(2), delivery(3)], now), 1);
-        assert_eq!(held.next(now).unwrap().id, id(1));
-        assert_eq!(held.next(now).unwrap().id, id(2));
+        assert!(held.admit(vec![delivery(1)], now));
+        let deliveries = vec![delivery(2), delivery(3), delivery(4)];
+        assert!(!held.admit(deliveries, now), "one is on its way");
+        assert_eq!(ids(held.start(now)), Some((id(1), true)));
         assert_eq!(
-            held.room(now),
-            Room {
-                entries: 0,
-                waiting_since: Some(now)
-            }
+            ids(held.start(now)),
+            Some((id(2), false)),
+            "no slot is left"
         );
-        held.end(id(1), Outcome::Done);
-        assert_eq!(held.next(now).unwrap().id, id(3));
-        held.end(id(2), Outcome::Done);
-        assert!(held.next(now).is_none());
-        assert_eq!(
-            held.admit(vec![delivery(4)], now),
-            1,
-            "a runner that ended is replaced"
+        let full = Room {
+            entries: 0,
+            waiting_since: Some(now),
+        };
+        assert_eq!(held.room(now), full);
+        let next = held.end(id(1), Outcome::Done, now);
+        assert_eq!(ids(next), Some((id(3), false)));
+        assert!(
+            held.leave_to_output(id(3), now).is_none(),
+            "it keeps its slot"
         );
+        assert!(held.end_output(id(3), Outcome::Done));
+        assert_eq!(ids(held.start(now)), Some((id(4), false)));
+        assert!(held.end(id(4), Outcome::Done, now).is_none());
+        assert!(held.admit(vec![delivery(5)], now));
     }
 
     #[test]
     fn an_entry_is_held_until_its_outcome_is_confirmed() {
         let (held, now) = (Held::new(1), Instant::now());
-        assert_eq!(held.admit(vec![delivery(1)], now), 1);
-        held.next(now).unwrap();
-        held.end(id(1), Outcome::Done);
+        assert!(held.admit(vec![delivery(1)], now));
+        held.start(now).unwrap();
+        assert!(held.end(id(1), Outcome::Done, now).is_none());
         let batch = held.take_outcomes(10);
         assert!(held.contains(id(1)) && held.unsettled() == 1);
         held.unsettle(batch);
@@ -437,11 +487,10 @@ mod tests {
     fn what_is_put_back_sets_no_pace() {
         let (held, now) = (Held::new(1), Instant::now());
         assert_eq!(held.room(now).entries, 1);
-        let runners = held.admit((0..50).map(delivery).collect(), now);
-        assert_eq!(runners, 1);
-        held.next(now).unwrap();
+        assert!(held.admit((0..50).map(delivery).collect(), now));
+        held.start(now).unwrap();
         held.put_back_ready(now);
-        held.end(id(0), Outcome::Done);
+        assert!(held.end(id(0), Outcome::Done, now).is_none());
         assert_eq!(
             held.room(now).entries,
             2,
@@ -452,11 +501,11 @@ mod tests {
     #[test]
     fn a_worker_whose_threads_are_blocked_gets_nothing_until_a_runner_comes_round() {
         let (held, now) = (Held::new(2), Instant::now());
-        assert_eq!(held.admit(vec![delivery(1), delivery(2)], now), 2);
-        held.next(now).unwrap();
+        assert!(held.admit(vec![delivery(1), delivery(2)], now));
+        held.start(now).unwrap();
         held.put_back_ready(now);
         assert_eq!(held.room(now).entries, 0);
-        assert!(held.next(now).is_none());
+        assert!(held.start(now).is_none());
         assert_eq!(held.room(now).entries, 1);
     }
 
@@ -464,22 +513,21 @@ mod tests {
     fn a_handler_that_hangs_is_not_renewed_for_ever() {
         let (held, start) = (Held::new(2), Instant::now());
         let limit = Duration::from_secs(10);
-        assert_eq!(
-            held.admit(vec![delivery(1), delivery(2), delivery(3)], start),
-            2
-        );
-        held.next(start).unwrap();
-        held.next(start).unwrap();
-        held.end(id(2), Outcome::Done);
-        assert_eq!(held.renewable(start, limit).len(), 3);
+        let deliveries = (1..=4).map(delivery).collect();
+        assert!(held.admit(deliveries, start));
+        held.start(start).unwrap();
+        held.start(start).unwrap();
+        let next = held.end(id(2), Outcome::Done, start + limit);
+        assert_eq!(ids(next), Some((id(3), false)));
+        assert_eq!(held.renewable(start, limit).len(), 4);
         let mut late = held.renewable(start + limit, limit);
         late.sort();
         assert_eq!(
             late,
-            [id(2), id(3)],
-            "unsettled and not started ones are renewed"
+            [id(2), id(3), id(4)],
+            "unsettled ones, fresh ones and those not started are renewed"
         );
-        held.awaits_output(id(1));
-        assert_eq!(held.renewable(start + limit, limit).len(), 3);
+        assert!(held.leave_to_output(id(1), start).is_none());
+        assert_eq!(held.renewable(start + limit, limit).len(), 4);
     }
 }

@@ -13,6 +13,7 @@ pub mod error;
 mod fetcher;
 mod heartbeat;
 mod held;
+mod intake;
 pub mod job;
 mod letter;
 mod link;

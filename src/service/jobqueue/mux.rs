@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use crate::service::line_writer::Written;
+
 /// What a handler gets.
 #[derive(Debug)]
 pub struct Task {
@@ -37,13 +39,14 @@ pub enum JobError {
 }
 
 /// How a handler ends that found no fault.
+#[derive(Debug)]
 pub enum Completion {
     /// The job is done.
     Done,
-    /// The job's output is with a writer, which alone decides from here on whether it
+    /// The job's output is with the writer, which alone decides from here on whether it
     /// was done: neither the job's timeout nor the shutdown may cut this short, or a
     /// line could be printed of a job that is put back.
-    Written(Pin<Box<dyn Future<Output = Result<(), JobError>> + Send>>),
+    Written(Written),
 }
 
 type HandlerFuture = Pin<Box<dyn Future<Output = Result<Completion, JobError>> + Send>>;
@@ -82,14 +85,5 @@ impl Mux {
 impl std::fmt::Debug for Mux {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_set().entries(self.handlers.keys()).finish()
-    }
-}
-
-impl std::fmt::Debug for Completion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Done => "Done",
-            Self::Written(_) => "Written",
-        })
     }
 }

@@ -7,7 +7,6 @@ use crate::usecase::jobqueue::delay_print::{DelayPrintPayload, DelayPrintUsecase
 
 use super::constants::JOB_TYPE_DELAY_PRINT;
 use super::mux::{Completion, JobError, Mux, Task};
-use crate::service::line_writer::{WriteError, Written};
 
 /// Registers the handler of delay-print jobs.
 pub fn register(mux: &mut Mux, usecase: DelayPrintUsecase) {
@@ -22,12 +21,5 @@ fn delay_print(usecase: &DelayPrintUsecase, task: &Task) -> Result<Completion, J
     let payload = task.payload.as_ref().map_or("{}", |payload| payload.get());
     let payload: DelayPrintPayload = serde_json::from_str(payload)
         .map_err(|error| JobError::Malformed(format!("the payload cannot be read: {error}")))?;
-    Ok(Completion::Written(Box::pin(outcome(usecase.run(payload)))))
-}
-
-async fn outcome(written: Written) -> Result<(), JobError> {
-    written.await.map_err(|error| match error {
-        WriteError::Abandoned => JobError::Interrupted,
-        WriteError::Output(_) => JobError::ProcessUnfit(error.to_string()),
-    })
+    Ok(Completion::Written(usecase.run(payload)))
 }

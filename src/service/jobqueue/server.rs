@@ -20,6 +20,7 @@ use super::error::Error;
 use super::fetcher::{Fetcher, MAX_BLOCK, Schedule};
 use super::heartbeat::Heartbeat;
 use super::held::Held;
+use super::intake::Intake;
 use super::migrations;
 use super::mux::Mux;
 use super::promoter::{Alarm, Promoter};
@@ -193,11 +194,15 @@ impl Server {
         let fetcher = Fetcher {
             broker: Arc::clone(&self.broker),
             held: Arc::clone(&held),
-            worker: Arc::clone(&worker),
+            intake: Intake {
+                held: Arc::clone(&held),
+                worker: Arc::clone(&worker),
+                max_deliveries: config.max_deliveries,
+                stop: self.stop.clone(),
+            },
             link: self.connector.link("fetch", MAX_BLOCK),
             times: self.lease_times(),
             hang_limit,
-            max_deliveries: config.max_deliveries,
             client_id: Arc::clone(&fetcher_client_id),
             stop: self.stop.clone(),
             schedule: Schedule::new(Instant::now()),

@@ -226,11 +226,11 @@ impl Settler {
             match (moved, settlement.outcome) {
                 (Answer::Due, Outcome::Park(delivery)) => {
                     let now = Instant::now();
-                    let runners = self.held.resume(*delivery, now);
+                    let called_for = self.held.resume(*delivery, now);
                     if self.worker.stop.is_cancelled() {
                         self.held.put_back_ready(now);
                     }
-                    self.worker.start_runners(runners);
+                    self.worker.start_runner(called_for);
                 }
                 // Not owned is settled as well: the lease was lost and the entry is
                 // another worker's, or this is the answer to a repeated command.

@@ -1,8 +1,9 @@
 //! One delivery: run, decide, settle.
 //!
-//! A runner takes deliveries one after the other while any are ready; there are as
-//! many runners as there are slots and deliveries. It knows nothing of Redis: what
-//! it decides goes to the settler through [`Held`].
+//! A runner takes deliveries one after the other while any are ready and slots are free.
+//! When it has taken one and there are more, it starts the next runner: short jobs are
+//! run by a few, and as many handlers as there are slots can wait at once. Nothing here
+//! knows of Redis: what is decided goes to the settler through [`Held`].
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -23,6 +24,7 @@ use super::letter;
 use super::mux::{Completion, JobError, Mux, Task};
 use super::retry;
 use crate::config::RetryConfig;
+use crate::service::line_writer::{WriteError, Written};
 
 /// What a worker's runners share.
 #[derive(Debug)]
@@ -79,31 +81,62 @@ impl Drop for Handlers {
 
 /// How a handler's run ended.
 enum Ran {
-    Done,
-    Failed(JobError),
+    Ended(Result<(), JobError>),
+    /// Its output is with the writer.
+    Written(Written),
     /// Cut off by the shutdown.
     CutOff,
 }
 
 impl Worker {
-    /// Starts `count` runners.
-    pub(crate) fn start_runners(self: &Arc<Self>, count: usize) {
-        for _ in 0..count {
-            let worker = Arc::clone(self);
-            let runner = async move {
-                while let Some(delivery) = worker.held.next(Instant::now()) {
-                    let id = delivery.id;
-                    let outcome = worker.work(delivery).await;
-                    worker.held.end(id, outcome);
-                }
-            };
+    /// Starts a runner, if one is called for.
+    pub(crate) fn start_runner(self: &Arc<Self>, called_for: bool) {
+        if called_for {
+            let runner = Arc::clone(self).run_ready();
             self.tracker.spawn_on(runner, &self.handlers.handle);
         }
     }
 
-    async fn work(&self, delivery: Delivery) -> Outcome {
-        let ran = self.run(&delivery).await;
-        self.decide(delivery, ran)
+    async fn run_ready(self: Arc<Self>) {
+        let mut next = self.held.start(Instant::now());
+        while let Some((delivery, more)) = next {
+            self.start_runner(more);
+            let id = delivery.id;
+            next = match self.run(&delivery).await {
+                Ran::Written(written) => {
+                    self.conclude_when(written, delivery);
+                    self.held.leave_to_output(id, Instant::now())
+                }
+                Ran::Ended(result) => {
+                    let outcome = self.decide(delivery, result);
+                    self.held.end(id, outcome, Instant::now())
+                }
+                Ran::CutOff => {
+                    self.cut_off.fetch_add(1, Ordering::Relaxed);
+                    let deliveries = delivery.deliveries;
+                    let outcome = Outcome::PutBack { deliveries };
+                    self.held.end(id, outcome, Instant::now())
+                }
+            };
+        }
+    }
+
+    /// Ends a delivery once it is known whether its line went out. Its runner does not
+    /// wait for that: it would have to be woken for every line.
+    fn conclude_when(self: &Arc<Self>, written: Written, delivery: Delivery) {
+        let worker = Arc::clone(self);
+        // The shutdown waits for lines as it does for runners.
+        let token = self.tracker.token();
+        written.then(move |result| {
+            let result = result.map_err(|error| match error {
+                WriteError::Abandoned => JobError::Interrupted,
+                WriteError::Output(_) => JobError::ProcessUnfit(error.to_string()),
+            });
+            let id = delivery.id;
+            let outcome = worker.decide(delivery, result);
+            worker.start_runner(worker.held.end_output(id, outcome));
+            drop(token);
+        });
     }
 
     /// Runs the handler within the limits of its timeout and the shutdown.
@@ -111,7 +144,7 @@ impl Worker {
         let job = &delivery.job;
         let Some(handler) = self.mux.get(&job.job_type) else {
             let error = format!("no handler for job type {:?} in this worker", job.job_type);
-            return Ran::Failed(JobError::Failed(error));
+            return Ran::Ended(Err(JobError::Failed(error)));
         };
         let task = Task {
             id: job.id.clone().unwrap_or_else(|| delivery.id.to_string()),
@@ -128,36 +161,26 @@ impl Worker {
         let completion = match handled {
             Err(_) => {
                 let limit = humantime::format_duration(self.job_timeout);
-                return Ran::Failed(JobError::Failed(format!("no result within {limit}")));
+                let error = format!("no result within {limit}");
+                return Ran::Ended(Err(JobError::Failed(error)));
             }
             Ok(Err(panic)) => {
                 let error = format!("the handler panicked: {}", panic_message(&*panic));
-                return Ran::Failed(JobError::Failed(error));
+                return Ran::Ended(Err(JobError::Failed(error)));
             }
             Ok(Ok(completion)) => completion,
         };
         match completion {
-            Ok(Completion::Done) => Ran::Done,
-            Ok(Completion::Written(written)) => {
-                self.held.awaits_output(delivery.id);
-                match written.await {
-                    Ok(()) => Ran::Done,
-                    Err(error) => Ran::Failed(error),
-                }
-            }
-            Err(error) => Ran::Failed(error),
+            Ok(Completion::Done) => Ran::Ended(Ok(())),
+            Ok(Completion::Written(written)) => Ran::Written(written),
+            Err(error) => Ran::Ended(Err(error)),
         }
     }
 
-    fn decide(&self, delivery: Delivery, ran: Ran) -> Outcome {
+    fn decide(&self, delivery: Delivery, result: Result<(), JobError>) -> Outcome {
         let deliveries = delivery.deliveries;
-        let error = match ran {
-            Ran::Done => return Outcome::Done,
-            Ran::CutOff => {
-                self.cut_off.fetch_add(1, Ordering::Relaxed);
-                return Outcome::PutBack { deliveries };
-            }
-            Ran::Failed(error) => error,
+        let Err(error) = result else {
+            return Outcome::Done;
         };
         match error {
             JobError::Interrupted => Outcome::PutBack {

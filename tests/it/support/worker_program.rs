@@ -117,6 +117,7 @@ async fn tell_the_time(task: Task, out: LineWriter) -> Result<Completion, JobErr
         .as_millis();
     let payload: serde_json::Value = serde_json::from_str(task.payload.unwrap().get()).unwrap();
     out.write(format!("clock {} {now}\n", payload["n"]))
+        .wait()
         .await
         .unwrap();
     Ok(Completion::Done)
@@ -125,7 +126,7 @@ async fn tell_the_time(task: Task, out: LineWriter) -> Result<Completion, JobErr
 async fn misbehave(name: &str, task: Task, out: LineWriter) -> Result<Completion, JobError> {
     let payload: serde_json::Value = serde_json::from_str(task.payload.unwrap().get()).unwrap();
     let (n, ms) = (&payload["n"], payload["ms"].as_u64().unwrap_or(0));
-    let print = async |what: &str| out.write(format!("{what} {n}\n")).await.unwrap();
+    let print = async |what: &str| out.write(format!("{what} {n}\n")).wait().await.unwrap();
     print("start").await;
     let time = Duration::from_millis(ms);
     match name {
