@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The properties of a body, named like the fields of [`RegisterInput`].
-const PROPERTIES: [&str; 4] = ["message", "delay_seconds", "delay", "max_retry"];
+pub(super) const PROPERTIES: [&str; 4] = ["message", "delay_seconds", "delay", "max_retry"];
 
 /// The route; an answer takes `request_timeout` at most, the reading of the body included.
 pub fn routes(usecase: DmJobqueueUsecase, request_timeout: Duration) -> Router {

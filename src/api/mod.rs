@@ -9,6 +9,7 @@ pub mod dm_jobqueue;
 pub mod health;
 pub mod listen;
 mod object;
+mod openapi;
 pub mod problem;
 pub mod serve;
 mod throttle;
@@ -24,7 +25,7 @@ use crate::usecase::api::dm_jobqueue::DmJobqueueUsecase;
 use health::Readiness;
 use problem::Problem;
 
-/// The routes of the API server: registration, health and readiness.
+/// The routes of the API server: registration, health, readiness, and their description.
 ///
 /// A registration is answered within `request_timeout` after the headers of its request.
 pub fn server_router(
@@ -32,7 +33,11 @@ pub fn server_router(
     request_timeout: Duration,
     readiness: Readiness,
 ) -> Router {
-    with_fallbacks(dm_jobqueue::routes(usecase, request_timeout).merge(health::routes(readiness)))
+    with_fallbacks(
+        dm_jobqueue::routes(usecase, request_timeout)
+            .merge(health::routes(readiness))
+            .merge(openapi::routes()),
+    )
 }
 
 /// The routes of a worker process: health and readiness.
@@ -222,7 +227,7 @@ mod tests {
                 400,
             ),
             (
-                register_head(&format!("x: {}\r\n", "y".repeat(500_000))),
+                register_head(&format!("x: {}\r\n", "y".repeat(2_000_000))),
                 431,
             ),
         ] {

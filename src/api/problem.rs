@@ -19,7 +19,7 @@ use crate::service::jobqueue::client::EnqueueError;
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
 /// The most errors that one answer lists; a count stands for the others.
-const MAX_ERRORS: usize = 20;
+pub(super) const MAX_ERRORS: usize = 20;
 
 /// The most bytes of a client's own text that are sent back to it in one place.
 const MAX_ECHO_LEN: usize = 128;
