@@ -23,6 +23,7 @@ mod ledger;
 mod lost_replies;
 mod malformed_jobs;
 mod migrations;
+mod openapi;
 mod outages;
 mod output;
 mod output_faults;

@@ -1,0 +1,196 @@
+//! The server holds what its description at `/openapi.json` says, whatever is sent to it:
+//! requests are made from the description, and spoilt in every way that a client could.
+
+mod bodies;
+mod description;
+mod request;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use self::description::Description;
+use self::request::{Answer, Request, Twist, requests};
+use crate::support::{PATIENCE, TestApp};
+
+const REGISTER: &str = "/api/dm-jobqueue/register";
+const MAX_BODY_LEN: usize = 64 * 1024;
+
+/// How many requests are made up, and for how long at most.
+const CASES: u32 = 2_000;
+const FUZZ_TIME: Duration = Duration::from_secs(12);
+
+/// What a request is refused with before it has reached a handler.
+const NO_HTTP: [u16; 3] = [400, 414, 431];
+
+#[tokio::test]
+async fn whatever_is_sent_gets_a_documented_answer_and_only_what_is_valid_a_job() {
+    let app = TestApp::start().await;
+    let addr = app.server.http_addr().await;
+    let fuzzing = tokio::task::spawn_blocking(move || fuzz(addr));
+    let registered = fuzzing.await.unwrap();
+    assert_eq!(app.redis.xlen().await, registered, "a job for each 201");
+    assert!(app.server.exited().is_none());
+    assert_eq!(app.server.count_log("panicked"), 0);
+    app.server.wait_ready(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn every_documented_status_is_given() {
+    let app = TestApp::start().await;
+    let addr = app.server.http_addr().await;
+    let (description, mut given) = tokio::task::spawn_blocking(move || {
+        let description = Description::of(addr);
+        let given = with_redis(addr, &description);
+        (description, given)
+    })
+    .await
+    .unwrap();
+    app.redis.kill();
+    app.server.wait_not_ready(PATIENCE).await;
+    for (method, path) in [("POST", REGISTER), ("GET", "/ready")] {
+        let request = Request::new(method, path);
+        let description = description.clone();
+        let checked = move || checked(addr, &description, &request).unwrap().status;
+        let status = tokio::task::spawn_blocking(checked).await.unwrap();
+        given.insert((path.to_owned(), status));
+    }
+    assert_eq!(given, description.statuses());
+}
+
+/// Every status of every path that there is while Redis is well.
+fn with_redis(addr: SocketAddr, description: &Description) -> BTreeSet<(String, u16)> {
+    let mut requests = Vec::new();
+    for path in description.paths() {
+        let method = if path == REGISTER { "POST" } else { "GET" };
+        let request = Request::new(method, &path);
+        for twist in [
+            Twist::None,
+            Twist::BadHttp("x y: z"),
+            Twist::LongQuery(66_000),
+            Twist::ManyHeaders(120),
+        ] {
+            requests.push(Request {
+                twist,
+                ..request.clone()
+            });
+        }
+        requests.push(Request::new("PUT", &path));
+    }
+    let register = Request::new("POST", REGISTER);
+    for body in ["{", "[]", &" ".repeat(MAX_BODY_LEN + 1)] {
+        let body = body.into();
+        requests.push(Request {
+            body,
+            ..register.clone()
+        });
+    }
+    requests.push(Request {
+        content_type: Some(("text/plain", false)),
+        body: b"{}".to_vec(),
+        ..register.clone()
+    });
+    requests.push(Request {
+        // Of a body that does not come.
+        twist: Twist::Header("Content-Length".to_owned(), b"2".to_vec()),
+        framing: None,
+        ..register
+    });
+    let status = |request: Request| {
+        let answer = checked(addr, description, &request);
+        let answer = answer.unwrap_or_else(|why| panic!("{why}: {request:?}"));
+        (request.path, answer.status)
+    };
+    requests.into_iter().map(status).collect()
+}
+
+/// Sends requests that proptest makes up, and shrinks the one that is answered wrongly.
+/// Returns how many jobs were registered.
+fn fuzz(addr: SocketAddr) -> u64 {
+    let description = Description::of(addr);
+    let (registered, refused) = (AtomicU64::new(0), AtomicU64::new(0));
+    let began = Instant::now();
+    let mut runner = TestRunner::new(Config {
+        cases: CASES,
+        max_shrink_iters: 500,
+        failure_persistence: None,
+        ..Config::default()
+    });
+    let outcome = runner.run(&requests(&description), |request| {
+        if began.elapsed() > FUZZ_TIME {
+            return Ok(());
+        }
+        let answer = checked(addr, &description, &request).map_err(TestCaseError::fail)?;
+        let count = match answer.status {
+            201 => &registered,
+            _ => &refused,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    });
+    let (registered, refused) = (registered.into_inner(), refused.into_inner());
+    eprintln!(
+        "{registered} registered, {refused} not, in {:?}",
+        began.elapsed()
+    );
+    outcome.unwrap_or_else(|why| panic!("{why}"));
+    // On a machine that is too slow for this it says nothing.
+    assert!(registered > 20 && refused > 20, "too few of a kind");
+    registered
+}
+
+/// Sends a request, and returns the answer when it is one that the description allows and
+/// that the request deserves.
+fn checked(addr: SocketAddr, all: &Description, request: &Request) -> Result<Answer, String> {
+    let answer = request.send(addr)?;
+    let status = answer.status;
+    let fail = |what: &str| Err(format!("{what}: {answer:?}"));
+    let Some(response) = all.response(&request.path, status) else {
+        return fail("this status is not documented");
+    };
+    if request.twist.is_refused() || (status == 400 && answer.body.is_empty()) {
+        if !request.twist.is_refused() || !NO_HTTP.contains(&status) || !answer.body.is_empty() {
+            return fail("not how a request that is no HTTP is refused");
+        }
+        return Ok(answer);
+    }
+    if let Some(headers) = response["headers"].as_object()
+        && let Some(missing) = headers.keys().find(|name| answer.header(name).is_none())
+    {
+        return fail(&format!("no {missing}"));
+    }
+    let content_type = answer.header("content-type").unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap();
+    let Some(content) = response["content"].get(media_type) else {
+        return fail("this media type is not documented");
+    };
+    if request.method != "HEAD" {
+        let text = String::from_utf8(answer.body.clone()).map_err(|why| why.to_string())?;
+        let json = match media_type {
+            "text/plain" => Value::String(text).to_string(),
+            _ => text,
+        };
+        let Ok(json) = serde_json::from_str::<&RawValue>(&json) else {
+            return fail("not JSON");
+        };
+        if !all.allows(&content["schema"], json) {
+            return fail("a body that is not as documented");
+        }
+        if media_type == "application/problem+json" {
+            let problem: Value = serde_json::from_str(json.get()).unwrap();
+            if problem["status"] != status {
+                return fail("another status in the body");
+            }
+        }
+    }
+    // Without Redis there is no job for anybody.
+    if status != 503 && (status == 201) != request.is_valid(all) {
+        return fail("a job for a request that is not valid, or none for one that is");
+    }
+    Ok(answer)
+}

@@ -1,0 +1,185 @@
+//! Reads the description: what may be asked, what may be answered, and what a body must
+//! be. It knows the few words of JSON Schema that the description uses, and fails at any
+//! other.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::panic::catch_unwind;
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::REGISTER;
+use super::request::Request;
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// What the server says of itself.
+#[derive(Debug, Clone)]
+pub(super) struct Description(Value);
+
+impl Description {
+    pub(super) fn of(addr: SocketAddr) -> Self {
+        let answer = Request::new("GET", "/openapi.json").send(addr).unwrap();
+        assert_eq!(answer.status, 200);
+        Self(serde_json::from_slice(&answer.body).unwrap())
+    }
+
+    pub(super) fn paths(&self) -> Vec<String> {
+        self.0["paths"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect()
+    }
+
+    /// Each path with each of its statuses.
+    pub(super) fn statuses(&self) -> BTreeSet<(String, u16)> {
+        let paths = self.paths().into_iter();
+        paths
+            .flat_map(|path| {
+                let codes = (100..600).filter(|code| self.response(&path, *code).is_some());
+                codes.map(|code| (path.clone(), code)).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// How this path may answer with this status, by any of its methods: which method is
+    /// no method of the path is one of the answers.
+    pub(super) fn response(&self, path: &str, status: u16) -> Option<&Value> {
+        let operations = self.0["paths"][path].as_object()?;
+        let mut operations = operations.values();
+        operations
+            .find_map(|operation| operation["responses"].get(status.to_string()))
+            .map(|response| self.resolved(response))
+    }
+
+    pub(super) fn registration(&self) -> &Value {
+        let operation = &self.0["paths"][REGISTER]["post"];
+        let content = &operation["requestBody"]["content"];
+        self.resolved(&content["application/json"]["schema"])
+    }
+
+    /// Whether these bytes describe a job: by the schema, and by what it says in words.
+    pub(super) fn describes_a_job(&self, body: &[u8]) -> bool {
+        let Ok(text) = std::str::from_utf8(body) else {
+            return false;
+        };
+        if text.trim_matches([' ', '\t', '\r', '\n']).is_empty() {
+            return true;
+        }
+        let Ok(json) = serde_json::from_str::<&RawValue>(text) else {
+            return false;
+        };
+        let Some(members) = members(json) else {
+            return false;
+        };
+        let names: BTreeSet<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
+        let is_delay = |json: &RawValue| {
+            let Ok(Some(delay)) = serde_json::from_str::<Option<String>>(json.get()) else {
+                return true;
+            };
+            // humantime panics at some sums that are far too long.
+            let parsed = catch_unwind(|| humantime::parse_duration(&delay));
+            parsed.is_ok_and(|delay| delay.is_ok_and(|delay| delay <= YEAR))
+        };
+        names.len() == members.len()
+            && self.allows(self.registration(), json)
+            && (members.iter()).all(|(name, json)| name != "delay" || is_delay(json))
+    }
+
+    fn resolved<'a>(&'a self, value: &'a Value) -> &'a Value {
+        match value.get("$ref").and_then(Value::as_str) {
+            Some(reference) => self.0.pointer(reference.trim_start_matches('#')).unwrap(),
+            None => value,
+        }
+    }
+
+    /// Whether a JSON text is as a schema says. Texts, not values: a `-0`, a `1e400` and
+    /// which of two equal names counts are lost in a value.
+    pub(super) fn allows(&self, schema: &Value, json: &RawValue) -> bool {
+        let schema = self.resolved(schema).as_object().unwrap();
+        let members = || members(json).unwrap_or_default().into_iter();
+        schema
+            .iter()
+            .all(|(keyword, value)| match keyword.as_str() {
+                "description" | "default" | "examples" | "format" => true,
+                "type" if value.is_array() => {
+                    value.as_array().unwrap().contains(&kind(json).into())
+                }
+                "type" => value == kind(json),
+                "const" => serde_json::from_str::<Value>(json.get()).unwrap() == *value,
+                "minimum" => integer(json).is_none_or(|n| n >= value.as_i64().unwrap().into()),
+                "maximum" => integer(json).is_none_or(|n| n <= value.as_i64().unwrap().into()),
+                "items" => {
+                    let items: Vec<&RawValue> = serde_json::from_str(json.get()).unwrap();
+                    items.into_iter().all(|item| self.allows(value, item))
+                }
+                "properties" => members().all(|(name, json)| {
+                    let schema = value.get(&name);
+                    schema.is_none_or(|schema| self.allows(schema, json))
+                }),
+                "additionalProperties" => {
+                    assert_eq!(*value, false);
+                    members().all(|(name, _)| schema["properties"].get(&name).is_some())
+                }
+                "required" => value.as_array().unwrap().iter().all(|name| {
+                    let mut members = members();
+                    members.any(|(member, _)| member == *name)
+                }),
+                "not" => !self.allows(value, json),
+                _ => panic!("this test does not know the keyword {keyword}"),
+            })
+    }
+}
+
+/// The schema's name for what a JSON text is, in which `1.0` is no integer; nothing for a
+/// string that no program can hold.
+fn kind(json: &RawValue) -> &'static str {
+    match json.get().as_bytes()[0] {
+        b'{' => "object",
+        b'[' => "array",
+        b'"' if serde_json::from_str::<String>(json.get()).is_ok() => "string",
+        b'"' => "",
+        b't' | b'f' => "boolean",
+        b'n' => "null",
+        _ if integer(json).is_some() => "integer",
+        _ => "number",
+    }
+}
+
+fn integer(json: &RawValue) -> Option<i128> {
+    let text = json.get();
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_one = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let beyond = if digits == text { i128::MAX } else { i128::MIN };
+    is_one.then(|| text.parse().unwrap_or(beyond))
+}
+
+/// The members of an object, in order, and all of those that have one name.
+fn members(json: &RawValue) -> Option<Vec<(String, &RawValue)>> {
+    struct Members;
+    impl<'de> serde::de::Visitor<'de> for Members {
+        type Value = Vec<(String, &'de RawValue)>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("object")
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(
+            self,
+            mut map: A,
+        ) -> Result<Self::Value, A::Error> {
+            let mut members = Vec::new();
+            while let Some(member) = map.next_entry()? {
+                members.push(member);
+            }
+            Ok(members)
+        }
+    }
+    let mut json = serde_json::Deserializer::from_str(json.get());
+    serde::Deserializer::deserialize_map(&mut json, Members).ok()
+}

@@ -1,0 +1,249 @@
+//! A request as bytes on a socket, which can be wrong in ways that no HTTP client allows,
+//! and what comes back.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::bodies::{bodies, one_of};
+use super::description::Description;
+use super::{MAX_BODY_LEN, REGISTER};
+use crate::support::PATIENCE;
+
+/// A request as it goes out.
+#[derive(Clone)]
+pub(super) struct Request {
+    pub(super) method: String,
+    pub(super) path: String,
+    /// The content type, and whether it is JSON.
+    pub(super) content_type: Option<(&'static str, bool)>,
+    pub(super) twist: Twist,
+    /// How long each chunk of the body is, or 0 for a body of a known length. None: the
+    /// twist says.
+    pub(super) framing: Option<usize>,
+    pub(super) body: Vec<u8>,
+}
+
+/// What is odd about a request beside its method and its body.
+#[derive(Debug, Clone)]
+pub(super) enum Twist {
+    None,
+    Header(String, Vec<u8>),
+    Coding(&'static str),
+    BigHeader(usize),
+    ManyHeaders(usize),
+    LongQuery(usize),
+    BadHttp(&'static str),
+}
+
+impl Twist {
+    /// Whether no handler gets to see the request.
+    pub(super) fn is_refused(&self) -> bool {
+        match self {
+            Self::None | Self::Header(..) | Self::Coding(_) => false,
+            Self::BigHeader(len) => *len > 400_000,
+            Self::ManyHeaders(count) => *count > 100,
+            Self::LongQuery(len) => *len > 65_534,
+            Self::BadHttp(_) => true,
+        }
+    }
+}
+
+impl Request {
+    pub(super) fn new(method: &str, path: &str) -> Self {
+        Self {
+            method: method.to_owned(),
+            path: path.to_owned(),
+            content_type: None,
+            twist: Twist::None,
+            framing: Some(0),
+            body: Vec::new(),
+        }
+    }
+
+    /// Whether it is one that gets a job.
+    pub(super) fn is_valid(&self, all: &Description) -> bool {
+        let typed = self.content_type.is_none_or(|(_, is_json)| is_json)
+            && !matches!(self.twist, Twist::Coding(coding) if coding != "identity");
+        self.method == "POST"
+            && self.path == REGISTER
+            && !self.twist.is_refused()
+            && self.framing.is_some()
+            && self.body.len() <= MAX_BODY_LEN
+            && (self.body.is_empty() || typed)
+            && all.describes_a_job(&self.body)
+    }
+
+    pub(super) fn send(&self, addr: SocketAddr) -> Result<Answer, String> {
+        let mut stream = TcpStream::connect(addr).map_err(|why| why.to_string())?;
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // A request that is refused early may not be read to its end; its answer is.
+        stream.write_all(&self.bytes()).ok();
+        let mut bytes = Vec::new();
+        let end = stream.read_to_end(&mut bytes);
+        Answer::parse(&bytes).ok_or_else(|| format!("no answer ({end:?})"))
+    }
+
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let query = match self.twist {
+            Twist::LongQuery(len) => format!("?{}", "q".repeat(len)),
+            _ => String::new(),
+        };
+        let mut bytes = format!("{} {}{query} HTTP/1.1\r\n", self.method, self.path).into_bytes();
+        bytes.extend_from_slice(b"host: x\r\nconnection: close\r\n");
+        let mut header = |name: &str, value: &[u8]| {
+            bytes.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());
+        };
+        match &self.twist {
+            Twist::Header(name, value) => header(name, value),
+            Twist::Coding(coding) => header("content-encoding", coding.as_bytes()),
+            Twist::BigHeader(len) => header("x-big", &vec![b'y'; *len]),
+            Twist::ManyHeaders(count) => (0..*count).for_each(|_| header("x", b"y")),
+            Twist::BadHttp(line) => header(line, b""),
+            Twist::None | Twist::LongQuery(_) => {}
+        }
+        if let Some((content_type, _)) = self.content_type {
+            header("content-type", content_type.as_bytes());
+        }
+        match self.framing {
+            None => bytes.extend_from_slice(b"\r\n"),
+            Some(0) => {
+                let length = format!("content-length: {}\r\n\r\n", self.body.len());
+                bytes.extend_from_slice(length.as_bytes());
+                bytes.extend_from_slice(&self.body);
+            }
+            Some(length) => {
+                bytes.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
+                for chunk in self.body.chunks(length) {
+                    let head = format!("{:x}\r\n", chunk.len());
+                    bytes.extend_from_slice(&[head.as_bytes(), chunk, b"\r\n"].concat());
+                }
+                bytes.extend_from_slice(b"0\r\n\r\n");
+            }
+        }
+        bytes
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.bytes();
+        let text = String::from_utf8_lossy(&bytes);
+        let start: String = text.chars().take(300).collect();
+        let end: String = text.chars().skip(300).collect();
+        let end = &end[end.floor_char_boundary(end.len().saturating_sub(300))..];
+        write!(f, "{start:?} ... {end:?} ({} bytes)", bytes.len())
+    }
+}
+
+pub(super) struct Answer {
+    pub(super) status: u16,
+    head: String,
+    pub(super) body: Vec<u8>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body = String::from_utf8_lossy(&self.body);
+        write!(f, "{:?} {body:.500}", self.head)
+    }
+}
+
+impl Answer {
+    /// Of the last answer in `bytes`: an invitation to go on may come before it.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+        let head = std::str::from_utf8(&bytes[..end]).ok()?.to_lowercase();
+        let status = head.strip_prefix("http/1.1 ")?.get(..3)?.parse().ok()?;
+        let body = &bytes[end + 4..];
+        if status == 100 {
+            return Self::parse(body);
+        }
+        let body = body.to_vec();
+        Some(Self { status, head, body })
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().skip(1);
+        let mut headers = lines.filter_map(|line| line.split_once(':'));
+        headers
+            .find(|(header, _)| header.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
+    }
+}
+
+pub(super) fn requests(all: &Description) -> impl Strategy<Value = Request> + use<> {
+    let paths = prop_oneof![8 => Just(REGISTER.to_owned()), 1 => select(all.paths())];
+    let odd = [
+        "GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW", "post",
+    ];
+    let methods = prop_oneof![12 => Just("POST"), 1 => one_of(&odd)];
+    let types = [
+        ("application/json", true),
+        ("Application/JSON; charset=utf-16", true),
+        ("application/vnd.acme+json", true),
+        ("", true),
+        ("text/json", false),
+        ("application/x-www-form-urlencoded", false),
+        ("application/", false),
+        ("image/svg+json", false),
+        ("\u{e9}\u{fffd};;,=", false),
+    ];
+    let types = prop_oneof![
+        4 => Just(None),
+        4 => Just(Some(types[0])),
+        2 => one_of(&types).prop_map(Some),
+    ];
+    let framing = prop_oneof![4 => Just(0), 1 => 1..5_000_usize];
+    (paths, methods, types, twists(), framing, bodies(all)).prop_map(
+        |(path, method, content_type, twist, framing, body)| Request {
+            method: method.to_owned(),
+            path,
+            content_type,
+            // A chunked body makes good what a wrong length is.
+            framing: Some(if twist.is_refused() { 0 } else { framing }),
+            twist,
+            body,
+        },
+    )
+}
+
+fn twists() -> impl Strategy<Value = Twist> {
+    let value = prop_oneof![Just(b'\t'), b' '..=b'~', 0x80..=0xff_u8];
+    let known = [
+        ("Accept", "image/png;q=2"),
+        ("Accept-Encoding", "gzip"),
+        ("Expect", "100-continue"),
+        ("Expect", "a miracle"),
+        ("Authorization", "Basic \u{fffd}"),
+        ("Upgrade", "h2c"),
+        ("Range", "bytes=5-1"),
+        ("If-None-Match", "*"),
+        ("X-HTTP-Method-Override", "DELETE"),
+    ];
+    let bad = [
+        "x y",
+        "",
+        "\u{e9}",
+        "x\0",
+        "x: \0\r\ny",
+        "content-length: 1\r\ncontent-length: 2\r\nx",
+        "content-length: -1\r\nx",
+    ];
+    prop_oneof![
+        20 => Just(Twist::None),
+        3 => ("x-[a-z0-9!#$%&'*+.^_`|~-]{0,20}", vec(value, 0..60))
+            .prop_map(|(name, value)| Twist::Header(name, value)),
+        3 => one_of(&known)
+            .prop_map(|(name, value)| Twist::Header(name.to_owned(), value.into())),
+        1 => one_of(&["identity", "gzip", "br, gzip"]).prop_map(Twist::Coding),
+        1 => one_of(&[9_000_usize, 300_000, 2_000_000]).prop_map(Twist::BigHeader),
+        1 => one_of(&[80_usize, 120, 5_000]).prop_map(Twist::ManyHeaders),
+        1 => one_of(&[0_usize, 60_000, 66_000]).prop_map(Twist::LongQuery),
+        1 => one_of(&bad).prop_map(Twist::BadHttp),
+    ]
+}
