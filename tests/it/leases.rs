@@ -266,6 +266,8 @@ async fn a_panic_is_a_failed_attempt() {
     worker.wait_for_line(|line| line == "end 2", PATIENCE).await;
     redis.drained(PATIENCE).await;
     let (_, letter) = redis.dead_letters().await.remove(0);
+    assert_eq!(letter["reason"], b"retries used up");
+    assert_eq!(letter["attempt"], b"1");
     assert_eq!(letter["error"], b"the handler panicked: panicked as asked");
     assert!(worker.exited().is_none());
 }

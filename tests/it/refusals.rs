@@ -152,11 +152,16 @@ async fn a_redis_that_becomes_a_replica_and_a_primary_again_is_used_again() {
     redis.cmd(&["REPLICAOF", "NO", "ONE"]).await;
     let primary = Instant::now();
     redis.add_test_job("sleep", 2, 0).await;
-    let line = worker.wait_for_line(|line| line == "end 2", PATIENCE).await;
-    let resumed = line.at - primary;
-    assert!(resumed <= Duration::from_secs(2), "{resumed:?}");
-    register_is_accepted(&app).await;
-    assert!(primary.elapsed() <= Duration::from_secs(2) + resumed);
+    let (line, accepted) = tokio::join!(
+        worker.wait_for_line(|line| line == "end 2", PATIENCE),
+        async {
+            register_is_accepted(&app).await;
+            Instant::now()
+        },
+    );
+    for resumed in [line.at - primary, accepted - primary] {
+        assert!(resumed <= Duration::from_secs(2), "{resumed:?}");
+    }
     eventually("both jobs are settled", PATIENCE, async || {
         (worker.count("start 1") == 1 && redis.pending().await == 0).then_some(())
     })

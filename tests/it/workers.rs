@@ -8,10 +8,9 @@ use crate::support::{
 };
 
 const LEASE_TIME: Duration = Duration::from_secs(2);
-/// How soon the jobs of a dead worker run again, by the fault matrix, and what a busy
-/// machine may add to it.
+/// How soon the jobs of a dead worker run again: a lease and two seconds, of which the
+/// reclaim interval of a third of a second is all that a quiet machine needs.
 const TAKEOVER: Duration = Duration::from_secs(4);
-const SLACK: Duration = Duration::from_secs(2);
 
 /// A worker that lives long enough for the hold of a fresh queue to be over, so that
 /// what it takes over later is a matter of the lease alone.
@@ -62,13 +61,12 @@ async fn a_job_of_a_killed_worker_runs_again_within_a_lease_and_two_seconds() {
     let doomed = doomed_with_job(&redis, &survivor, "hang", 0).await;
     doomed.kill();
     let killed = Instant::now();
-    survivor
-        .wait_for_line(|line| line == "start 1", TAKEOVER + SLACK)
+    let start = survivor
+        .wait_for_line(|line| line == "start 1", PATIENCE)
         .await;
-    assert!(
-        killed.elapsed() >= LEASE_TIME / 2,
-        "the lease was respected"
-    );
+    let took = start.at - killed;
+    assert!(took >= LEASE_TIME / 2, "the lease was respected: {took:?}");
+    assert!(took <= TAKEOVER, "{took:?}");
     assert_eq!(redis.pending_entries().await[0].deliveries, 2);
 }
 
@@ -78,10 +76,9 @@ async fn a_busy_worker_takes_over_from_a_dead_one() {
     let survivor = settled_worker(&redis, "2").await;
     let doomed = doomed_with_job(&redis, &survivor, "hang", 0).await;
     doomed.kill();
-    let killed = Instant::now();
     // More short jobs than it can do in this time, all of them waiting.
     let mut n = 100;
-    let taken_over = within(TAKEOVER + SLACK, async || {
+    let taken_over = within(TAKEOVER, async || {
         while redis.xlen().await < 500 {
             n += 1;
             redis.add_test_job("sleep", n, 5).await;
@@ -90,7 +87,6 @@ async fn a_busy_worker_takes_over_from_a_dead_one() {
     });
     assert!(taken_over.await.is_some(), "{:?}", redis.backlog().await);
     assert!(redis.xlen().await > 100, "it was busy to the end");
-    assert!(killed.elapsed() < TAKEOVER + SLACK);
 }
 
 #[tokio::test]
@@ -100,28 +96,51 @@ async fn a_worker_busy_with_long_jobs_takes_over_in_its_next_free_slot() {
     let doomed = doomed_with_job(&redis, &survivor, "hang", 0).await;
     doomed.kill();
     // Each holds the one slot for longer than a reclaim interval.
+    const SLOT: Duration = Duration::from_millis(500);
     for n in 2..40 {
         redis.add_test_job("sleep", n, 500).await;
     }
     survivor
-        .wait_for_line(|line| line == "start 1", TAKEOVER + SLACK)
+        .wait_for_line(|line| line == "start 1", TAKEOVER + SLOT)
         .await;
     assert!(redis.xlen().await > 20, "the others were still waiting");
 }
 
 #[tokio::test]
-async fn a_job_that_ran_and_was_not_acknowledged_runs_again() {
+async fn jobs_that_ran_and_were_not_acknowledged_run_once_more() {
     let redis = Redis::start().await;
+    let proxy = redis.proxy().await;
     let survivor = settled_worker(&redis, "10").await;
-    let doomed = doomed_with_job(&redis, &survivor, "sleep", 500).await;
-    redis.freeze();
-    doomed.wait_for_line(|line| line == "end 1", PATIENCE).await;
+    halt(&redis, &survivor).await;
+    let doomed = Process::test_worker(&redis)
+        .envs(&[LEASE])
+        .redis_addr(proxy.addr())
+        .start();
+    for n in 1..=3 {
+        redis.add_test_job("sleep", n, 1000).await;
+    }
+    let said = async |worker: &Process, what: &str| {
+        for n in 1..=3 {
+            let line = format!("{what} {n}");
+            worker.wait_for_line(|text| text == line, PATIENCE).await;
+        }
+    };
+    said(&doomed, "start").await;
+    // What it says from now on comes to nobody.
+    proxy.set_stall(Direction::ClientToUpstream);
+    survivor.cont();
+    said(&doomed, "end").await;
     doomed.kill();
-    redis.resume();
-    survivor
-        .wait_for_line(|line| line == "end 1", TAKEOVER + PATIENCE)
-        .await;
+    let killed = Instant::now();
+    assert_eq!(redis.pending().await, 3, "nothing was acknowledged");
+    said(&survivor, "start").await;
+    let took = killed.elapsed();
+    assert!(took <= TAKEOVER, "{took:?}");
     redis.drained(PATIENCE).await;
+    for n in 1..=3 {
+        let start = format!("start {n}");
+        assert_eq!((doomed.count(&start), survivor.count(&start)), (1, 1));
+    }
 }
 
 #[tokio::test]
