@@ -26,10 +26,12 @@ async fn resumes(redis: &Redis, worker: &Process, since: Instant, bound: Duratio
     );
 }
 
-#[tokio::test]
-async fn both_programs_start_without_redis_and_work_as_soon_as_it_answers() {
+/// Starts both programs, and Redis that much later.
+async fn start_before_redis(by: Duration) {
     let app = TestApp::with(Redis::reserve(), &[]).await;
     let worker = app.worker().start();
+    // The fault's length, not a wait for anything.
+    tokio::time::sleep(by).await;
     for process in [&app.server, &worker] {
         let reason = process.wait_not_ready(PATIENCE).await;
         assert!(!reason.is_empty());
@@ -59,6 +61,21 @@ async fn both_programs_start_without_redis_and_work_as_soon_as_it_answers() {
         .await;
     assert!(line.at - answers <= RESUMED, "{:?}", line.at - answers);
     app.drained(PATIENCE).await;
+}
+
+#[tokio::test]
+async fn both_programs_start_without_redis_and_work_as_soon_as_it_answers() {
+    tokio::join!(
+        start_before_redis(Duration::ZERO),
+        // Until the pauses between attempts grow no more.
+        start_before_redis(Duration::from_secs(4)),
+    );
+}
+
+#[tokio::test]
+#[ignore = "long: three minutes without Redis from the start"]
+async fn both_programs_wait_minutes_for_redis_and_work_as_soon_as_it_answers() {
+    start_before_redis(Duration::from_secs(180)).await;
 }
 
 /// Stops Redis for `outage` under load, and starts it again.
