@@ -14,6 +14,7 @@ mod crashes;
 mod data_loss;
 mod dead_letters;
 mod fairness;
+mod fault_table;
 mod harness;
 mod inspection;
 mod jobs;

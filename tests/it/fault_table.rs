@@ -1,0 +1,35 @@
+//! The table in `tests/README.md` names a test for every fault, and names it as it is.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+#[test]
+fn every_fault_has_tests_that_exist_and_are_long_when_it_says_so() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let table = std::fs::read_to_string(tests.join("README.md")).unwrap();
+    let mut rows = BTreeSet::new();
+    for line in table.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, number, _, names, _] = cells[..] else {
+            continue;
+        };
+        if !number.starts_with(|c: char| c.is_ascii_digit()) {
+            continue;
+        }
+        rows.insert(number.to_owned());
+        for name in names.split(", ") {
+            let (topic, test) = name.trim_matches(['_', '`']).split_once("::").unwrap();
+            let source = std::fs::read_to_string(tests.join(format!("it/{topic}.rs")));
+            let source = source.unwrap_or_else(|why| panic!("{number}, {name}: {why}"));
+            let (before, _) = source
+                .split_once(&format!("fn {test}("))
+                .unwrap_or_else(|| panic!("{number}: there is no {name}"));
+            let attributes = before.rsplit("\n\n").next().unwrap();
+            assert!(attributes.contains("test]"), "{number}: {name} is no test");
+            let is_long = attributes.contains("#[ignore");
+            assert_eq!(name.starts_with('_'), is_long, "{number}: {name}");
+        }
+    }
+    let all = (1..=40).map(|number: u32| number.to_string());
+    assert_eq!(rows, all.chain(["16a".to_owned()]).collect());
+}
