@@ -1,0 +1,46 @@
+//! What the model remembers for its properties alone: no process can see it.
+
+use super::state::{Entry, Job, State};
+
+/// See the file's head.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub(crate) struct Marks {
+    pub(crate) runs: Vec<Runs>,
+    /// The jobs whose line was printed.
+    pub(crate) printed: Vec<Job>,
+    /// A handler was started again, and no fault explains it.
+    pub(crate) unexplained_run: bool,
+    /// A lease that had not run out was taken over.
+    pub(crate) stolen_lease: bool,
+    /// A job was found to be poison after fewer faults than that takes.
+    pub(crate) undeserved_burial: bool,
+    /// An outcome other than success took effect, and its sender did not own the entry.
+    pub(crate) usurped: bool,
+}
+
+/// Of one entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Runs {
+    pub(crate) entry: Entry,
+    pub(crate) started: bool,
+    /// How many times a fault made its owner lose it: each explains one more start.
+    pub(crate) credit: u8,
+}
+
+impl State {
+    pub(crate) fn runs_mut(&mut self, entry: Entry) -> &mut Runs {
+        let at = match self.marks.runs.iter().position(|r| r.entry == entry) {
+            Some(at) => at,
+            None => {
+                let started = false;
+                self.marks.runs.push(Runs {
+                    entry,
+                    started,
+                    credit: 0,
+                });
+                self.marks.runs.len() - 1
+            }
+        };
+        &mut self.marks.runs[at]
+    }
+}

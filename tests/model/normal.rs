@@ -1,0 +1,110 @@
+//! One form for states that mean the same.
+
+use std::cmp::Ordering;
+
+use super::state::{Fetch, Name, Place, State, Stray, Worker};
+
+impl State {
+    /// Sorts what has no order and drops marks that nothing can read any more, so that
+    /// equal states are the same.
+    pub(crate) fn tidy(&mut self) {
+        self.redis.stream.sort_unstable();
+        self.redis.scheduled.sort_unstable();
+        self.redis.dead.sort_unstable();
+        self.redis.gone.sort_unstable();
+        self.strays.sort_unstable();
+        self.marks.printed.sort_unstable();
+        for worker in &mut self.workers {
+            worker.held.sort_unstable();
+            if let Fetch::Sent(entry) = worker.fetch
+                && !self.redis.stores(entry)
+            {
+                worker.fetch = Fetch::Idle;
+            }
+        }
+        let (redis, workers) = (&self.redis, &self.workers);
+        self.marks.runs.retain(|runs| {
+            redis.stream.iter().any(|stored| stored.entry == runs.entry)
+                || workers
+                    .iter()
+                    .any(|w| w.holds(runs.entry) || w.receives(runs.entry))
+        });
+        self.marks.runs.sort_unstable();
+    }
+
+    /// The same state with the workers in one order and the names counted from 0:
+    /// neither a worker's place nor a name means anything.
+    pub(crate) fn canonical(mut self) -> Self {
+        let order = self.workers[0].nameless().cmp(&self.workers[1].nameless());
+        match order {
+            Ordering::Less => self.renamed(),
+            Ordering::Equal => {
+                let mut swapped = self.clone();
+                swapped.workers.swap(0, 1);
+                self.renamed().min(swapped.renamed())
+            }
+            Ordering::Greater => {
+                self.workers.swap(0, 1);
+                self.renamed()
+            }
+        }
+    }
+
+    fn renamed(mut self) -> Self {
+        let workers = self.workers.iter().map(|worker| worker.name);
+        let owners = self.redis.all_pending().map(|(_, pending)| pending.owner);
+        let senders = self.strays.iter().map(Stray::from);
+        let mut names = Vec::with_capacity(6);
+        for name in workers.chain(owners).chain(senders) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        for worker in &mut self.workers {
+            rename(&mut worker.name, &names);
+        }
+        for stored in &mut self.redis.stream {
+            if let Place::Pending(pending) = &mut stored.place {
+                rename(&mut pending.owner, &names);
+            }
+        }
+        for stray in &mut self.strays {
+            stray.rename(&names);
+        }
+        self.strays.sort_unstable();
+        self
+    }
+}
+
+impl Worker {
+    /// All that tells it from another, but its name.
+    fn nameless(&self) -> impl Ord {
+        let Self {
+            away,
+            stopping,
+            fetch,
+            look,
+            held,
+            forgotten,
+            ..
+        } = self;
+        (away, stopping, fetch, look, held, forgotten)
+    }
+}
+
+impl Stray {
+    fn rename(&mut self, names: &[Name]) {
+        match self {
+            Self::Settle { from, .. }
+            | Self::Read { from }
+            | Self::Reclaim { from }
+            | Self::Renew { from, .. } => rename(from, names),
+        }
+    }
+}
+
+fn rename(name: &mut Name, names: &[Name]) {
+    if let Some(new) = (0..).zip(names).find(|(_, old)| *old == name) {
+        *name = new.0;
+    }
+}

@@ -1,0 +1,204 @@
+//! What the queue's commands and scripts do, each one step.
+
+use super::bugs::Bug;
+use super::state::{
+    Answer, Delivered, Entry, MANY_DELIVERIES, Name, Outcome, Pending, Place, State, Stored,
+};
+
+impl State {
+    /// XREADGROUP of one entry.
+    pub(crate) fn read(&mut self, by: Name, entry: Entry) -> Delivered {
+        for stored in &mut self.redis.stream {
+            if stored.entry == entry {
+                stored.place = Place::Pending(Pending {
+                    owner: by,
+                    deliveries: 1,
+                    expired: false,
+                    excused: false,
+                    late: false,
+                });
+            }
+        }
+        Delivered {
+            entry,
+            deliveries: 1,
+        }
+    }
+
+    /// `reclaim.lua`, of one entry whose lease ran out.
+    pub(crate) fn reclaim(&mut self, by: Name, entry: Entry) -> Delivered {
+        let pending = self.redis.pending_mut(entry).expect("it is pending");
+        let before = *pending;
+        let deliveries = (before.deliveries + 1).min(MANY_DELIVERIES);
+        *pending = Pending {
+            owner: by,
+            deliveries,
+            expired: false,
+            excused: before.excused && before.owner == by,
+            late: false,
+        };
+        // A process that gets its own entry again has lost nothing that another could
+        // have run.
+        if before.excused && before.owner != by {
+            self.runs_mut(entry).credit += 1;
+        }
+        Delivered { entry, deliveries }
+    }
+
+    /// `take.lua`: what the consumer owns under a running lease is delivered again.
+    pub(crate) fn take(&mut self, by: Name, ids: &[Entry], bug: Option<Bug>) -> Vec<Delivered> {
+        let mut taken = Vec::new();
+        for &entry in ids {
+            let Some(pending) = self.redis.pending_mut(entry) else {
+                continue;
+            };
+            let owned = pending.owner == by && !pending.expired;
+            if !owned && bug != Some(Bug::OrphanCheckSteals) {
+                continue;
+            }
+            let stolen = pending.owner != by && !pending.expired;
+            pending.owner = by;
+            pending.expired = false;
+            pending.late = false;
+            taken.push(Delivered {
+                entry,
+                deliveries: pending.deliveries,
+            });
+            self.marks.stolen_lease |= stolen;
+        }
+        taken
+    }
+
+    /// `touch.lua` without a count. Whether the sender still owned the entry.
+    pub(crate) fn renew(&mut self, by: Name, entry: Entry, bug: Option<Bug>) -> bool {
+        let Some(pending) = self.redis.pending_mut(entry) else {
+            return false;
+        };
+        let owned = pending.owner == by;
+        if owned || bug == Some(Bug::HeartbeatSteals) {
+            let stolen = !owned && !pending.expired;
+            pending.owner = by;
+            pending.expired = false;
+            if bug == Some(Bug::RenewalCounts) {
+                pending.deliveries = (pending.deliveries + 1).min(MANY_DELIVERIES);
+            }
+            self.marks.stolen_lease |= stolen;
+        }
+        owned
+    }
+
+    /// `touch.lua` with a count, after a reclaim of what is held: the claim counted a
+    /// delivery that did not happen.
+    pub(crate) fn recount(&mut self, by: Name, delivered: Delivered, keep: bool) {
+        if let Some(pending) = self.redis.pending_mut(delivered.entry)
+            && pending.owner == by
+        {
+            pending.expired = !keep;
+            // Of many, one less may be as many.
+            if delivered.deliveries < MANY_DELIVERIES {
+                pending.deliveries = delivered.deliveries.saturating_sub(1);
+            }
+        }
+    }
+
+    /// `acknowledge.lua`, `schedule.lua`, `bury.lua` or `touch.lua`.
+    pub(crate) fn settle(
+        &mut self,
+        from: Name,
+        entry: Entry,
+        outcome: Outcome,
+        bug: Option<Bug>,
+    ) -> Answer {
+        let owned = self.redis.pending(entry).is_some_and(|p| p.owner == from);
+        let fenced = match outcome {
+            Outcome::Done => false,
+            Outcome::Retry => bug != Some(Bug::UnfencedRetry),
+            Outcome::PutBack { .. } => bug != Some(Bug::UnfencedPutBack),
+            Outcome::Park => bug != Some(Bug::UnfencedPark),
+            Outcome::Dead => bug != Some(Bug::UnfencedBurial),
+        };
+        if fenced && !owned {
+            return Answer::NotOwned;
+        }
+        let known = self.redis.stores(entry);
+        match outcome {
+            Outcome::Done => {
+                if known && bug == Some(Bug::AckWithoutDelete) {
+                    self.strand(entry);
+                } else if known {
+                    self.remove(entry);
+                    self.redis.gone.push(entry.job);
+                }
+                return Answer::Applied;
+            }
+            Outcome::Park | Outcome::Retry => {
+                self.remove(entry);
+                let twin = bug == Some(Bug::EqualMembers) && !self.redis.scheduled.is_empty();
+                if bug != Some(Bug::ScheduleRemovesFirst) && !twin {
+                    self.redis.scheduled.push(entry.next());
+                }
+            }
+            Outcome::Dead => {
+                self.remove(entry);
+                self.redis.dead.push(entry.job);
+            }
+            Outcome::PutBack { deliveries } => {
+                if let Some(pending) = self.redis.pending_mut(entry) {
+                    pending.expired = true;
+                    pending.deliveries = deliveries;
+                }
+            }
+        }
+        self.marks.usurped |= known && !owned;
+        Answer::Applied
+    }
+
+    /// `promote.lua`, of one job.
+    pub(crate) fn promote(&mut self, entry: Entry, bug: Option<Bug>) {
+        if bug == Some(Bug::StreamTrimmed) {
+            self.redis.stream.clear();
+        }
+        self.redis.scheduled.retain(|e| *e != entry);
+        if bug != Some(Bug::PromoteRemovesFirst) {
+            self.redis.stream.push(Stored {
+                entry,
+                place: Place::Waiting,
+            });
+        }
+    }
+
+    /// The group is made anew, or Redis comes back without its last second: what was
+    /// delivered waits again.
+    pub(crate) fn forget_delivery(&mut self, entry: Entry) {
+        for stored in &mut self.redis.stream {
+            if stored.entry == entry {
+                stored.place = Place::Waiting;
+            }
+        }
+        self.runs_mut(entry).credit += 1;
+    }
+
+    /// DELCONSUMER without `remove_consumers.lua`'s look at what is pending.
+    pub(crate) fn delete_consumer(&mut self, name: Name) {
+        for stored in &mut self.redis.stream {
+            if matches!(stored.place, Place::Pending(pending) if pending.owner == name) {
+                stored.place = Place::Stranded;
+            }
+        }
+    }
+
+    fn remove(&mut self, entry: Entry) {
+        self.redis.stream.retain(|stored| stored.entry != entry);
+    }
+
+    fn strand(&mut self, entry: Entry) {
+        for stored in &mut self.redis.stream {
+            if stored.entry == entry {
+                stored.place = Place::Stranded;
+            }
+        }
+        if !self.redis.gone.contains(&entry.job) {
+            self.redis.gone.push(entry.job);
+        }
+    }
+}

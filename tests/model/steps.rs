@@ -1,0 +1,194 @@
+//! What an action changes; `worker` has what a worker's own do.
+
+use super::Protocol;
+use super::actions::{Action, At};
+use super::bugs::Bug;
+use super::state::{Answer, Entry, Name, Phase, Place, State, Stray, Worker};
+use super::worker::ended;
+
+impl Protocol {
+    pub(crate) fn step(&self, state: &mut State, action: Action) {
+        state.disturbances -= u8::from(action.disturbs());
+        match action {
+            Action::Exit(at) => {
+                if self.bug == Some(Bug::DeleteConsumerUnchecked) {
+                    state.delete_consumer(name(state, at));
+                }
+                replace(state, at);
+            }
+            Action::Crash(at) => {
+                state.abandon_all(name(state, at));
+                replace(state, at);
+            }
+            Action::GoAway(at) => {
+                state.abandon_all(name(state, at));
+                set_away(state, at, true);
+            }
+            Action::ComeBack(at) => set_away(state, at, false),
+            Action::Stop(at) => {
+                state.workers[at].stopping = true;
+            }
+            Action::Read(..)
+            | Action::Send(..)
+            | Action::Reclaim(..)
+            | Action::ReclaimNothing(_)
+            | Action::Receive(_)
+            | Action::Recount(_)
+            | Action::Look(_)
+            | Action::Take(_)
+            | Action::ReadLost(..)
+            | Action::ReclaimLost(..) => self.fetch(state, action),
+            Action::Run(..)
+            | Action::Succeed(..)
+            | Action::Fail(..)
+            | Action::PutBackReady(..)
+            | Action::CutOff(..) => self.handle(state, action),
+            Action::Settle(..)
+            | Action::SettleDue(..)
+            | Action::Confirm(..)
+            | Action::SettleLost(..) => self.settle(state, action),
+            Action::Renew(at) => self.renew_all(state, at),
+            Action::Promote(entry) => state.promote(entry, self.bug),
+            Action::Expire(entry) => state.redis.pending_mut(entry).unwrap().expired = true,
+            Action::ForgetDelivery(entry) => state.forget_delivery(entry),
+            Action::HoldEnds => state.redis.holding = false,
+            Action::Stall => {
+                for stored in &mut state.redis.stream {
+                    if let Place::Pending(pending) = &mut stored.place {
+                        pending.expired = true;
+                    }
+                }
+                state.redis.holding = self.bug != Some(Bug::ReclaimWithoutHold);
+            }
+            Action::DeleteConsumer(name) => state.delete_consumer(name),
+            Action::SettleOutlives(..)
+            | Action::ReadOutlives(_)
+            | Action::ReclaimOutlives(_)
+            | Action::RenewOutlives(..)
+            | Action::Arrive(..) => self.outlive(state, action),
+        }
+    }
+
+    fn renew_all(&self, state: &mut State, at: At) {
+        let me = name(state, at);
+        for held in state.workers[at].held.clone() {
+            if !state.workers[at].renews(held.entry) {
+                continue;
+            }
+            let owned = state.renew(me, held.entry, self.bug);
+            if let Some(pending) = state.redis.pending_mut(held.entry) {
+                pending.excused &= !owned;
+            }
+            if !owned && self.bug == Some(Bug::HeldForgotten) && held.phase == Phase::Running {
+                let worker = &mut state.workers[at];
+                worker.held.retain(|h| *h != held);
+                worker.forgotten.push(held.entry);
+            }
+        }
+    }
+
+    fn outlive(&self, state: &mut State, action: Action) {
+        match action {
+            Action::SettleOutlives(at, entry) => {
+                let (from, outcome) = (name(state, at), ended(state, at, entry));
+                self.no_answer(state, at, entry);
+                state.strays.push(Stray::Settle {
+                    from,
+                    entry,
+                    outcome,
+                });
+            }
+            Action::ReadOutlives(at) => {
+                state.strays.push(Stray::Read {
+                    from: name(state, at),
+                });
+                state.workers[at].look = self.bug != Some(Bug::NoOrphanCheck);
+            }
+            Action::ReclaimOutlives(at) => {
+                state.strays.push(Stray::Reclaim {
+                    from: name(state, at),
+                });
+                state.workers[at].look = self.bug != Some(Bug::NoOrphanCheck);
+            }
+            Action::RenewOutlives(at, entry) => {
+                let from = name(state, at);
+                state.strays.push(Stray::Renew { from, entry });
+            }
+            Action::Arrive(stray, entry) => {
+                let at = state.strays.iter().position(|s| *s == stray);
+                state.strays.remove(at.expect("the action was possible"));
+                self.arrive(state, stray, entry);
+            }
+            _ => unreachable!("no stray: {action:?}"),
+        }
+    }
+
+    fn arrive(&self, state: &mut State, stray: Stray, entry: Option<Entry>) {
+        let touched = match (stray, entry) {
+            (
+                Stray::Settle {
+                    from,
+                    entry,
+                    outcome,
+                },
+                _,
+            ) => {
+                let answer = state.settle(from, entry, outcome, self.bug);
+                if answer == Answer::Applied {
+                    state.excuse(from, entry);
+                }
+                entry
+            }
+            (Stray::Renew { from, entry }, _) => {
+                state.renew(from, entry, self.bug);
+                entry
+            }
+            (Stray::Read { from }, Some(entry)) => state.read(from, entry).entry,
+            (Stray::Reclaim { from }, Some(entry)) => state.reclaim(from, entry).entry,
+            (Stray::Read { .. } | Stray::Reclaim { .. }, None) => return,
+        };
+        if let Some(pending) = state.redis.pending_mut(touched)
+            && pending.owner == stray.from()
+        {
+            pending.late = true;
+        }
+    }
+}
+
+impl State {
+    /// A fault of its owner's explains that others may get the entry.
+    pub(crate) fn excuse(&mut self, owner: Name, entry: Entry) {
+        if let Some(pending) = self.redis.pending_mut(entry)
+            && pending.owner == owner
+        {
+            pending.excused = true;
+        }
+    }
+
+    /// Nobody renews what this one owns. Its leases run out at once: until they do,
+    /// nothing can happen that cannot happen after.
+    fn abandon_all(&mut self, owner: Name) {
+        for stored in &mut self.redis.stream {
+            if let Place::Pending(pending) = &mut stored.place
+                && pending.owner == owner
+            {
+                pending.excused = true;
+                pending.expired = true;
+            }
+        }
+    }
+}
+
+pub(crate) fn name(state: &State, at: At) -> Name {
+    state.workers[at].name
+}
+
+/// Another process takes its place. One that only comes later is one that does nothing
+/// until then.
+fn replace(state: &mut State, at: At) {
+    state.workers[at] = Worker::new(state.fresh_name());
+}
+
+fn set_away(state: &mut State, at: At, now: bool) {
+    state.workers[at].away = now;
+}
