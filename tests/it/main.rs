@@ -30,6 +30,7 @@ mod output;
 mod output_faults;
 mod permissions;
 mod poison;
+mod protocol;
 mod refusals;
 mod register;
 mod renewals;

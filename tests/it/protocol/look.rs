@@ -1,0 +1,105 @@
+//! Everything that Redis holds, held against the model.
+
+use std::collections::BTreeMap;
+
+use redis::Value;
+
+use super::reference::{Job, Place, Reference};
+use super::system::{HOUR, System, json, worker};
+use super::transitions::WORKERS;
+use crate::support::{DEAD, GROUP, SCHEDULED, STREAM};
+
+impl System {
+    /// Everything in Redis is what the model says, and nothing else is there.
+    pub(crate) fn compare(&mut self, reference: &Reference) {
+        let stored =
+            reference.in_order(|job| matches!(job.place, Place::Waiting | Place::Pending { .. }));
+        let stream: Vec<(String, Vec<String>)> = self.cmd(&["XRANGE", STREAM, "-", "+"]);
+        let expected = stored.iter().map(|&job| {
+            let state = &reference.jobs[job];
+            let fields = vec!["job".to_owned(), json(job, state.attempt)];
+            (self.ids[&(job, state.entry)].clone(), fields)
+        });
+        assert_eq!(stream, expected.collect::<Vec<_>>(), "the stream");
+
+        let range = ["XPENDING", STREAM, GROUP, "-", "+", "100"];
+        let pending: Vec<(String, String, u64, u64)> = self.cmd(&range);
+        let pending = pending
+            .into_iter()
+            .map(|(id, owner, idle, count)| (id, owner, idle >= HOUR, count));
+        let expected = stored.iter().filter_map(|&job| {
+            let state = &reference.jobs[job];
+            let Place::Pending {
+                owner,
+                deliveries,
+                expired,
+            } = state.place
+            else {
+                return None;
+            };
+            let id = self.ids[&(job, state.entry)].clone();
+            Some((id, worker(owner), expired, deliveries))
+        });
+        let expected: Vec<_> = expected.collect();
+        assert_eq!(pending.collect::<Vec<_>>(), expected, "what is pending");
+
+        self.compare_counts(reference, stored.len(), &expected);
+        self.compare_sets(reference);
+    }
+
+    /// What an operator sees: XINFO.
+    fn compare_counts(
+        &mut self,
+        reference: &Reference,
+        stored: usize,
+        pending: &[(String, String, bool, u64)],
+    ) {
+        let groups: Vec<BTreeMap<String, Value>> = self.cmd(&["XINFO", "GROUPS", STREAM]);
+        let count = |name: &str| redis::from_redis_value_ref::<Option<usize>>(&groups[0][name]);
+        assert_eq!(count("pending").unwrap(), Some(pending.len()));
+        let waiting = |job: &&Job| job.place == Place::Waiting;
+        let waiting = reference.jobs.iter().filter(waiting).count();
+        assert_eq!(stored - pending.len(), waiting);
+        // Redis 7.0 gives no lag while entries are deleted out of order; never a wrong one.
+        if let Some(lag) = count("lag").unwrap() {
+            assert_eq!(lag, waiting, "the lag");
+        }
+        let consumers = self.consumers();
+        for name in (0..WORKERS).map(worker) {
+            let owned = pending.iter().filter(|(_, owner, ..)| *owner == name);
+            let owned = owned.count();
+            assert_eq!(consumers.get(&name).copied().unwrap_or(0), owned, "{name}");
+        }
+    }
+
+    fn compare_sets(&mut self, reference: &Reference) {
+        let all = ["ZRANGE", SCHEDULED, "0", "-1", "WITHSCORES"];
+        let scheduled: BTreeMap<String, f64> = self.cmd(&all);
+        let mut expected = BTreeMap::new();
+        for (number, job) in reference.jobs.iter().enumerate() {
+            if let Place::Scheduled { due } = job.place {
+                // The entry that it left the stream from keeps equal jobs apart.
+                let id = &self.ids[&(number, job.entry)];
+                expected.insert(format!("{id}:{}", json(number, job.attempt)), due);
+            }
+        }
+        let members: Vec<&String> = scheduled.keys().collect();
+        assert_eq!(members, expected.keys().collect::<Vec<_>>(), "scheduled");
+        for (member, due) in expected {
+            let score = scheduled[&member];
+            let (seconds, _): (f64, f64) = self.cmd(&["TIME"]);
+            let expected = match due {
+                #[allow(clippy::cast_precision_loss, reason = "turns are small numbers")]
+                Some(turn) => score == turn as f64,
+                None => score > seconds * 1000.0,
+            };
+            assert!(expected, "{member} is due at {score}, {due:?}");
+        }
+
+        let dead: Vec<(String, Vec<String>)> = self.cmd(&["XRANGE", DEAD, "-", "+"]);
+        let expected = reference.dead.iter();
+        let expected = expected.map(|&job| json(job, reference.jobs[job].attempt));
+        let dead = dead.into_iter().map(|(_, fields)| fields[1].clone());
+        assert_eq!(dead.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,326 @@
+//! What the scripts are to do, said without Redis.
+
+use super::transitions::{Target, Transition, Wait};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Waiting,
+    Pending {
+        owner: usize,
+        deliveries: u64,
+        expired: bool,
+    },
+    Scheduled {
+        /// Whose turn it is among those that are due.
+        due: Option<u64>,
+    },
+    Dead,
+    Gone,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    /// How often it was promoted.
+    pub(crate) entry: u32,
+    /// Its entry's place in the order of all entries.
+    pub(crate) order: u64,
+    pub(crate) attempt: u32,
+    pub(crate) place: Place,
+}
+
+/// What the last transition is to be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Expected {
+    Nothing,
+    Delivered(Vec<(Target, u64)>),
+    Reclaimed {
+        more: bool,
+        entries: Vec<(Target, u64)>,
+    },
+    Count(usize),
+    Outcomes(Vec<u8>),
+    /// And the time until the next: none, at once, or later.
+    Promoted {
+        moved: usize,
+        next: Option<bool>,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Reference {
+    pub(crate) jobs: Vec<Job>,
+    /// In the order of their burial.
+    pub(crate) dead: Vec<usize>,
+    pub(crate) expected: Expected,
+    pub(crate) paused: bool,
+    /// The reclaim mark is missing or old.
+    stalled: bool,
+    holding: bool,
+    /// Where the reclaim goes on.
+    cursor: u64,
+    entries: u64,
+    turns: u64,
+}
+
+impl Default for Reference {
+    /// A new queue, which nobody has looked at.
+    fn default() -> Self {
+        Self {
+            jobs: Vec::new(),
+            dead: Vec::new(),
+            expected: Expected::Nothing,
+            paused: false,
+            stalled: true,
+            holding: false,
+            cursor: 0,
+            entries: 0,
+            turns: 0,
+        }
+    }
+}
+
+impl Reference {
+    pub(crate) fn step(&mut self, transition: &Transition) -> Expected {
+        match transition {
+            Transition::Read { by, count } => self.read(*by, *count),
+            Transition::Acknowledge { targets } => {
+                let before = self.pending();
+                for target in targets {
+                    if let Some(job) = self.entry_mut(*target) {
+                        job.place = Place::Gone;
+                    }
+                }
+                Expected::Count(before - self.pending())
+            }
+            Transition::Schedule { by, moves } => {
+                let moved = moves
+                    .iter()
+                    .map(|(target, wait)| self.schedule(*by, *target, *wait));
+                Expected::Outcomes(moved.collect())
+            }
+            Transition::Bury { by, targets } => self.each(*by, targets, |state, job| {
+                state.jobs[job].place = Place::Dead;
+                state.dead.push(job);
+            }),
+            Transition::PutBack { by, targets, count } => {
+                self.touch(*by, targets, Some(*count), true)
+            }
+            Transition::Renew { by, targets } => self.touch(*by, targets, None, false),
+            Transition::Recount { by, target, count } => {
+                self.touch(*by, &[*target], Some(*count), false)
+            }
+            Transition::Take { by, targets } => {
+                let mine = |target: &Target| match self.entry(*target)?.place {
+                    Place::Pending {
+                        owner,
+                        deliveries,
+                        expired: false,
+                    } if owner == *by => Some((*target, deliveries)),
+                    _ => None,
+                };
+                Expected::Delivered(targets.iter().filter_map(mine).collect())
+            }
+            Transition::Reclaim { by, room } => self.reclaim(*by, *room),
+            Transition::Promote { limit } => self.promote(*limit),
+            _ => {
+                self.befall(transition);
+                Expected::Nothing
+            }
+        }
+    }
+
+    /// What nobody is answered for.
+    fn befall(&mut self, transition: &Transition) {
+        match transition {
+            Transition::Enqueue => {
+                self.entries += 1;
+                self.jobs.push(Job {
+                    entry: 0,
+                    order: self.entries,
+                    attempt: 0,
+                    place: Place::Waiting,
+                });
+            }
+            Transition::FallDue { job } => {
+                let due = Some(self.next_turn());
+                self.jobs[*job].place = Place::Scheduled { due };
+            }
+            Transition::LoseLease { job } => {
+                if let Place::Pending { expired, .. } = &mut self.jobs[*job].place {
+                    *expired = true;
+                }
+            }
+            Transition::Stall => {
+                self.stalled = true;
+            }
+            Transition::EndHold => {
+                self.holding = false;
+            }
+            Transition::Pause { on } => {
+                self.paused = *on;
+            }
+            _ => {}
+        }
+    }
+
+    fn read(&mut self, by: usize, count: usize) -> Expected {
+        let mut waiting = self.in_order(|job| job.place == Place::Waiting);
+        waiting.truncate(count);
+        for &job in &waiting {
+            self.jobs[job].place = Place::Pending {
+                owner: by,
+                deliveries: 1,
+                expired: false,
+            };
+        }
+        let delivered = waiting.iter().map(|job| ((*job, self.jobs[*job].entry), 1));
+        Expected::Delivered(delivered.collect())
+    }
+
+    fn schedule(&mut self, by: usize, target: Target, wait: Wait) -> u8 {
+        if !self.is_owned(by, target) {
+            return 0;
+        }
+        if wait == Wait::ParkOver {
+            return 2;
+        }
+        let due = (wait == Wait::RetryNow).then(|| self.next_turn());
+        let job = &mut self.jobs[target.0];
+        job.place = Place::Scheduled { due };
+        job.attempt += u32::from(wait != Wait::Park);
+        1
+    }
+
+    fn touch(&mut self, by: usize, targets: &[Target], count: Option<u64>, over: bool) -> Expected {
+        self.each(by, targets, |state, job| {
+            if let Place::Pending {
+                deliveries,
+                expired,
+                ..
+            } = &mut state.jobs[job].place
+            {
+                *deliveries = count.unwrap_or(*deliveries);
+                *expired = over;
+            }
+        })
+    }
+
+    fn reclaim(&mut self, by: usize, room: usize) -> Expected {
+        self.holding |= self.stalled;
+        self.stalled = false;
+        let mut entries = Vec::new();
+        if self.paused || self.holding || room == 0 {
+            return Expected::Reclaimed {
+                more: false,
+                entries,
+            };
+        }
+        let cursor = self.cursor;
+        let pending =
+            self.in_order(|job| matches!(job.place, Place::Pending { .. }) && job.order >= cursor);
+        self.cursor = 0;
+        for job in pending {
+            if entries.len() == room {
+                self.cursor = self.jobs[job].order;
+                break;
+            }
+            let target = (job, self.jobs[job].entry);
+            if let Place::Pending {
+                owner,
+                deliveries,
+                expired,
+            } = &mut self.jobs[job].place
+                && *expired
+            {
+                (*owner, *expired) = (by, false);
+                *deliveries += 1;
+                entries.push((target, *deliveries));
+            }
+        }
+        Expected::Reclaimed {
+            more: self.cursor != 0,
+            entries,
+        }
+    }
+
+    fn promote(&mut self, limit: usize) -> Expected {
+        let turn = |job: &Job| match job.place {
+            Place::Scheduled { due } => due,
+            _ => None,
+        };
+        let mut due: Vec<usize> = (0..self.jobs.len())
+            .filter(|job| turn(&self.jobs[*job]).is_some())
+            .collect();
+        due.sort_by_key(|job| turn(&self.jobs[*job]));
+        let left = due.len().saturating_sub(limit);
+        due.truncate(limit);
+        for &job in &due {
+            self.entries += 1;
+            let job = &mut self.jobs[job];
+            job.entry += 1;
+            job.order = self.entries;
+            job.place = Place::Waiting;
+        }
+        let any = self
+            .jobs
+            .iter()
+            .any(|job| matches!(job.place, Place::Scheduled { .. }));
+        Expected::Promoted {
+            moved: due.len(),
+            next: any.then_some(left > 0),
+        }
+    }
+
+    /// Does something to each entry that `by` owns, and tells which those were.
+    fn each(
+        &mut self,
+        by: usize,
+        targets: &[Target],
+        mut act: impl FnMut(&mut Self, usize),
+    ) -> Expected {
+        let mut owned = Vec::new();
+        for target in targets {
+            let mine = self.is_owned(by, *target);
+            if mine {
+                act(self, target.0);
+            }
+            owned.push(u8::from(mine));
+        }
+        Expected::Outcomes(owned)
+    }
+
+    /// The job, if this is its present entry and in the stream.
+    pub(crate) fn entry(&self, (job, entry): Target) -> Option<&Job> {
+        let job = &self.jobs[job];
+        let stored = matches!(job.place, Place::Waiting | Place::Pending { .. });
+        (stored && job.entry == entry).then_some(job)
+    }
+
+    fn entry_mut(&mut self, target: Target) -> Option<&mut Job> {
+        self.entry(target)?;
+        Some(&mut self.jobs[target.0])
+    }
+
+    fn is_owned(&self, by: usize, target: Target) -> bool {
+        let place = self.entry(target).map(|job| job.place);
+        matches!(place, Some(Place::Pending { owner, .. }) if owner == by)
+    }
+
+    pub(crate) fn in_order(&self, wanted: impl Fn(&Job) -> bool) -> Vec<usize> {
+        let mut jobs: Vec<usize> = (0..self.jobs.len())
+            .filter(|job| wanted(&self.jobs[*job]))
+            .collect();
+        jobs.sort_by_key(|job| self.jobs[*job].order);
+        jobs
+    }
+
+    fn pending(&self) -> usize {
+        let pending = |job: &&Job| matches!(job.place, Place::Pending { .. });
+        self.jobs.iter().filter(pending).count()
+    }
+
+    fn next_turn(&mut self) -> u64 {
+        self.turns += 1;
+        self.turns
+    }
+}

@@ -1,0 +1,307 @@
+//! The real scripts on a real Redis, and everything that Redis holds.
+
+use std::collections::BTreeMap;
+
+use redis::{Cmd, Connection, FromRedisValue, ToRedisArgs, Value};
+
+use super::reference::{Expected, Place, Reference};
+use super::transitions::{Target, Transition, Wait};
+use crate::support::{DEAD, GROUP, SCHEDULED, STATE, STREAM};
+
+/// Longer than any test, in ms: a lease, a stall, a hold, a wait.
+pub(crate) const HOUR: u64 = 3_600_000;
+
+const MIGRATION: &str = include_str!("../../../migrations/0001_create_consumer_group.lua");
+
+/// A script as the broker sends it.
+macro_rules! script {
+    ($name:literal) => {
+        concat!(
+            include_str!("../../../src/service/jobqueue/scripts/prelude.lua"),
+            include_str!(concat!(
+                "../../../src/service/jobqueue/scripts/",
+                $name,
+                ".lua"
+            ))
+        )
+    };
+}
+
+pub(crate) struct System {
+    redis: Connection,
+    /// The ids of all entries there ever were.
+    pub(crate) ids: BTreeMap<Target, String>,
+    /// How often each job was tried, as its worker would write it.
+    attempts: Vec<u32>,
+}
+
+impl System {
+    /// A queue of its own.
+    pub(crate) fn connect(url: &str) -> Self {
+        let client = redis::Client::open(url).unwrap();
+        let mut system = Self {
+            redis: client.get_connection().unwrap(),
+            ids: BTreeMap::new(),
+            attempts: Vec::new(),
+        };
+        system.cmd::<()>(&["FLUSHALL"]);
+        assert_eq!(system.migrate(), 1);
+        system
+    }
+
+    /// Does what the model did, and holds its answer against the model's.
+    pub(crate) fn apply(&mut self, transition: &Transition, reference: &Reference) {
+        let expected = &reference.expected;
+        match transition {
+            Transition::Enqueue => {
+                let job = self.attempts.len();
+                self.attempts.push(0);
+                let id = self.cmd(&["XADD", STREAM, "*", "job", &json(job, 0)]);
+                self.ids.insert((job, 0), id);
+            }
+            Transition::Read { by, count } => {
+                let mut command = redis::cmd("XREADGROUP");
+                command.arg("GROUP").arg(GROUP).arg(worker(*by));
+                command.arg("COUNT").arg(*count).arg("STREAMS").arg(STREAM);
+                // [[stream, [[id, fields], ...]]], or nothing.
+                type Streams = Option<Vec<(String, Vec<(String, Vec<String>)>)>>;
+                let streams: Streams = self.query(command.arg(">"));
+                let streams = streams.unwrap_or_default().into_iter();
+                let entries = streams.flat_map(|(_, entries)| entries);
+                let entries = entries.map(|(id, fields)| (id, fields, 1)).collect();
+                assert_eq!(Expected::Delivered(self.targets(entries)), *expected);
+            }
+            Transition::Acknowledge { targets } => {
+                let mut command = eval(script!("acknowledge"), &[STREAM], &[GROUP]);
+                command.arg(self.ids(targets));
+                assert_eq!(Expected::Count(self.query(&command)), *expected);
+            }
+            Transition::Schedule { by, moves } => self.schedule(*by, moves, reference),
+            Transition::Bury { by, targets } => {
+                let name = worker(*by);
+                let keys = [STREAM, DEAD];
+                let mut command = eval(script!("bury"), &keys, &[GROUP, &name, "100"]);
+                for target in targets {
+                    let job = json(target.0, self.attempts[target.0]);
+                    command.arg(&self.ids[target]).arg(4);
+                    command.arg("job").arg(job).arg("reason").arg("test");
+                }
+                let (owned, dropped): (Vec<u8>, u64) = self.query(&command);
+                assert_eq!((Expected::Outcomes(owned), dropped), (expected.clone(), 0));
+            }
+            Transition::PutBack { by, targets, count } => {
+                self.touch(*by, targets, HOUR, Some(*count), expected);
+            }
+            Transition::Renew { by, targets } => self.touch(*by, targets, 0, None, expected),
+            Transition::Recount { by, target, count } => {
+                self.touch(*by, &[*target], 0, Some(*count), expected);
+            }
+            Transition::Take { by, targets } => {
+                let (name, lease) = (worker(*by), HOUR.to_string());
+                let mut command = eval(script!("take"), &[STREAM], &[GROUP, &name, &lease]);
+                command.arg(self.ids(targets));
+                let entries = self.query(&command);
+                assert_eq!(Expected::Delivered(self.targets(entries)), *expected);
+            }
+            Transition::Reclaim { by, room } => self.reclaim(*by, *room, expected, reference),
+            Transition::Promote { limit } => self.promote(*limit, reference),
+            Transition::FallDue { job } => self.set_turn(*job, reference),
+            Transition::LoseLease { job } => self.lose_lease(*job, reference),
+            Transition::Stall => self.cmd(&["HSET", STATE, "reclaim_seen_ms", "1"]),
+            Transition::EndHold => self.cmd(&["HSET", STATE, "reclaim_hold_ms", "0"]),
+            Transition::Pause { on: true } => self.cmd(&["HSET", STATE, "paused", "1"]),
+            Transition::Pause { on: false } => self.cmd(&["HDEL", STATE, "paused"]),
+            Transition::RemoveConsumers { only } => self.remove_consumers(*only, reference),
+            Transition::Migrate => assert_eq!(self.migrate(), 0),
+        }
+    }
+
+    fn migrate(&mut self) -> u64 {
+        self.query(&eval(MIGRATION, &[STREAM, STATE], &[GROUP]))
+    }
+
+    fn schedule(&mut self, by: usize, moves: &[(Target, Wait)], reference: &Reference) {
+        let head: Vec<(String, u64)> = self.cmd(&["ZRANGE", SCHEDULED, "0", "0", "WITHSCORES"]);
+        let name = worker(by);
+        let keys = [STREAM, SCHEDULED];
+        let mut command = eval(script!("schedule"), &keys, &[GROUP, &name]);
+        for (target, wait) in moves {
+            let (from, delay, tried) = match wait {
+                Wait::Retry => ("now", HOUR, 1),
+                Wait::RetryNow => ("now", 0, 1),
+                Wait::Park => ("entry", HOUR, 0),
+                Wait::ParkOver => ("entry", 0, 0),
+            };
+            let job = json(target.0, self.attempts[target.0] + tried);
+            command.arg(&self.ids[target]).arg(from).arg(delay).arg(job);
+        }
+        let (outcomes, due_in): (Vec<u8>, i64) = self.query(&command);
+        let moved: Vec<(usize, Wait)> = moves
+            .iter()
+            .zip(&outcomes)
+            .filter(|(_, outcome)| **outcome == 1)
+            .map(|((target, wait), _)| (target.0, *wait))
+            .collect();
+        assert_eq!(Expected::Outcomes(outcomes), reference.expected);
+
+        // Only a worker that made a job the earliest is told when that is due.
+        let is_now = moved.iter().any(|(_, wait)| *wait == Wait::RetryNow);
+        let hour_us = i64::try_from(HOUR * 1000).unwrap();
+        match head.first() {
+            _ if moved.is_empty() => assert_eq!(due_in, -1),
+            None if is_now => assert_eq!(due_in, 0),
+            None => assert!((1..=hour_us).contains(&due_in), "{due_in}"),
+            Some((_, score)) if *score < HOUR => assert_eq!(due_in, -1, "one was due before"),
+            Some(_) => assert!((-1..=hour_us).contains(&due_in), "{due_in}"),
+        }
+        for (job, wait) in moved {
+            self.attempts[job] += u32::from(wait != Wait::Park);
+            if wait == Wait::RetryNow {
+                self.set_turn(job, reference);
+            }
+        }
+    }
+
+    /// Makes a lease look as old as it may get.
+    fn lose_lease(&mut self, job: usize, reference: &Reference) {
+        let Place::Pending { owner, .. } = reference.jobs[job].place else {
+            panic!("only what is pending has a lease");
+        };
+        let id = self.ids[&(job, reference.jobs[job].entry)].clone();
+        let (owner, idle) = (worker(owner), HOUR.to_string());
+        let lose = [
+            "XCLAIM", STREAM, GROUP, &owner, "0", &id, "IDLE", &idle, "JUSTID",
+        ];
+        self.cmd::<Vec<String>>(&lose);
+    }
+
+    /// Gives a scheduled job a time long past, of its own, so that the order is certain.
+    fn set_turn(&mut self, job: usize, reference: &Reference) {
+        let Place::Scheduled { due: Some(turn) } = reference.jobs[job].place else {
+            panic!("job {job} is not due");
+        };
+        let members: Vec<String> = self.cmd(&["ZRANGE", SCHEDULED, "0", "-1"]);
+        let member = members.into_iter().find(|member| number(member) == job);
+        let member = member.expect("the job is scheduled");
+        self.cmd::<u64>(&["ZADD", SCHEDULED, "XX", &turn.to_string(), &member]);
+    }
+
+    fn touch(
+        &mut self,
+        by: usize,
+        targets: &[Target],
+        idle: u64,
+        count: Option<u64>,
+        expected: &Expected,
+    ) {
+        let (name, idle) = (worker(by), idle.to_string());
+        let mut command = eval(script!("touch"), &[STREAM], &[GROUP, &name, &idle]);
+        let count = count.map(|count| count.to_string()).unwrap_or_default();
+        for target in targets {
+            command.arg(&self.ids[target]).arg(&count);
+        }
+        assert_eq!(Expected::Outcomes(self.query(&command)), *expected);
+    }
+
+    fn reclaim(&mut self, by: usize, room: usize, expected: &Expected, reference: &Reference) {
+        let (name, hour, room) = (worker(by), HOUR.to_string(), room.to_string());
+        // No interval between two passes: what is asked for is looked for.
+        let args = [GROUP, &name, &hour, &hour, &hour, "0", &room];
+        type Reply = (u8, u8, u64, Vec<(String, Vec<String>, u64)>);
+        let reply: Reply = self.query(&eval(script!("reclaim"), &[STREAM, STATE], &args));
+        let (paused, more, deleted, entries) = reply;
+        assert_eq!((paused == 1, deleted), (reference.paused, 0));
+        let (more, entries) = (more == 1, self.targets(entries));
+        assert_eq!(Expected::Reclaimed { more, entries }, *expected);
+    }
+
+    fn promote(&mut self, limit: usize, reference: &Reference) {
+        let limit = limit.to_string();
+        let command = eval(script!("promote"), &[SCHEDULED, STREAM], &[&limit]);
+        let (moved, due_in): (usize, i64) = self.query(&command);
+        let next = match due_in {
+            -1 => None,
+            due_in => Some(due_in == 0),
+        };
+        assert_eq!(Expected::Promoted { moved, next }, reference.expected);
+        let entries: Vec<(String, Vec<String>)> = self.cmd(&["XRANGE", STREAM, "-", "+"]);
+        for (id, fields) in entries {
+            let job = number(&fields[1]);
+            self.ids
+                .entry((job, reference.jobs[job].entry))
+                .or_insert(id);
+        }
+    }
+
+    fn remove_consumers(&mut self, only: Option<usize>, reference: &Reference) {
+        let before = self.consumers();
+        let only = only.map(worker).unwrap_or_default();
+        let args = [GROUP, "0", &only];
+        let removed: usize = self.query(&eval(script!("remove_consumers"), &[STREAM], &args));
+        let idle = |name: &String| (only.is_empty() || *name == only) && before[name] == 0;
+        let (gone, kept): (Vec<_>, Vec<_>) = before.clone().into_keys().partition(idle);
+        assert_eq!(removed, gone.len(), "{before:?}");
+        let after: Vec<String> = self.consumers().into_keys().collect();
+        assert_eq!(after, kept, "{:?}", reference.jobs);
+    }
+
+    /// The group's consumers and how much is pending for each.
+    pub(crate) fn consumers(&mut self) -> BTreeMap<String, usize> {
+        let rows: Vec<BTreeMap<String, Value>> = self.cmd(&["XINFO", "CONSUMERS", STREAM, GROUP]);
+        rows.into_iter()
+            .map(|row| {
+                let name = redis::from_redis_value_ref(&row["name"]).unwrap();
+                (name, redis::from_redis_value_ref(&row["pending"]).unwrap())
+            })
+            .collect()
+    }
+
+    /// What was delivered, and that it is what was enqueued.
+    fn targets(&self, entries: Vec<(String, Vec<String>, u64)>) -> Vec<(Target, u64)> {
+        entries
+            .into_iter()
+            .map(|(id, fields, deliveries)| {
+                let job = number(&fields[1]);
+                assert_eq!(fields, ["job", &json(job, self.attempts[job])]);
+                let known = self.ids.iter().find(|(_, known)| **known == id);
+                let target = *known.expect("an entry that was added").0;
+                assert_eq!(target.0, job);
+                (target, deliveries)
+            })
+            .collect()
+    }
+
+    fn ids(&self, targets: &[Target]) -> Vec<&String> {
+        targets.iter().map(|target| &self.ids[target]).collect()
+    }
+
+    pub(crate) fn cmd<T: FromRedisValue>(&mut self, args: &[&str]) -> T {
+        let mut command = Cmd::new();
+        command.arg(args);
+        self.query(&command)
+    }
+
+    fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> T {
+        command.query(&mut self.redis).unwrap()
+    }
+}
+
+fn eval(script: &str, keys: &[&str], args: &[impl ToRedisArgs]) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(script).arg(keys.len()).arg(keys).arg(args);
+    command
+}
+
+pub(crate) fn worker(number: usize) -> String {
+    format!("worker-{number}")
+}
+
+pub(crate) fn json(job: usize, attempt: u32) -> String {
+    format!(r#"{{"type":"test","payload":{job},"attempt":{attempt}}}"#)
+}
+
+/// The number of the job in `json`, whatever stands before it.
+fn number(json: &str) -> usize {
+    let (_, payload) = json.split_once(r#""payload":"#).unwrap();
+    payload.split(',').next().unwrap().parse().unwrap()
+}

@@ -1,0 +1,192 @@
+//! What may happen to a queue, and how often it is tried.
+
+use proptest::collection::vec;
+use proptest::prelude::{BoxedStrategy, Just, Strategy, prop_oneof};
+use proptest::sample::select;
+use proptest_state_machine::ReferenceStateMachine;
+
+use super::reference::{Place, Reference};
+
+const MAX_JOBS: usize = 8;
+pub(crate) const WORKERS: usize = 3;
+
+/// One of a job's entries: the job, and how often it had been promoted before.
+pub(crate) type Target = (usize, u32);
+
+#[derive(Debug, Clone)]
+pub(crate) enum Transition {
+    Enqueue,
+    Read {
+        by: usize,
+        count: usize,
+    },
+    Acknowledge {
+        targets: Vec<Target>,
+    },
+    Schedule {
+        by: usize,
+        moves: Vec<(Target, Wait)>,
+    },
+    Bury {
+        by: usize,
+        targets: Vec<Target>,
+    },
+    PutBack {
+        by: usize,
+        targets: Vec<Target>,
+        count: u64,
+    },
+    Renew {
+        by: usize,
+        targets: Vec<Target>,
+    },
+    Recount {
+        by: usize,
+        target: Target,
+        count: u64,
+    },
+    /// The orphan check takes what it believes to own.
+    Take {
+        by: usize,
+        targets: Vec<Target>,
+    },
+    Reclaim {
+        by: usize,
+        room: usize,
+    },
+    Promote {
+        limit: usize,
+    },
+    /// A job's time has come.
+    FallDue {
+        job: usize,
+    },
+    LoseLease {
+        job: usize,
+    },
+    /// Nobody has looked for longer than a stall.
+    Stall,
+    /// The hold after it is over.
+    EndHold,
+    Pause {
+        on: bool,
+    },
+    RemoveConsumers {
+        only: Option<usize>,
+    },
+    Migrate,
+}
+
+/// For how long a job is put into the scheduled set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// A retry, an hour from now.
+    Retry,
+    /// A retry that does not wait.
+    RetryNow,
+    /// A delay of an hour.
+    Park,
+    /// A delay that is over.
+    ParkOver,
+}
+
+impl ReferenceStateMachine for Reference {
+    type State = Self;
+    type Transition = Transition;
+
+    fn init_state() -> BoxedStrategy<Self> {
+        Just(Self::default()).boxed()
+    }
+
+    fn transitions(state: &Self) -> BoxedStrategy<Transition> {
+        let by = 0..WORKERS;
+        let on_queue = prop_oneof![
+            4 => Just(Transition::Enqueue),
+            6 => (by.clone(), 1..4_usize).prop_map(|(by, count)| Transition::Read { by, count }),
+            4 => (by.clone(), 0..4_usize).prop_map(|(by, room)| Transition::Reclaim { by, room }),
+            3 => (1..4_usize).prop_map(|limit| Transition::Promote { limit }),
+            1 => Just(Transition::Stall),
+            3 => Just(Transition::EndHold),
+            1 => proptest::bool::weighted(0.3).prop_map(|on| Transition::Pause { on }),
+            1 => proptest::option::of(by).prop_map(|only| Transition::RemoveConsumers { only }),
+            1 => Just(Transition::Migrate),
+        ];
+        let targets = state.targets();
+        if targets.is_empty() {
+            return on_queue.boxed();
+        }
+        let one = select(targets);
+        let some = vec(one.clone(), 1..4);
+        let by = 0..WORKERS;
+        let job = 0..state.jobs.len();
+        let wait = select(vec![
+            Wait::Retry,
+            Wait::RetryNow,
+            Wait::Park,
+            Wait::ParkOver,
+        ]);
+        let moves = vec((one.clone(), wait), 1..4);
+        let on_entries = prop_oneof![
+            2 => some.clone().prop_map(|targets| Transition::Acknowledge { targets }),
+            4 => (by.clone(), moves).prop_map(|(by, moves)| Transition::Schedule { by, moves }),
+            1 => (by.clone(), some.clone())
+                .prop_map(|(by, targets)| Transition::Bury { by, targets }),
+            3 => (by.clone(), some.clone(), 0..5_u64)
+                .prop_map(|(by, targets, count)| Transition::PutBack { by, targets, count }),
+            3 => (by.clone(), some.clone())
+                .prop_map(|(by, targets)| Transition::Renew { by, targets }),
+            1 => (by.clone(), one, 0..5_u64)
+                .prop_map(|(by, target, count)| Transition::Recount { by, target, count }),
+            2 => (by, some).prop_map(|(by, targets)| Transition::Take { by, targets }),
+            4 => job.clone().prop_map(|job| Transition::LoseLease { job }),
+            4 => job.prop_map(|job| Transition::FallDue { job }),
+        ];
+        prop_oneof![on_queue, on_entries].boxed()
+    }
+
+    fn preconditions(state: &Self, transition: &Transition) -> bool {
+        let known = |target: &Target| {
+            state
+                .jobs
+                .get(target.0)
+                .is_some_and(|job| target.1 <= job.entry)
+        };
+        let place = |job: &usize| state.jobs.get(*job).map(|job| job.place);
+        match transition {
+            Transition::Enqueue => state.jobs.len() < MAX_JOBS,
+            // Nobody has finished what was not delivered.
+            Transition::Acknowledge { targets } => targets.iter().all(|target| {
+                known(target)
+                    && !(state.entry(*target).is_some() && place(&target.0) == Some(Place::Waiting))
+            }),
+            Transition::Schedule { moves, .. } => moves.iter().all(|(target, _)| known(target)),
+            Transition::Bury { targets, .. }
+            | Transition::PutBack { targets, .. }
+            | Transition::Renew { targets, .. }
+            | Transition::Take { targets, .. } => targets.iter().all(known),
+            Transition::Recount { target, .. } => known(target),
+            Transition::LoseLease { job } => matches!(place(job), Some(Place::Pending { .. })),
+            Transition::FallDue { job } => place(job) == Some(Place::Scheduled { due: None }),
+            _ => true,
+        }
+    }
+
+    fn apply(mut state: Self, transition: &Transition) -> Self {
+        state.expected = state.step(transition);
+        state
+    }
+}
+
+impl Reference {
+    /// Every entry there ever was, the present ones more often.
+    fn targets(&self) -> Vec<Target> {
+        let mut targets = Vec::new();
+        for (job, state) in self.jobs.iter().enumerate() {
+            targets.extend((0..=state.entry).map(|entry| (job, entry)));
+            if self.entry((job, state.entry)).is_some() {
+                targets.extend([(job, state.entry); 6]);
+            }
+        }
+        targets
+    }
+}
