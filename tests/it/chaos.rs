@@ -260,6 +260,7 @@ async fn client(
 
 async fn chaos(seconds: u64, seed: u64) {
     eprintln!("chaos: seed {seed}, {seconds} s");
+    let began = Instant::now();
     let mut run = Run::start(seed).await;
     let (numbers, stop) = (
         Arc::new(AtomicU64::new(0)),
@@ -292,6 +293,9 @@ async fn chaos(seconds: u64, seed: u64) {
     })
     .await;
     let ledger = run.ledger(answers).await;
+    if let Some(path) = std::env::var_os("CHAOS_RECORD") {
+        std::fs::write(path, ledger.to_lines(began)).unwrap();
+    }
     let verdict = ledger.verdict();
     let count = |wanted| {
         ledger

@@ -1,0 +1,182 @@
+//! A ledger as a file: one JSON object a line, in any order.
+//!
+//!     {"event":"limits","held":276,"window_ms":10000}
+//!     {"event":"answer","job":1,"answer":"accepted"}
+//!     {"event":"printed","job":1,"worker":"a","at_ms":1200}
+//!     {"event":"dead","job":2}
+//!     {"event":"fault","worker":"a","from_ms":900,"to_ms":1100}
+//!
+//! An answer is `accepted`, `refused` or `unknown`. Times count from any one moment.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{Answer, Fault, Ledger, Print};
+
+impl Ledger {
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// Names the first line that says nothing, or contradicts another.
+    pub(crate) fn from_lines(text: &str) -> Result<Self, String> {
+        let mut reader = Reader {
+            start: Instant::now(),
+            workers: BTreeMap::new(),
+            ledger: Self::default(),
+        };
+        for (number, line) in text.lines().enumerate() {
+            if !line.trim().is_empty() {
+                let read = serde_json::from_str(line).map_err(|error| error.to_string());
+                read.and_then(|event: Value| reader.add(&event))
+                    .map_err(|error| format!("line {}: {error}: {line}", number + 1))?;
+            }
+        }
+        Ok(reader.ledger)
+    }
+
+    /// Writes a record; `start` is the moment from which its times count.
+    pub(crate) fn to_lines(&self, start: Instant) -> String {
+        let ms = |at: Instant| at.saturating_duration_since(start).as_millis();
+        let (held, window) = (self.held, self.window.as_millis());
+        let mut events = vec![json!({"event": "limits", "held": held, "window_ms": window})];
+        for (job, answer) in &self.answers {
+            let answer = match answer {
+                Answer::Accepted => "accepted",
+                Answer::Refused => "refused",
+                Answer::Unknown => "unknown",
+            };
+            events.push(json!({"event": "answer", "job": job, "answer": answer}));
+        }
+        for Print { job, worker, at } in &self.prints {
+            let worker = worker.to_string();
+            let at = ms(*at);
+            events.push(json!({"event": "printed", "job": job, "worker": worker, "at_ms": at}));
+        }
+        let dead = self.dead.iter();
+        events.extend(dead.map(|job| json!({"event": "dead", "job": job})));
+        for Fault { worker, from, to } in &self.faults {
+            let worker = worker.to_string();
+            let (from, to) = (ms(*from), ms(*to));
+            let fault = json!({"event": "fault", "worker": worker, "from_ms": from, "to_ms": to});
+            events.push(fault);
+        }
+        events.iter().map(|event| format!("{event}\n")).collect()
+    }
+}
+
+struct Reader {
+    start: Instant,
+    workers: BTreeMap<String, usize>,
+    ledger: Ledger,
+}
+
+impl Reader {
+    fn add(&mut self, event: &Value) -> Result<(), String> {
+        match text(event, "event")? {
+            "limits" => {
+                let held = number(event, "held")?;
+                self.ledger.held = usize::try_from(held).map_err(|error| error.to_string())?;
+                self.ledger.window = Duration::from_millis(number(event, "window_ms")?);
+            }
+            "answer" => {
+                let job = number(event, "job")?;
+                let answer = match text(event, "answer")? {
+                    "accepted" => Answer::Accepted,
+                    "refused" => Answer::Refused,
+                    "unknown" => Answer::Unknown,
+                    other => return Err(format!("{other:?} is no answer")),
+                };
+                if self.ledger.answers.insert(job, answer).is_some() {
+                    return Err(format!("job {job} has been answered before"));
+                }
+            }
+            "printed" => {
+                let print = Print {
+                    job: number(event, "job")?,
+                    worker: self.worker(event)?,
+                    at: self.at(event, "at_ms")?,
+                };
+                self.ledger.prints.push(print);
+            }
+            "dead" => {
+                self.ledger.dead.insert(number(event, "job")?);
+            }
+            "fault" => {
+                let fault = Fault {
+                    worker: self.worker(event)?,
+                    from: self.at(event, "from_ms")?,
+                    to: self.at(event, "to_ms")?,
+                };
+                self.ledger.faults.push(fault);
+            }
+            other => return Err(format!("{other:?} is no event")),
+        }
+        Ok(())
+    }
+
+    fn worker(&mut self, event: &Value) -> Result<usize, String> {
+        let name = text(event, "worker")?;
+        let next = self.workers.len();
+        Ok(*self.workers.entry(name.to_owned()).or_insert(next))
+    }
+
+    fn at(&self, event: &Value, name: &str) -> Result<Instant, String> {
+        Ok(self.start + Duration::from_millis(number(event, name)?))
+    }
+}
+
+fn text<'a>(event: &'a Value, name: &str) -> Result<&'a str, String> {
+    let value = event[name].as_str();
+    value.ok_or_else(|| format!("{name:?} is not a string"))
+}
+
+fn number(event: &Value, name: &str) -> Result<u64, String> {
+    let value = event[name].as_u64();
+    value.ok_or_else(|| format!("{name:?} is not a number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECORD: &str = r#"{"event":"limits","held":1,"window_ms":1000}
+{"event":"answer","job":1,"answer":"accepted"}
+{"event":"answer","job":2,"answer":"unknown"}
+{"event":"printed","job":1,"worker":"a","at_ms":20}
+{"event":"fault","worker":"a","from_ms":30,"to_ms":40}
+{"event":"printed","job":1,"worker":"b","at_ms":900}
+{"event":"dead","job":7}
+"#;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let ledger = Ledger::from_lines(RECORD).unwrap();
+        let start = ledger.prints.iter().map(|print| print.at).min().unwrap();
+        let again = Ledger::from_lines(&ledger.to_lines(start)).unwrap();
+        assert_eq!(again.verdict(), ledger.verdict());
+        assert_eq!(again.answers, ledger.answers);
+        assert_eq!((again.held, again.window), (ledger.held, ledger.window));
+        assert_eq!(again.verdict().explained, 1);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        for (line, why) in [
+            ("{", "EOF"),
+            (r#"{"event":"eaten"}"#, "\"eaten\" is no event"),
+            (r#"{"event":"dead"}"#, "\"job\" is not a number"),
+            (
+                r#"{"event":"answer","job":1,"answer":"accepted"}"#,
+                "before",
+            ),
+        ] {
+            let error = Ledger::from_lines(&format!("{RECORD}{line}")).unwrap_err();
+            assert!(
+                error.starts_with("line 8: ") && error.contains(why),
+                "{error}"
+            );
+        }
+    }
+}
