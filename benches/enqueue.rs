@@ -23,6 +23,8 @@ const LIMIT_JOBS: usize = 400_000;
 const ONE_TASK_JOBS: usize = 30_000;
 const MANY_TASKS_JOBS: usize = 200_000;
 const MANY_TASKS: usize = 50;
+/// Jobs in one call.
+const BATCH: usize = 10_000;
 /// How long one call may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -38,11 +40,9 @@ pub(crate) fn run(bench: &mut Bench) {
         Subject::new("enqueue.client.t50", JOBS_PER_S, || {
             producer.enqueue(many, MANY_TASKS)
         }),
-        Subject {
-            name: "enqueue.batch".to_owned(),
-            unit: JOBS_PER_S,
-            measure: Box::new(|| Err("the client has no call for a batch".to_owned())),
-        },
+        Subject::new("enqueue.batch", JOBS_PER_S, || {
+            producer.enqueue_batches(many)
+        }),
     ];
     bench.compare(Subject::new("limit.xadd", JOBS_PER_S, limit), subjects);
 }
@@ -74,6 +74,26 @@ impl<'a> Producer<'a> {
             client,
             stop,
         }
+    }
+
+    /// All in calls of [`BATCH`] jobs, one call after the other.
+    fn enqueue_batches(&self, jobs: usize) -> f64 {
+        let batch: Vec<_> = (0..BATCH).map(|_| job(NOOP)).collect();
+        let call = || {
+            self.runtime
+                .block_on(self.client.enqueue_all(&batch, DEADLINE))
+        };
+        self.redis.empty();
+        call();
+        self.redis.empty();
+        let start = Instant::now();
+        let calls = jobs.div_ceil(BATCH);
+        for _ in 0..calls {
+            assert!(call().iter().all(Result::is_ok));
+        }
+        let rate = rate(calls * BATCH, start);
+        assert_eq!(Queue::default(self.redis).len(), calls * BATCH);
+        rate
     }
 
     fn enqueue(&self, jobs: usize, tasks: usize) -> f64 {

@@ -81,6 +81,7 @@ impl From<EnqueueError> for Problem {
     fn from(error: EnqueueError) -> Self {
         let why = match error {
             EnqueueError::NotConnected => "Redis is not connected".to_owned(),
+            EnqueueError::NotSent => error.to_string(),
             EnqueueError::OutcomeUnknown => "the outcome is unknown: no reply came in time, \
                 the job may or may not have been registered"
                 .to_owned(),
@@ -216,6 +217,11 @@ mod tests {
             (
                 EnqueueError::NotConnected,
                 "job queue service is unavailable: Redis is not connected",
+            ),
+            (
+                EnqueueError::NotSent,
+                "job queue service is unavailable: Redis does not answer, and the job was not \
+                 sent",
             ),
             (
                 EnqueueError::OutcomeUnknown,

@@ -30,6 +30,7 @@ mod output;
 mod output_faults;
 mod permissions;
 mod poison;
+mod producer;
 mod protocol;
 mod refusals;
 mod register;

@@ -1,9 +1,20 @@
 //! The producer: appends jobs to the stream with XADD, and does nothing else.
+//!
+//! Group commit: jobs that come while others are on their way go out together, without
+//! a timer. Two batches are on their way at once, so that Redis has the next one when it
+//! is done with the last.
 
-use std::time::{Duration, Instant};
+use std::mem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use redis::Value;
-use tokio::time::timeout;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+use redis::{Pipeline, Value};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::{Mutex, oneshot};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::broker::{self, Keys};
@@ -16,12 +27,49 @@ use crate::config::RedisConfig;
 /// A connection that keeps a job waiting for this long is taken for dead: a socket
 /// whose other end vanished says nothing.
 const SUSPICIOUS_SILENCE: Duration = Duration::from_millis(500);
+/// How many jobs go out in one batch, and about how many bytes of them.
+const MAX_BATCH: usize = 256;
+const MAX_BATCH_BYTES: usize = 1024 * 1024;
+/// How many batches are on their way at once, and how many jobs are worth a second one:
+/// fewer wait for the first, since each costs a round trip's work.
+const MAX_BATCHES: usize = 2;
+const WORTH_A_BATCH: usize = 16;
 
 /// Appends jobs to one queue's stream. Cheap to clone; clones share a connection.
 #[derive(Debug, Clone)]
 pub struct Client {
     connector: Connector,
-    keys: Keys,
+    keys: Arc<Keys>,
+    outbox: UnboundedSender<Waiting>,
+    /// For [`Self::run`].
+    waiting: Arc<Mutex<UnboundedReceiver<Waiting>>>,
+}
+
+/// A job that is to be appended.
+#[derive(Debug)]
+struct Waiting {
+    json: Vec<u8>,
+    done: oneshot::Sender<Result<(), EnqueueError>>,
+    claim: Claim,
+}
+
+/// Who decides what becomes of a waiting job: whoever takes it first, to send it or to
+/// withdraw it.
+#[derive(Debug, Clone, Default)]
+struct Claim(Arc<AtomicBool>);
+
+impl Claim {
+    /// Whether this is the first to take it.
+    fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// What the caller keeps of a waiting job.
+#[derive(Debug)]
+struct Reply {
+    done: oneshot::Receiver<Result<(), EnqueueError>>,
+    claim: Claim,
 }
 
 impl Client {
@@ -35,12 +83,21 @@ impl Client {
         // The migrations append nothing: a Redis that runs them may still refuse jobs.
         setup.push(broker::may_enqueue(&keys));
         let connector = Connector::new(redis, setup)?;
-        Ok(Self { connector, keys })
+        let (outbox, waiting) = mpsc::unbounded_channel();
+        Ok(Self {
+            connector,
+            keys: Arc::new(keys),
+            outbox,
+            waiting: Arc::new(Mutex::new(waiting)),
+        })
     }
 
-    /// Keeps the client connected until `stop`.
+    /// Keeps the client connected, and sends what is enqueued, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        self.connector.probe(stop).await;
+        tokio::select! {
+            () = self.connector.probe(stop) => {}
+            () = self.send_batches() => {}
+        }
     }
 
     /// Whether Redis can be used now; see [`Connector::ready`].
@@ -60,35 +117,154 @@ impl Client {
     /// # Cancel safety
     /// A dropped call's job may or may not be appended.
     pub async fn enqueue(&self, job: &Job, deadline: Duration) -> Result<(), EnqueueError> {
-        let (generation, mut connection) =
-            self.connector.shared().ok_or(EnqueueError::NotConnected)?;
-        let command = broker::enqueue(&self.keys, &job.to_json());
-        let sent = Instant::now();
-        let reply = timeout(deadline, connection.send_packed_command(&command)).await;
-        let error = match reply {
-            Ok(Ok(Value::ServerError(error))) => Error::from(&error),
-            Ok(Ok(_)) => return Ok(()),
-            Ok(Err(error)) => Error::from(error),
-            Err(_) => {
-                let silence = sent.elapsed();
-                if silence >= SUSPICIOUS_SILENCE {
-                    let error = format!("no reply within {} ms", silence.as_millis());
-                    let error = Error::new(Class::Reconnect, error);
-                    self.connector.lost(generation, &error);
+        let reply = self.hand_over(job)?;
+        self.confirmation(reply, Instant::now() + deadline, deadline)
+            .await
+    }
+
+    /// Appends `jobs` in their order, and answers for each as [`Self::enqueue`] does. It is
+    /// not one step: some may be appended and others not.
+    ///
+    /// # Cancel safety
+    /// A dropped call's jobs may or may not be appended.
+    pub async fn enqueue_all(
+        &self,
+        jobs: &[Job],
+        deadline: Duration,
+    ) -> Vec<Result<(), EnqueueError>> {
+        let until = Instant::now() + deadline;
+        let replies: Vec<_> = jobs.iter().map(|job| self.hand_over(job)).collect();
+        let mut results = Vec::with_capacity(jobs.len());
+        for reply in replies {
+            results.push(match reply {
+                Ok(reply) => self.confirmation(reply, until, deadline).await,
+                Err(error) => Err(error),
+            });
+        }
+        results
+    }
+
+    fn hand_over(&self, job: &Job) -> Result<Reply, EnqueueError> {
+        if !self.connector.is_up() {
+            return Err(EnqueueError::NotConnected);
+        }
+        let (sender, done) = oneshot::channel();
+        let claim = Claim::default();
+        let waiting = Waiting {
+            json: job.to_json(),
+            done: sender,
+            claim: claim.clone(),
+        };
+        // `self` holds the receiver.
+        drop(self.outbox.send(waiting));
+        Ok(Reply { done, claim })
+    }
+
+    async fn confirmation(
+        &self,
+        reply: Reply,
+        until: Instant,
+        deadline: Duration,
+    ) -> Result<(), EnqueueError> {
+        let in_time = timeout_at(until, reply.done).await;
+        // An error means that the sending part is gone.
+        if let Ok(Ok(result)) = in_time {
+            return result;
+        }
+        if in_time.is_err()
+            && deadline >= SUSPICIOUS_SILENCE
+            && let Some((generation, _)) = self.connector.shared()
+        {
+            let error = format!("no reply within {} ms", deadline.as_millis());
+            let error = Error::new(Class::Reconnect, error);
+            self.connector.lost(generation, &error);
+        }
+        Err(if reply.claim.take() {
+            EnqueueError::NotSent
+        } else {
+            EnqueueError::OutcomeUnknown
+        })
+    }
+
+    /// Sends what is handed over. Never returns.
+    async fn send_batches(&self) {
+        let mut waiting = self.waiting.lock().await;
+        let mut on_their_way = FuturesOrdered::new();
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        loop {
+            let enough = if on_their_way.is_empty() {
+                1
+            } else {
+                WORTH_A_BATCH
+            };
+            if batch.len() >= enough && on_their_way.len() < MAX_BATCHES {
+                on_their_way.push_back(self.send(mem::take(&mut batch)));
+                bytes = 0;
+            }
+            let room = batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES;
+            tokio::select! {
+                biased;
+                Some(()) = on_their_way.next() => {}
+                Some(first) = waiting.recv(), if room => {
+                    bytes += first.json.len();
+                    batch.push(first);
+                    while batch.len() < MAX_BATCH
+                        && bytes < MAX_BATCH_BYTES
+                        && let Ok(next) = waiting.try_recv()
+                    {
+                        bytes += next.json.len();
+                        batch.push(next);
+                    }
                 }
-                return Err(EnqueueError::OutcomeUnknown);
+            }
+        }
+    }
+
+    async fn send(&self, mut batch: Vec<Waiting>) {
+        batch.retain(|waiting| waiting.claim.take());
+        if batch.is_empty() {
+            return;
+        }
+        let Some((generation, mut connection)) = self.connector.shared() else {
+            return answer(batch, || Err(EnqueueError::NotConnected));
+        };
+        let mut pipeline = Pipeline::with_capacity(batch.len());
+        for waiting in &batch {
+            pipeline.add_command(broker::enqueue(&self.keys, &waiting.json));
+        }
+        let replies = connection
+            .send_packed_commands(&pipeline, 0, batch.len())
+            .await;
+        let replies = match replies {
+            Ok(replies) => replies,
+            Err(error) => {
+                self.connector.lost(generation, &Error::from(error));
+                return answer(batch, || Err(EnqueueError::OutcomeUnknown));
             }
         };
-        let Some(code) = &error.code else {
-            self.connector.lost(generation, &error);
-            return Err(EnqueueError::OutcomeUnknown);
-        };
+        for (waiting, reply) in batch.into_iter().zip(replies) {
+            let result = match reply {
+                Value::ServerError(error) => Err(self.refused(generation, Error::from(&error))),
+                _ => Ok(()),
+            };
+            // Who does not wait any more has been told that the outcome is unknown.
+            drop(waiting.done.send(result));
+        }
+    }
+
+    fn refused(&self, generation: u64, error: Error) -> EnqueueError {
         // What an operator must mend is found again by the prober, which waits for it.
         if let Class::Reconnect | Class::Operator = error.class {
             self.connector.lost(generation, &error);
         }
         tracing::debug!(%error, "redis refused a job");
-        Err(EnqueueError::Refused(refusal(code)))
+        EnqueueError::Refused(refusal(error.code.as_deref().unwrap_or_default()))
+    }
+}
+
+fn answer(batch: Vec<Waiting>, result: impl Fn() -> Result<(), EnqueueError>) {
+    for waiting in batch {
+        drop(waiting.done.send(result()));
     }
 }
 
@@ -109,6 +285,9 @@ pub enum EnqueueError {
     /// Nothing was sent.
     #[error("Redis is not connected")]
     NotConnected,
+    /// Nothing was sent: other jobs were on their way, and no reply to them came in time.
+    #[error("Redis does not answer, and the job was not sent")]
+    NotSent,
     /// The command was handed to the connection and no reply came: the job may
     /// or may not be in the stream.
     #[error("the outcome is unknown: the job was sent to Redis and no reply came")]

@@ -145,6 +145,11 @@ impl Connector {
         state.up.then_some((state.generation, connection))
     }
 
+    /// Whether Redis could be used a moment ago.
+    pub(crate) fn is_up(&self) -> bool {
+        self.0.state.borrow().up
+    }
+
     /// Waits until Redis can be used. Cancel safe.
     pub(super) async fn up(&self) -> State {
         let mut state = self.0.state.subscribe();

@@ -6,6 +6,7 @@
 //! for the next one.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -19,6 +20,8 @@ use super::link::Link;
 
 /// How often every worker looks.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Tokio's timers are due in whole milliseconds, and may be noticed one later.
+const TIMER_GRAIN: Duration = Duration::from_millis(2);
 /// How many jobs one step moves: Redis does it in one go.
 const BATCH: usize = 100;
 
@@ -69,9 +72,10 @@ impl Promoter {
     pub(crate) async fn run(mut self) {
         let mut next_look = Instant::now();
         while !self.stop.is_cancelled() {
-            let next = self.alarm.get().map_or(next_look, |at| at.min(next_look));
+            let alarm = self.alarm.get().filter(|at| *at < next_look);
             tokio::select! {
-                () = sleep_until(next.into()) => {}
+                () = sleep_until(next_look.into()), if alarm.is_none() => {}
+                () = sleep_exactly_until(alarm.unwrap_or(next_look)), if alarm.is_some() => {}
                 () = self.alarm.changed.notified() => continue,
                 () = self.stop.cancelled() => return,
             }
@@ -119,5 +123,16 @@ impl Promoter {
             }
         }
         true
+    }
+}
+
+/// Sleeps more exactly than tokio, whose timers go off up to a millisecond late: their last
+/// bit is slept on a thread for blocking calls. Cancel safe.
+async fn sleep_exactly_until(at: Instant) {
+    sleep_until((at - TIMER_GRAIN).into()).await;
+    let rest = at.saturating_duration_since(Instant::now());
+    if !rest.is_zero() {
+        // Fails only when the runtime ends.
+        drop(tokio::task::spawn_blocking(move || thread::sleep(rest)).await);
     }
 }
