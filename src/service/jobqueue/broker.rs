@@ -40,6 +40,8 @@ const MAY_ENQUEUE: &str = include_str!("scripts/may_enqueue.lua");
 /// How the log calls whatever needs to XCLAIM. The heartbeat tries that again and again,
 /// so that the trouble ends when it is mended: the others may have no reason to.
 const RENEW: &str = "renew";
+/// The touch script's word for giving entries up; the one above is its other word.
+const PUT_BACK: &str = "put_back";
 
 /// The field of a stream entry that holds the job.
 pub(super) const JOB_FIELD: &str = "job";
@@ -224,16 +226,18 @@ impl Broker {
     /// Renews the leases of `ids`. Tells for each whether it was still this consumer's.
     /// Without any it still finds out whether it could.
     pub(crate) async fn renew(&self, link: &mut Link, ids: &[EntryId]) -> Result<Vec<bool>, Error> {
-        let cmd = self.touch(Duration::ZERO, ids.iter().map(|id| (*id, None)));
+        let cmd = self.touch(RENEW, ids.iter().map(|id| (*id, None)));
         owned(link.call(RENEW, &cmd).await?)
     }
 
-    /// Sets the idle times and delivery counts of entries that this consumer owns. When
-    /// that fails the counts are one too high, which is no reason to stop.
-    pub(crate) async fn recount(&self, link: &mut Link, idle: Duration, counts: &[(EntryId, u32)]) {
+    /// Sets the delivery counts of entries that this consumer owns, and renews their leases
+    /// or puts them back. When that fails the counts are one too high, which is no reason
+    /// to stop.
+    pub(crate) async fn recount(&self, link: &mut Link, keep: bool, counts: &[(EntryId, u32)]) {
         if !counts.is_empty() {
             let counts = counts.iter().map(|(id, count)| (*id, Some(*count)));
-            drop(link.ask(&self.touch(idle, counts)).await);
+            let what = if keep { RENEW } else { PUT_BACK };
+            drop(link.ask(&self.touch(what, counts)).await);
         }
     }
 
@@ -325,16 +329,15 @@ impl Broker {
     pub(crate) fn put_back(
         &self,
         pipeline: &mut Pipeline,
-        lease: Duration,
         counts: impl Iterator<Item = (EntryId, u32)>,
     ) {
         let counts = counts.map(|(id, count)| (id, Some(count)));
-        pipeline.add_command(self.touch(lease, counts));
+        pipeline.add_command(self.touch(PUT_BACK, counts));
     }
 
-    fn touch(&self, idle: Duration, entries: impl Iterator<Item = (EntryId, Option<u32>)>) -> Cmd {
+    fn touch(&self, what: &str, entries: impl Iterator<Item = (EntryId, Option<u32>)>) -> Cmd {
         let mut cmd = eval(TOUCH, &[&self.keys.stream], &[]);
-        cmd.arg(GROUP).arg(&self.consumer).arg(millis(idle));
+        cmd.arg(GROUP).arg(&self.consumer).arg(what);
         for (id, count) in entries {
             cmd.arg(id);
             match count {

@@ -59,7 +59,7 @@ pub(crate) struct Schedule {
     second_look: Option<Instant>,
     paused: bool,
     reply_size: ReplySize,
-    /// The newest entry that a read has brought.
+    /// The newest entry that this process was given, by a read or otherwise.
     newest: Option<EntryId>,
 }
 
@@ -94,6 +94,10 @@ impl Schedule {
             reply_size: ReplySize::new(),
             newest: None,
         }
+    }
+
+    fn remember(&mut self, entries: &[Entry]) {
+        self.newest = self.newest.max(entries.iter().map(|entry| entry.id).max());
     }
 
     fn look_for_orphans(&mut self, now: Instant) {
@@ -203,14 +207,13 @@ impl Fetcher {
         }
     }
 
-    /// Takes out what a read has brought before: a group that was made anew or set back, or
-    /// a Redis that lost its last second, delivers it once more. It may run here, or have
-    /// ended since the reply was written, so whose it is now has to be asked.
+    /// Takes out what this process may have been given before: a group that was made anew
+    /// or set back, or a Redis that lost its last second, delivers it once more. It may run
+    /// here, or have ended since the reply was written, so whose it is now has to be asked.
     fn leave_to_orphan_check(&mut self, entries: &mut Vec<Entry>) {
         let newest = self.schedule.newest;
         let count = entries.len();
-        // In the order of their ids, so the last one is the newest.
-        self.schedule.newest = newest.max(entries.last().map(|entry| entry.id));
+        self.schedule.remember(entries);
         entries.retain(|entry| Some(entry.id) > newest);
         if entries.len() < count {
             self.schedule.look_for_orphans(Instant::now());
@@ -247,6 +250,7 @@ impl Fetcher {
             reclaimed => reclaimed?,
         };
         self.schedule.reply_size.came(reclaimed.entries.len());
+        self.schedule.remember(&reclaimed.entries);
         self.schedule.reclaim_first = reclaimed.more || room.entries == 0;
         if reclaimed.paused != self.schedule.paused {
             self.schedule.paused = reclaimed.paused;
@@ -280,11 +284,8 @@ impl Fetcher {
             .iter()
             .map(|entry| (entry.id, entry.deliveries.saturating_sub(1)));
         let (keep, leave): (Vec<_>, Vec<_>) = counts.partition(|(id, _)| living.contains(id));
-        self.broker
-            .recount(&mut self.link, Duration::ZERO, &keep)
-            .await;
-        let lease = self.times.lease;
-        self.broker.recount(&mut self.link, lease, &leave).await;
+        self.broker.recount(&mut self.link, true, &keep).await;
+        self.broker.recount(&mut self.link, false, &leave).await;
         // One that was just put back, and whose settling was not confirmed when it was
         // claimed, has a fresh lease now and nobody who holds it.
         self.schedule.second_look = Some(Instant::now() + MAX_BLOCK);
@@ -314,6 +315,7 @@ impl Fetcher {
             .take(&mut self.link, self.times.lease, &orphans)
             .await?;
         self.schedule.reply_size.came(entries.len());
+        self.schedule.remember(&entries);
         let count = entries.len();
         if count > 0 {
             info!(count, "found jobs whose delivery was lost on the way");

@@ -184,7 +184,6 @@ impl Server {
             worker: Arc::clone(&worker),
             alarm,
             link: self.connector.shared_link(),
-            lease: config.lease,
             dead_letter_max_len: config.dead_letter_max_len,
             finish: finish.clone(),
             refused: Refused::none(),

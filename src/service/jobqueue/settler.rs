@@ -6,7 +6,7 @@
 //! no reply is sent again: each outcome changes nothing the second time.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use redis::{Pipeline, Value};
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,6 @@ pub(crate) struct Settler {
     pub(crate) worker: Arc<Worker>,
     pub(crate) alarm: Arc<Alarm>,
     pub(crate) link: Link,
-    pub(crate) lease: Duration,
     pub(crate) dead_letter_max_len: u64,
     /// Nothing more will end: settle what there is, then return.
     pub(crate) finish: CancellationToken,
@@ -169,7 +168,7 @@ impl Settler {
                     Outcome::PutBack { deliveries } => Some((settlement.id, deliveries)),
                     _ => None,
                 });
-                self.broker.put_back(pipeline, self.lease, counts);
+                self.broker.put_back(pipeline, counts);
             }
         }
     }
@@ -357,6 +356,8 @@ fn to_move(settlement: &Settlement) -> Option<Move> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn settlements(count: u64, outcome: impl Fn() -> Outcome) -> Vec<Settlement> {

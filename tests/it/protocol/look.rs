@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use redis::Value;
 
-use super::reference::{Job, Place, Reference};
+use super::reference::{Job, Lease, Place, Reference};
 use super::system::{HOUR, System, json, worker};
 use super::transitions::WORKERS;
 use crate::support::{DEAD, GROUP, SCHEDULED, STREAM};
+
+/// What has been idle for longer, in ms, was put back.
+const YEAR: u64 = 365 * 24 * HOUR;
 
 impl System {
     /// Everything in Redis is what the model says, and nothing else is there.
@@ -26,19 +29,19 @@ impl System {
         let pending: Vec<(String, String, u64, u64)> = self.cmd(&range);
         let pending = pending
             .into_iter()
-            .map(|(id, owner, idle, count)| (id, owner, idle >= HOUR, count));
+            .map(|(id, owner, idle, count)| (id, owner, lease(idle), count));
         let expected = stored.iter().filter_map(|&job| {
             let state = &reference.jobs[job];
             let Place::Pending {
                 owner,
                 deliveries,
-                expired,
+                lease,
             } = state.place
             else {
                 return None;
             };
             let id = self.ids[&(job, state.entry)].clone();
-            Some((id, worker(owner), expired, deliveries))
+            Some((id, worker(owner), lease, deliveries))
         });
         let expected: Vec<_> = expected.collect();
         assert_eq!(pending.collect::<Vec<_>>(), expected, "what is pending");
@@ -52,7 +55,7 @@ impl System {
         &mut self,
         reference: &Reference,
         stored: usize,
-        pending: &[(String, String, bool, u64)],
+        pending: &[(String, String, Lease, u64)],
     ) {
         let groups: Vec<BTreeMap<String, Value>> = self.cmd(&["XINFO", "GROUPS", STREAM]);
         let count = |name: &str| redis::from_redis_value_ref::<Option<usize>>(&groups[0][name]);
@@ -101,5 +104,13 @@ impl System {
         let expected = expected.map(|&job| json(job, reference.jobs[job].attempt));
         let dead = dead.into_iter().map(|(_, fields)| fields[1].clone());
         assert_eq!(dead.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    }
+}
+
+fn lease(idle: u64) -> Lease {
+    match idle {
+        0..HOUR => Lease::Runs,
+        HOUR..YEAR => Lease::Over,
+        _ => Lease::PutBack,
     }
 }

@@ -8,7 +8,7 @@ pub(crate) enum Place {
     Pending {
         owner: usize,
         deliveries: u64,
-        expired: bool,
+        lease: Lease,
     },
     Scheduled {
         /// Whose turn it is among those that are due.
@@ -16,6 +16,14 @@ pub(crate) enum Place {
     },
     Dead,
     Gone,
+}
+
+/// How long a pending entry has been idle, as far as it matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lease {
+    Runs,
+    Over,
+    PutBack,
 }
 
 #[derive(Debug, Clone)]
@@ -103,18 +111,18 @@ impl Reference {
                 state.dead.push(job);
             }),
             Transition::PutBack { by, targets, count } => {
-                self.touch(*by, targets, Some(*count), true)
+                self.touch(*by, targets, Some(*count), Lease::PutBack)
             }
-            Transition::Renew { by, targets } => self.touch(*by, targets, None, false),
+            Transition::Renew { by, targets } => self.touch(*by, targets, None, Lease::Runs),
             Transition::Recount { by, target, count } => {
-                self.touch(*by, &[*target], Some(*count), false)
+                self.touch(*by, &[*target], Some(*count), Lease::Runs)
             }
             Transition::Take { by, targets } => {
                 let mine = |target: &Target| match self.entry(*target)?.place {
                     Place::Pending {
                         owner,
                         deliveries,
-                        expired: false,
+                        lease: Lease::Runs,
                     } if owner == *by => Some((*target, deliveries)),
                     _ => None,
                 };
@@ -146,8 +154,8 @@ impl Reference {
                 self.jobs[*job].place = Place::Scheduled { due };
             }
             Transition::LoseLease { job } => {
-                if let Place::Pending { expired, .. } = &mut self.jobs[*job].place {
-                    *expired = true;
+                if let Place::Pending { lease, .. } = &mut self.jobs[*job].place {
+                    *lease = Lease::Over;
                 }
             }
             Transition::Stall => {
@@ -170,7 +178,7 @@ impl Reference {
             self.jobs[job].place = Place::Pending {
                 owner: by,
                 deliveries: 1,
-                expired: false,
+                lease: Lease::Runs,
             };
         }
         let delivered = waiting.iter().map(|job| ((*job, self.jobs[*job].entry), 1));
@@ -191,16 +199,14 @@ impl Reference {
         1
     }
 
-    fn touch(&mut self, by: usize, targets: &[Target], count: Option<u64>, over: bool) -> Expected {
+    fn touch(&mut self, by: usize, targets: &[Target], count: Option<u64>, to: Lease) -> Expected {
         self.each(by, targets, |state, job| {
             if let Place::Pending {
-                deliveries,
-                expired,
-                ..
+                deliveries, lease, ..
             } = &mut state.jobs[job].place
             {
                 *deliveries = count.unwrap_or(*deliveries);
-                *expired = over;
+                *lease = to;
             }
         })
     }
@@ -209,7 +215,13 @@ impl Reference {
         self.holding |= self.stalled;
         self.stalled = false;
         let mut entries = Vec::new();
-        if self.paused || self.holding || room == 0 {
+        // While nobody reclaims, what was put back is anybody's all the same.
+        let least = if self.holding {
+            Lease::PutBack
+        } else {
+            Lease::Over
+        };
+        if self.paused || room == 0 {
             return Expected::Reclaimed {
                 more: false,
                 entries,
@@ -228,11 +240,11 @@ impl Reference {
             if let Place::Pending {
                 owner,
                 deliveries,
-                expired,
+                lease,
             } = &mut self.jobs[job].place
-                && *expired
+                && *lease >= least
             {
-                (*owner, *expired) = (by, false);
+                (*owner, *lease) = (by, Lease::Runs);
                 *deliveries += 1;
                 entries.push((target, *deliveries));
             }

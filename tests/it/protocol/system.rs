@@ -90,11 +90,11 @@ impl System {
                 assert_eq!((Expected::Outcomes(owned), dropped), (expected.clone(), 0));
             }
             Transition::PutBack { by, targets, count } => {
-                self.touch(*by, targets, HOUR, Some(*count), expected);
+                self.touch(*by, targets, "put_back", Some(*count), expected);
             }
-            Transition::Renew { by, targets } => self.touch(*by, targets, 0, None, expected),
+            Transition::Renew { by, targets } => self.touch(*by, targets, "renew", None, expected),
             Transition::Recount { by, target, count } => {
-                self.touch(*by, &[*target], 0, Some(*count), expected);
+                self.touch(*by, &[*target], "renew", Some(*count), expected);
             }
             Transition::Take { by, targets } => {
                 let (name, lease) = (worker(*by), HOUR.to_string());
@@ -190,12 +190,12 @@ impl System {
         &mut self,
         by: usize,
         targets: &[Target],
-        idle: u64,
+        what: &str,
         count: Option<u64>,
         expected: &Expected,
     ) {
-        let (name, idle) = (worker(by), idle.to_string());
-        let mut command = eval(script!("touch"), &[STREAM], &[GROUP, &name, &idle]);
+        let name = worker(by);
+        let mut command = eval(script!("touch"), &[STREAM], &[GROUP, &name, what]);
         let count = count.map(|count| count.to_string()).unwrap_or_default();
         for target in targets {
             command.arg(&self.ids[target]).arg(&count);

@@ -13,12 +13,15 @@
 -- One step, because the decision to claim is only as good as the mark it was
 -- taken from. After a freeze, a restart or a leap of the clock every lease looks
 -- expired at once while its owner may be reconnecting: the mark is then missing,
--- in the future or older than stall_ms, and nobody claims for hold_ms.
+-- in the future or older than stall_ms, and for hold_ms nobody claims anything but
+-- what its owner has put back.
 
 -- XAUTOCLAIM looks at ten entries for each that it may claim. So many in one step
 -- keep a long pending list moving, and block Redis for about a millisecond.
 local LOOKS_PER_CLAIM = 10
 local MAX_LOOKS = 1000
+-- What has been idle for longer was put back: see touch.lua. A year, in milliseconds.
+local PUT_BACK_IDLE = 365 * 24 * 3600 * 1000
 
 local now = math.floor(now_us() / 1000)
 local lease, stall, hold = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -37,8 +40,12 @@ elseif hold_until > now + hold then
 end
 redis.call('HSET', KEYS[2], 'reclaim_seen_ms', now, 'reclaim_hold_ms', hold_until)
 
-if paused == 1 or room <= 0 or now < hold_until then
+if paused == 1 or room <= 0 then
   return {paused, 0, 0, {}}
+end
+local min_idle = lease
+if now < hold_until then
+  min_idle = math.max(lease, PUT_BACK_IDLE)
 end
 
 -- One pass an interval for the whole group, however many workers ask. Half of
@@ -54,11 +61,11 @@ end
 local claimed, deleted, looks = {}, 0, 0
 repeat
   local count = math.min(room - #claimed, MAX_LOOKS / LOOKS_PER_CLAIM)
-  local reply = redis.pcall('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], lease, cursor,
+  local reply = redis.pcall('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], min_idle, cursor,
     'COUNT', count)
   if reply.err then
     -- What the hash holds may be no cursor: somebody else wrote it.
-    reply = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], lease, '0-0', 'COUNT', count)
+    reply = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], min_idle, '0-0', 'COUNT', count)
   end
   cursor = reply[1]
   deleted = deleted + #reply[3]
