@@ -2,9 +2,7 @@
 
 use super::Protocol;
 use super::bugs::Bug;
-use super::state::{
-    Entry, Fetch, Held, Name, Outcome, Phase, Place, State, Stray, WORKERS, Worker,
-};
+use super::state::{Entry, Fetch, Held, Name, Outcome, Phase, State, Stray, WORKERS, Worker};
 
 /// A worker's place; its name changes with each life.
 pub(crate) type At = usize;
@@ -53,8 +51,9 @@ pub(crate) enum Action {
     ComeBack(At),
     /// Redis stands still, or its clock leaps: all leases look expired.
     Stall,
-    /// What was delivered waits again: the group is made anew, or Redis' last second lost.
-    ForgetDelivery(Entry),
+    /// What was delivered waits again, from this on: the group is made anew or set back,
+    /// or Redis' last second lost.
+    ForgetDeliveries(Entry),
     /// Redis does it and the reply is lost.
     ReadLost(At, Entry),
     ReclaimLost(At, Entry),
@@ -84,7 +83,7 @@ impl Action {
                 | Self::Crash(_)
                 | Self::GoAway(_)
                 | Self::Stall
-                | Self::ForgetDelivery(_)
+                | Self::ForgetDeliveries(_)
                 | Self::ReadLost(..)
                 | Self::ReclaimLost(..)
                 | Self::SettleLost(..)
@@ -184,7 +183,9 @@ impl Protocol {
             actions.push(Action::Promote(entry));
         }
         for (entry, pending) in state.redis.all_pending() {
-            actions.push(Action::ForgetDelivery(entry));
+            if self.forgets_many || state.redis.newest_pending() == Some(entry) {
+                actions.push(Action::ForgetDeliveries(entry));
+            }
             if !pending.expired && !state.is_renewed(entry) {
                 actions.push(Action::Expire(entry));
             }
@@ -237,11 +238,9 @@ impl Protocol {
 }
 
 fn read_actions(state: &State, at: At, actions: &mut Vec<Action>) {
-    for stored in &state.redis.stream {
-        if stored.place == Place::Waiting {
-            actions.push(Action::Read(at, stored.entry));
-            actions.push(Action::ReadLost(at, stored.entry));
-        }
+    if let Some(entry) = state.redis.next_to_read() {
+        actions.push(Action::Read(at, entry));
+        actions.push(Action::ReadLost(at, entry));
     }
 }
 
@@ -304,12 +303,11 @@ impl State {
 
     /// What a read or a reclaim that outlived its connection may get.
     pub(crate) fn deliverable(&self, stray: Stray) -> Vec<Entry> {
-        let fits = |place: Place| match (stray, place) {
-            (Stray::Read { .. }, Place::Waiting) => true,
-            (Stray::Reclaim { .. }, Place::Pending(p)) => p.expired && !self.redis.holding,
-            _ => false,
-        };
-        let stored = self.redis.stream.iter().filter(|s| fits(s.place));
-        stored.map(|s| s.entry).collect()
+        let pending = self.redis.all_pending().map(|(entry, _)| entry);
+        match stray {
+            Stray::Read { .. } => self.redis.next_to_read().into_iter().collect(),
+            Stray::Reclaim { .. } => pending.filter(|e| self.is_reclaimable(*e)).collect(),
+            Stray::Settle { .. } | Stray::Renew { .. } => Vec::new(),
+        }
     }
 }

@@ -40,10 +40,17 @@ pub(crate) enum Bug {
     /// What a reclaim returns and is held is not looked for again: `held` forgets it when
     /// the answer to its outcome arrives, and it is left to its new lease.
     HeldClaimForgotten,
-    /// What a read returns is started, held or not.
-    ReadStartsHeld,
-    /// What a read returns and is held is not looked for again, likewise.
-    HeldReadForgotten,
+    /// What a read returns is started, whether it was read before or not.
+    ReadStartsAgain,
+    /// Whether it is to be started is told by what is held when the reply is here: what
+    /// was settled meanwhile is started again.
+    ReadJudgedLate,
+    /// Only what a read brought counts as given before: a claim or an orphan check may
+    /// have brought it too.
+    OnlyReadsRemembered,
+    /// What a read returns once more is not looked for: the answer that makes `held`
+    /// forget it may be on its way, and it is left to its new lease.
+    ReadAgainForgotten,
     /// A stalled Redis is not told from dead workers.
     ReclaimWithoutHold,
     /// A lost delivery is left to its lease.
@@ -58,7 +65,7 @@ pub(crate) enum Bug {
 
 impl Bug {
     /// Every mistake, and the property that it breaks first.
-    pub(crate) const ALL: [(Self, &'static str); 23] = [
+    pub(crate) const ALL: [(Self, &'static str); 25] = [
         (Self::UnfencedRetry, super::ONE_PLACE),
         (Self::UnfencedPark, super::ONE_PLACE),
         (Self::UnfencedBurial, super::ONE_PLACE),
@@ -75,8 +82,10 @@ impl Bug {
         (Self::ClaimStartsHeld, super::ONCE_AT_A_TIME),
         (Self::ClaimJudgedLate, super::EXPLAINED),
         (Self::HeldClaimForgotten, super::DRAINS),
-        (Self::ReadStartsHeld, super::ONCE_AT_A_TIME),
-        (Self::HeldReadForgotten, super::DRAINS),
+        (Self::ReadStartsAgain, super::ONCE_AT_A_TIME),
+        (Self::ReadJudgedLate, super::SETTLED),
+        (Self::OnlyReadsRemembered, super::ONCE_AT_A_TIME),
+        (Self::ReadAgainForgotten, super::DRAINS),
         (Self::ReclaimWithoutHold, super::EXPLAINED),
         (Self::NoOrphanCheck, super::DRAINS),
         (Self::OrphanCheckSteals, super::NO_THEFT),

@@ -33,6 +33,8 @@ impl Protocol {
         // state of its own.
         state.disturbances = 0;
         state.strays.clear();
+        state.tidy();
+        state = self.normal(state);
         for _ in 0..MAX_STEPS {
             let print = fingerprint(&state);
             way.push(print);

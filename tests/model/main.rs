@@ -1,10 +1,10 @@
 //! The queue's protocol as a model, checked over its whole state space: leases, fences,
 //! zombies, crashes, stalls, and commands and replies that come late or never.
 //!
-//! Two workers and two jobs, of which one may fail once and one has a delay. Up to a
-//! number of disturbances, of any kind and at any time: a crash, a freeze, a stall of
-//! Redis, a lost reply, a command that reaches Redis after its sender has given up on
-//! it, a put back, a shutdown, a handler that it cuts off, a delivery that Redis forgets.
+//! Two workers and two jobs, of which one may fail once and one has a delay, or two plain
+//! ones. Up to a number of disturbances, of any kind and at any time: a crash, a freeze, a
+//! stall of Redis, a lost reply, a command that reaches Redis after its sender has given up
+//! on it, a put back, a shutdown, a handler that it cuts off, deliveries that Redis forgets.
 //!
 //! What is left out, and why nothing hides there:
 //!
@@ -14,13 +14,16 @@
 //!   that the hold after a stall is long enough to renew in, is assumed; `tests/it`
 //!   measures both.
 //! - **Steps that nothing can come between** are one: a reply that brings something new
-//!   is received at once, since what it brings is in nobody's way before; a reclaim is
+//!   is received at once, since what it brings is in nobody's way before; one that brings
+//!   what its process was given before does nothing but ask for an orphan check; a reclaim is
 //!   done when it is sent, unless something held is about to be forgotten; the answer to
 //!   an outcome, when the entry is out of the stream; the end of the leases of a process
 //!   that is gone. A process that has not started yet is one that does nothing.
 //! - **Batches.** A command names one entry (a take: several). The scripts treat each
 //!   entry of a batch by itself.
-//! - **The order of the stream.** Any waiting entry is delivered, any expired one reclaimed.
+//! - **The order of reclaims.** Any expired entry is reclaimed next.
+//! - **A group that is set back** keeps what is pending. That is a delivery which is
+//!   forgotten just before the entry is read again, since until then nothing asks.
 //! - **How much is fetched, poison suspects, pauses of an operator.** They decide when an
 //!   entry is taken or put back, and it is both at any time here. A poison job's end is in.
 //! - **A frozen process and one cut off from Redis are one thing:** neither reaches Redis,
@@ -64,6 +67,7 @@ const ACKNOWLEDGED_LAST: &str = "what is gone was printed";
 const ONE_OUTCOME: &str = "only the owner's outcome takes effect, and success";
 const ONCE_AT_A_TIME: &str = "a process runs an entry once at a time";
 const EXPLAINED: &str = "a run is repeated only after a fault";
+const SETTLED: &str = "what a process has settled it does not start again";
 const DESERVED: &str = "only what was given up too often is poison";
 const NO_THEFT: &str = "a lease that runs is nobody else's";
 const DRAINS: &str = "the queue drains when the faults stop";
@@ -73,6 +77,8 @@ struct Protocol {
     bug: Option<Bug>,
     jobs: &'static [Job],
     disturbances: u8,
+    /// Redis may forget several deliveries at once; else it forgets the newest.
+    forgets_many: bool,
     /// Workers are told apart: a trace reads better, and there are twice as many states.
     told_apart: bool,
     drains: Drains,
@@ -125,6 +131,7 @@ impl Model for Protocol {
                 })
             }),
             Property::always(EXPLAINED, |_, state: &State| !state.marks.unexplained_run),
+            Property::always(SETTLED, |_, state: &State| !state.marks.rerun),
             Property::always(DESERVED, |_, state: &State| !state.marks.undeserved_burial),
             Property::always(NO_THEFT, |_, state: &State| !state.marks.stolen_lease),
             Property::always(DRAINS, Protocol::drains),
@@ -147,12 +154,16 @@ fn places(state: &State, job: Job) -> usize {
 
 /// Visits every state there is.
 fn check(jobs: &'static [Job], disturbances: u8) {
-    let began = Instant::now();
-    let protocol = Protocol {
+    check_all(Protocol {
         jobs,
         disturbances,
         ..Protocol::default()
-    };
+    });
+}
+
+fn check_all(protocol: Protocol) {
+    let began = Instant::now();
+    let (jobs, disturbances) = (protocol.jobs, protocol.disturbances);
     let checker = protocol
         .checker()
         .threads(2)
@@ -201,6 +212,27 @@ fn a_job_with_a_delay_survives_any_two_disturbances() {
 #[test]
 fn two_jobs_survive_any_disturbance() {
     check(&[0, 1], 1);
+}
+
+#[test]
+fn two_plain_jobs_survive_any_disturbance_and_that_both_are_forgotten() {
+    check_all(Protocol {
+        jobs: &[2, 3],
+        disturbances: 1,
+        forgets_many: true,
+        ..Protocol::default()
+    });
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn two_jobs_survive_any_disturbance_and_that_both_are_forgotten() {
+    check_all(Protocol {
+        jobs: &[0, 1],
+        disturbances: 1,
+        forgets_many: true,
+        ..Protocol::default()
+    });
 }
 
 #[test]

@@ -10,6 +10,8 @@ pub(crate) struct Marks {
     pub(crate) printed: Vec<Job>,
     /// A handler was started again, and no fault explains it.
     pub(crate) unexplained_run: bool,
+    /// A process took in again what Redis had told it the end of.
+    pub(crate) rerun: bool,
     /// A lease that had not run out was taken over.
     pub(crate) stolen_lease: bool,
     /// A job was found to be poison after fewer faults than that takes.

@@ -2,20 +2,23 @@
 
 use std::cmp::Ordering;
 
-use super::state::{Fetch, Name, Place, State, Stray, Worker};
+use super::state::{Fetch, Name, Place, State, Stored, Stray, Worker};
 
 impl State {
     /// Sorts what has no order and drops marks that nothing can read any more, so that
     /// equal states are the same.
     pub(crate) fn tidy(&mut self) {
-        self.redis.stream.sort_unstable();
         self.redis.scheduled.sort_unstable();
         self.redis.dead.sort_unstable();
         self.redis.gone.sort_unstable();
         self.strays.sort_unstable();
         self.marks.printed.sort_unstable();
+        self.tidy_order();
         for worker in &mut self.workers {
             worker.held.sort_unstable();
+            let mut settled = std::mem::take(&mut worker.settled);
+            settled.retain(|entry| worker.receives(*entry));
+            worker.settled = settled;
             if let Fetch::Sent(entry) = worker.fetch
                 && !self.redis.stores(entry)
             {
@@ -30,6 +33,28 @@ impl State {
                     .any(|w| w.holds(runs.entry) || w.receives(runs.entry))
         });
         self.marks.runs.sort_unstable();
+    }
+
+    /// The order of what was delivered, and which of it a process was given, matter only to
+    /// a read, and it is not read again unless it is forgotten.
+    fn tidy_order(&mut self) {
+        let redis = &mut self.redis;
+        let waits = |stored: &Stored| stored.place == Place::Waiting;
+        let delivered = redis.stream.iter().take_while(|s| !waits(s)).count();
+        for worker in &mut self.workers {
+            if worker.stopping {
+                worker.newest = None;
+            }
+            if self.disturbances == 0
+                && let Some(newest) = worker.newest
+                && redis.index(newest) < Some(delivered)
+            {
+                worker.newest = None;
+            }
+        }
+        if self.disturbances == 0 {
+            redis.stream[..delivered].sort_unstable();
+        }
     }
 
     /// The same state with the workers in one order and the names counted from 0:
@@ -84,11 +109,15 @@ impl Worker {
             stopping,
             fetch,
             look,
+            newest,
             held,
             forgotten,
+            settled,
             ..
         } = self;
-        (away, stopping, fetch, look, held, forgotten)
+        (
+            away, stopping, fetch, look, newest, held, forgotten, settled,
+        )
     }
 }
 

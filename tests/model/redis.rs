@@ -157,6 +157,9 @@ impl State {
     pub(crate) fn promote(&mut self, entry: Entry, bug: Option<Bug>) {
         if bug == Some(Bug::StreamTrimmed) {
             self.redis.stream.clear();
+            for worker in &mut self.workers {
+                worker.newest = None;
+            }
         }
         self.redis.scheduled.retain(|e| *e != entry);
         if bug != Some(Bug::PromoteRemovesFirst) {
@@ -168,14 +171,19 @@ impl State {
     }
 
     /// The group is made anew, or Redis comes back without its last second: what was
-    /// delivered waits again.
-    pub(crate) fn forget_delivery(&mut self, entry: Entry) {
-        for stored in &mut self.redis.stream {
-            if stored.entry == entry {
+    /// delivered waits again, from this entry on.
+    pub(crate) fn forget_deliveries(&mut self, from: Entry) {
+        let mut forgotten = Vec::new();
+        let from = self.redis.index(from).expect("it is pending");
+        for stored in &mut self.redis.stream[from..] {
+            if matches!(stored.place, Place::Pending(_)) {
                 stored.place = Place::Waiting;
+                forgotten.push(stored.entry);
             }
         }
-        self.runs_mut(entry).credit += 1;
+        for entry in forgotten {
+            self.runs_mut(entry).credit += 1;
+        }
     }
 
     /// DELCONSUMER without `remove_consumers.lua`'s look at what is pending.
@@ -188,7 +196,16 @@ impl State {
     }
 
     fn remove(&mut self, entry: Entry) {
-        self.redis.stream.retain(|stored| stored.entry != entry);
+        let Some(index) = self.redis.index(entry) else {
+            return;
+        };
+        self.redis.stream.remove(index);
+        let older = index.checked_sub(1).map(|at| self.redis.stream[at].entry);
+        for worker in &mut self.workers {
+            if worker.newest == Some(entry) {
+                worker.newest = older;
+            }
+        }
     }
 
     fn strand(&mut self, entry: Entry) {

@@ -3,7 +3,7 @@
 
 use super::marks::Marks;
 
-/// 0 or 1.
+/// 0 may be tried again once, 1 has a delay, 2 and 3 are plain.
 pub(crate) type Job = u8;
 /// A consumer's name, unique to one life of one worker.
 pub(crate) type Name = u8;
@@ -29,7 +29,7 @@ impl Entry {
         self.job == 1 && self.number == 0
     }
 
-    /// The first job has one retry, the second none.
+    /// The first job has one retry, the others none.
     pub(crate) fn may_retry(self) -> bool {
         self.job == 0 && self.number == 0
     }
@@ -54,6 +54,7 @@ pub(crate) struct State {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Redis {
+    /// In the order of the ids.
     pub(crate) stream: Vec<Stored>,
     /// The entries that the scheduled jobs will become.
     pub(crate) scheduled: Vec<Entry>,
@@ -100,9 +101,15 @@ pub(crate) struct Worker {
     pub(crate) fetch: Fetch,
     /// An orphan check is due.
     pub(crate) look: bool,
+    /// The newest entry that it was ever given, or when that is gone, the one before it in
+    /// the stream: a read starts what is newer, and nothing else.
+    pub(crate) newest: Option<Entry>,
     pub(crate) held: Vec<Held>,
     /// Handlers that run although `held` knows nothing of them. Only a bug has any.
     pub(crate) forgotten: Vec<Entry>,
+    /// A mark: what is on its way here although Redis has confirmed its end to this
+    /// process.
+    pub(crate) settled: Vec<Entry>,
 }
 
 /// What the fetcher is in the middle of.
@@ -119,7 +126,8 @@ pub(crate) enum Fetch {
         delivered: Delivered,
         keep: bool,
     },
-    /// A read has returned what was held then, and the reply is on its way.
+    /// A read has returned what was held then, and the reply is on its way. Only a bug
+    /// waits for it: what this process was given before is judged by its id alone.
     Read(Delivered),
     /// The orphan check's list of what is pending for this consumer.
     Page(Vec<Entry>),
@@ -203,8 +211,10 @@ impl Worker {
             stopping: false,
             fetch: Fetch::Idle,
             look: false,
+            newest: None,
             held: Vec::new(),
             forgotten: Vec::new(),
+            settled: Vec::new(),
         }
     }
 
@@ -257,6 +267,23 @@ impl Redis {
         self.stream.iter().any(|stored| stored.entry == entry)
     }
 
+    pub(crate) fn index(&self, entry: Entry) -> Option<usize> {
+        self.stream.iter().position(|stored| stored.entry == entry)
+    }
+
+    /// What the next read brings: ids are delivered in their order.
+    pub(crate) fn next_to_read(&self) -> Option<Entry> {
+        let waits = |stored: &&Stored| stored.place == Place::Waiting;
+        self.stream.iter().find(waits).map(|stored| stored.entry)
+    }
+
+    /// What was delivered last, of what is pending.
+    pub(crate) fn newest_pending(&self) -> Option<Entry> {
+        let pending = |stored: &&Stored| matches!(stored.place, Place::Pending(_));
+        let newest = self.stream.iter().rev().find(pending);
+        newest.map(|stored| stored.entry)
+    }
+
     pub(crate) fn pending(&self, entry: Entry) -> Option<&Pending> {
         self.stream.iter().find_map(|stored| match &stored.place {
             Place::Pending(pending) if stored.entry == entry => Some(pending),
@@ -300,6 +327,18 @@ impl State {
             strays: Vec::new(),
             disturbances,
             marks: Marks::default(),
+        }
+    }
+
+    /// Whether a process was given this entry, or one that is newer.
+    pub(crate) fn was_given(&self, at: usize, entry: Entry) -> bool {
+        let newest = self.workers[at].newest;
+        newest.is_some_and(|newest| self.redis.index(entry) <= self.redis.index(newest))
+    }
+
+    pub(crate) fn remember(&mut self, at: usize, entry: Entry) {
+        if !self.was_given(at, entry) && self.redis.stores(entry) {
+            self.workers[at].newest = Some(entry);
         }
     }
 

@@ -50,7 +50,7 @@ impl Protocol {
             Action::Renew(at) => self.renew_all(state, at),
             Action::Promote(entry) => state.promote(entry, self.bug),
             Action::Expire(entry) => state.redis.pending_mut(entry).unwrap().expired = true,
-            Action::ForgetDelivery(entry) => state.forget_delivery(entry),
+            Action::ForgetDeliveries(from) => state.forget_deliveries(from),
             Action::HoldEnds => state.redis.holding = false,
             Action::Stall => {
                 for stored in &mut state.redis.stream {

@@ -11,11 +11,7 @@ impl Protocol {
         match action {
             Action::Read(at, entry) => {
                 let delivered = state.read(name(state, at), entry);
-                if state.workers[at].holds(entry) {
-                    state.workers[at].fetch = Fetch::Read(delivered);
-                } else {
-                    self.admit(state, at, delivered);
-                }
+                self.receive_read(state, at, delivered);
             }
             Action::Send(at, entry) => state.workers[at].fetch = Fetch::Sent(entry),
             Action::Reclaim(at, entry) => {
@@ -64,8 +60,25 @@ impl Protocol {
         }
     }
 
+    /// What this process was given before is left to the orphan check, which asks Redis
+    /// whose it is by now.
+    fn receive_read(&self, state: &mut State, at: At, delivered: Delivered) {
+        let entry = delivered.entry;
+        if self.bug == Some(Bug::ReadJudgedLate) && state.workers[at].holds(entry) {
+            state.workers[at].fetch = Fetch::Read(delivered);
+            return;
+        }
+        let judged_by_id = !matches!(self.bug, Some(Bug::ReadJudgedLate | Bug::ReadStartsAgain));
+        if judged_by_id && state.was_given(at, entry) {
+            state.workers[at].look |= self.bug != Some(Bug::ReadAgainForgotten);
+            return;
+        }
+        state.remember(at, entry);
+        self.admit(state, at, delivered);
+    }
+
     /// A reply is here that may bring what is held. A claim is judged by what was held
-    /// when it was sent, a read by what is held now.
+    /// when it was sent.
     fn receive(&self, state: &mut State, at: At) {
         match replace_fetch(state, at) {
             Fetch::Reclaimed(delivered) => {
@@ -82,9 +95,9 @@ impl Protocol {
                 state.workers[at].fetch = Fetch::Declined { delivered, keep };
             }
             Fetch::Read(delivered) => {
-                let held = state.workers[at].holds(delivered.entry);
-                if held && self.bug != Some(Bug::ReadStartsHeld) {
-                    state.workers[at].look |= self.bug != Some(Bug::HeldReadForgotten);
+                // The reply of a bug alone.
+                if state.workers[at].holds(delivered.entry) {
+                    state.workers[at].look = true;
                 } else {
                     self.admit(state, at, delivered);
                 }
@@ -106,6 +119,10 @@ impl Protocol {
     /// The fetcher's triage of what it does not hold.
     fn admit(&self, state: &mut State, at: At, delivered: Delivered) {
         let Delivered { entry, deliveries } = delivered;
+        if self.bug != Some(Bug::OnlyReadsRemembered) {
+            state.remember(at, entry);
+        }
+        state.marks.rerun |= state.workers[at].settled.contains(&entry);
         let phase = if deliveries > MAX_DELIVERIES {
             // Each delivery but the first takes a disturbance.
             let spent = self.disturbances - state.disturbances;
@@ -178,7 +195,6 @@ impl Protocol {
                 let (me, bug) = (name(state, at), self.bug);
                 let outcome = ended(state, at, entry);
                 let answer = state.settle(me, entry, outcome, bug);
-                excuse_read(state, at, entry);
                 self.answer(state, at, entry, outcome, answer);
             }
             Action::SettleDue(at, entry) => {
@@ -191,7 +207,6 @@ impl Protocol {
             Action::SettleLost(at, entry) => {
                 let outcome = ended(state, at, entry);
                 state.settle(name(state, at), entry, outcome, self.bug);
-                excuse_read(state, at, entry);
                 self.no_answer(state, at, entry);
             }
             _ => unreachable!("no settling: {action:?}"),
@@ -236,14 +251,6 @@ pub(crate) fn ended(state: &State, at: At, entry: Entry) -> Outcome {
     .expect("the action was possible")
 }
 
-/// The put back of a delivery that was forgotten gives up the one that was read since,
-/// whose reply may start it all the same: a duplicate of two faults.
-fn excuse_read(state: &mut State, at: At, entry: Entry) {
-    if matches!(state.workers[at].fetch, Fetch::Read(_)) && state.workers[at].receives(entry) {
-        state.excuse(name(state, at), entry);
-    }
-}
-
 fn confirm(state: &mut State, at: At, entry: Entry) {
     let worker = &mut state.workers[at];
     for held in &mut worker.held {
@@ -253,6 +260,14 @@ fn confirm(state: &mut State, at: At, entry: Entry) {
         }
     }
     let answered = |held: &Held| matches!(held.phase, Phase::Answered(..));
+    let over = |held: &Held| match held.phase {
+        Phase::Answered(Outcome::PutBack { .. }, _) => false,
+        Phase::Answered(_, answer) => answer == Answer::Applied,
+        _ => false,
+    };
+    if worker.held.iter().any(|h| h.entry == entry && over(h)) {
+        worker.settled.push(entry);
+    }
     worker
         .held
         .retain(|held| held.entry != entry || !answered(held));
