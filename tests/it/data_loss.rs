@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::support::{
-    GROUP, PATIENCE, Process, Redis, SCHEDULED, STATE, STREAM, TestApp, eventually, test_job,
+    GROUP, PATIENCE, Process, Redis, SCHEDULED, STATE, STREAM, TestApp, Wire, eventually, test_job,
 };
 
 /// From the loss to the next job's end.
@@ -178,6 +178,30 @@ async fn a_group_that_is_created_anew_starts_no_running_job_again() {
 #[tokio::test]
 async fn a_group_that_is_set_back_starts_no_running_job_again() {
     delivers_again_what_runs(&["XGROUP", "SETID", STREAM, GROUP, "0"]).await;
+}
+
+#[tokio::test]
+async fn a_read_that_arrives_after_the_job_has_ended_here_does_not_start_it_again() {
+    let redis = Redis::start().await;
+    let wire = Wire::to(&redis).await;
+    let patient = ("APP__CACHE_SERVER__REDIS__JOBQUEUE__READ_TIMEOUT", "10s");
+    let worker = Process::test_worker(&redis).redis_addr(wire.addr());
+    let worker = worker.envs(&[patient]).start();
+    redis.wait_for_reader().await;
+    redis.add_test_job("sleep", 7777, 2000).await;
+    let start = "start 7777";
+    worker.wait_for_line(|line| line == start, PATIENCE).await;
+    // It is delivered here once more while it runs, and the reply comes when it is settled.
+    wire.delay_reply_with("7777", Duration::from_millis(2500));
+    redis.cmd(&["XGROUP", "SETID", STREAM, GROUP, "0"]).await;
+    wire.lost(PATIENCE).await;
+    assert_eq!(worker.count("end 7777"), 0, "too slow: it should still run");
+    redis.drained(PATIENCE).await;
+    // The next one is read after the late reply.
+    redis.add_test_job("sleep", 1, 0).await;
+    worker.wait_for_line(|line| line == "end 1", PATIENCE).await;
+    assert_eq!(worker.count(start), 1);
+    assert_eq!(worker.count_log("unavailable"), 0, "the reply did come");
 }
 
 #[tokio::test]
