@@ -181,6 +181,42 @@ async fn a_group_that_is_set_back_starts_no_running_job_again() {
 }
 
 #[tokio::test]
+async fn a_group_that_is_set_back_starts_no_claimed_job_again() {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis).start();
+    redis.reclaiming().await;
+    redis.add_abandoned(&[test_job("sleep", 1, 2500)], 1).await;
+    let start = "start 1";
+    worker.wait_for_line(|line| line == start, PATIENCE).await;
+    // What it claimed is now delivered to it by a read as well.
+    redis.cmd(&["XGROUP", "SETID", STREAM, GROUP, "0"]).await;
+    redis.add_test_job("sleep", 2, 0).await;
+    worker.wait_for_line(|line| line == "end 2", PATIENCE).await;
+    assert_eq!(worker.count("end 1"), 0, "too slow: it should still run");
+    redis.drained(PATIENCE).await;
+    assert_eq!(worker.count(start), 1);
+}
+
+#[tokio::test]
+async fn a_group_that_is_set_back_starts_no_job_again_whose_delivery_had_been_lost() {
+    let redis = Redis::start().await;
+    let wire = Wire::to(&redis).await;
+    let worker = Process::test_worker(&redis).redis_addr(wire.addr()).start();
+    redis.wait_for_reader().await;
+    wire.lose_reply_with("7777");
+    redis.add_test_job("sleep", 7777, 2500).await;
+    let start = "start 7777";
+    worker.wait_for_line(|line| line == start, PATIENCE).await;
+    // What the orphan check found is now delivered to it by a read as well.
+    redis.cmd(&["XGROUP", "SETID", STREAM, GROUP, "0"]).await;
+    redis.add_test_job("sleep", 2, 0).await;
+    worker.wait_for_line(|line| line == "end 2", PATIENCE).await;
+    assert_eq!(worker.count("end 7777"), 0, "too slow: it should still run");
+    redis.drained(PATIENCE).await;
+    assert_eq!(worker.count(start), 1);
+}
+
+#[tokio::test]
 async fn a_read_that_arrives_after_the_job_has_ended_here_does_not_start_it_again() {
     let redis = Redis::start().await;
     let wire = Wire::to(&redis).await;
