@@ -9,7 +9,7 @@
 //!    defaults and limits and builds the job;
 //! 2. [`service::jobqueue::client`] appends it to the stream;
 //! 3. in a worker process, which [`service::jobqueue::server`] starts and ends, `fetcher`
-//!    gets it, `worker` runs it through [`service::jobqueue::mux`] and
+//!    gets it, `intake` looks at it, `worker` runs it through [`service::jobqueue::mux`] and
 //!    [`service::jobqueue::processor`], which calls
 //! 4. [`usecase::jobqueue::delay_print`], which prints through
 //!    [`service::delay_print_service`] and [`service::line_writer`];

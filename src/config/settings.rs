@@ -31,6 +31,9 @@ struct Found {
     value: ValueKind,
 }
 
+/// The most digits in one number of a duration; a year has eleven in milliseconds.
+const MAX_DIGITS: usize = 15;
+
 impl Settings {
     /// Adds the keys of one file.
     pub(super) fn add_file(&mut self, path: &Path, table: Map<String, Value>) {
@@ -155,6 +158,13 @@ impl Settings {
             humantime::format_duration(*range.end()),
         );
         self.parse(key, default, &expected, |text| {
+            // humantime 2.4 panics at some sums that just overflow, whose numbers are long.
+            if text
+                .split(|c: char| !c.is_ascii_digit())
+                .any(|digits| digits.len() > MAX_DIGITS)
+            {
+                return None;
+            }
             let value = humantime::parse_duration(text).ok()?;
             range.contains(&value).then_some(value)
         })

@@ -18,7 +18,7 @@ const WORKERS: usize = 3;
 const CLIENTS: u64 = 4;
 const CONCURRENCY: usize = 10;
 /// Slots, and what a worker fetches ahead and has not settled at most.
-const HELD: usize = 2 * (CONCURRENCY + 128);
+const HELD: usize = 2 * (CONCURRENCY + 512);
 
 struct Run {
     random: fastrand::Rng,
@@ -333,5 +333,5 @@ fn variable(name: &str, default: u64) -> u64 {
 
 #[tokio::test]
 async fn chaos_loses_nothing() {
-    chaos(variable("CHAOS_SECONDS", 30), variable("CHAOS_SEED", 1)).await;
+    chaos(variable("CHAOS_SECONDS", 60), variable("CHAOS_SEED", 1)).await;
 }

@@ -213,7 +213,7 @@ async fn the_first_word_on_a_new_connection_is_that_the_jobs_live() {
         }
     })
     .await;
-    assert!(first.contains("Sets the idle time of entries"), "{first}");
+    assert!(first.contains("\"renew\""), "{first}");
 }
 
 #[tokio::test]
