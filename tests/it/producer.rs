@@ -79,16 +79,16 @@ async fn what_a_frozen_redis_was_not_sent_is_withdrawn() {
     let redis = Redis::start().await;
     let client = connected(&redis).await;
     redis.freeze();
-    let results = client
-        .enqueue_all(&jobs(), Duration::from_millis(300))
-        .await;
+    // More than are on their way at once at most.
+    let jobs: Vec<Job> = (0..10).flat_map(|_| jobs()).collect();
+    let results = client.enqueue_all(&jobs, Duration::from_millis(300)).await;
     let count = |wanted: fn(&EnqueueError) -> bool| {
         let errors = results.iter().filter_map(|result| result.as_ref().err());
         errors.filter(|error| wanted(error)).count()
     };
     let unknown = count(|error| matches!(error, EnqueueError::OutcomeUnknown));
     let not_sent = count(|error| matches!(error, EnqueueError::NotSent));
-    assert_eq!(unknown + not_sent, JOBS);
+    assert_eq!(unknown + not_sent, jobs.len());
     assert!(unknown > 0 && not_sent > 0, "{unknown} {not_sent}");
     redis.resume();
     eventually("what was sent is there", PATIENCE, async || {

@@ -1,8 +1,8 @@
 //! The producer: appends jobs to the stream with XADD, and does nothing else.
 //!
-//! Group commit: jobs that come while others are on their way go out together, without
-//! a timer. Two batches are on their way at once, so that Redis has the next one when it
-//! is done with the last.
+//! Group commit: jobs that come while others are on their way go out together. Two batches
+//! are on their way at once, so that Redis has the next one when it is done with the last;
+//! more when replies take long, since then it is the line that takes the time.
 
 use std::mem;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use futures_util::stream::FuturesOrdered;
 use redis::{Pipeline, Value};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::{Mutex, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::broker::{self, Keys};
@@ -30,10 +30,12 @@ const SUSPICIOUS_SILENCE: Duration = Duration::from_millis(500);
 /// How many jobs go out in one batch, and about how many bytes of them.
 const MAX_BATCH: usize = 256;
 const MAX_BATCH_BYTES: usize = 1024 * 1024;
-/// How many batches are on their way at once, and how many jobs are worth a second one:
-/// fewer wait for the first, since each costs a round trip's work.
-const MAX_BATCHES: usize = 2;
+/// How many jobs are worth a second batch: fewer wait for the first one's reply, since each
+/// batch costs a round trip's work.
 const WORTH_A_BATCH: usize = 16;
+/// How long they wait at most, and how many batches are then on their way at once.
+const LONG_REPLY: Duration = Duration::from_millis(1);
+const MAX_BATCHES: usize = 16;
 
 /// Appends jobs to one queue's stream. Cheap to clone; clones share a connection.
 #[derive(Debug, Clone)]
@@ -191,20 +193,24 @@ impl Client {
         let mut waiting = self.waiting.lock().await;
         let mut on_their_way = FuturesOrdered::new();
         let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut last = Instant::now();
         loop {
-            let enough = if on_their_way.is_empty() {
-                1
-            } else {
-                WORTH_A_BATCH
+            let may_go = match on_their_way.len() {
+                0 => true,
+                1 if batch.len() >= WORTH_A_BATCH => true,
+                count => count < MAX_BATCHES && last.elapsed() >= LONG_REPLY,
             };
-            if batch.len() >= enough && on_their_way.len() < MAX_BATCHES {
+            if may_go && !batch.is_empty() {
                 on_their_way.push_back(self.send(mem::take(&mut batch)));
                 bytes = 0;
+                last = Instant::now();
             }
             let room = batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES;
             tokio::select! {
                 biased;
                 Some(()) = on_their_way.next() => {}
+                () = sleep_until(last + LONG_REPLY),
+                    if !batch.is_empty() && on_their_way.len() < MAX_BATCHES => {}
                 Some(first) = waiting.recv(), if room => {
                     bytes += first.json.len();
                     batch.push(first);
