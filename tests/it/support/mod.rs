@@ -89,5 +89,9 @@ pub(crate) async fn within<T>(
 pub(crate) async fn cut(proxy: &FaultProxy) {
     proxy.disable().await.unwrap();
     proxy.reset();
-    proxy.enable().await.unwrap();
+    // Somebody's outgoing connection may have the port for a moment.
+    eventually("the proxy has its port again", PATIENCE, async || {
+        proxy.enable().await.ok()
+    })
+    .await;
 }
