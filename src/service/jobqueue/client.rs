@@ -1,18 +1,19 @@
 //! The producer: appends jobs to the stream with XADD, and does nothing else.
 //!
-//! Group commit: jobs that come while others are on their way go out together. Two batches
-//! are on their way at once, so that Redis has the next one when it is done with the last;
-//! more when replies take long, since then it is the line that takes the time.
+//! Group commit: jobs that come while a batch is on its way go out together. A second batch
+//! follows at once when it is worth its round trip, so that Redis has it when it is done
+//! with the first; fewer jobs wait for a moment, and more batches follow when the line is
+//! slow.
 
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
+use futures_util::stream::FuturesUnordered;
 use redis::{Pipeline, Value};
-use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -37,14 +38,17 @@ const WORTH_A_BATCH: usize = 16;
 const LONG_REPLY: Duration = Duration::from_millis(1);
 const MAX_BATCHES: usize = 16;
 
+/// How many jobs wait to be sent at most; who brings more waits before that.
+const MAX_WAITING: usize = 4096;
+
 /// Appends jobs to one queue's stream. Cheap to clone; clones share a connection.
 #[derive(Debug, Clone)]
 pub struct Client {
     connector: Connector,
     keys: Arc<Keys>,
-    outbox: UnboundedSender<Waiting>,
+    outbox: Sender<Waiting>,
     /// For [`Self::run`].
-    waiting: Arc<Mutex<UnboundedReceiver<Waiting>>>,
+    waiting: Arc<Mutex<Receiver<Waiting>>>,
 }
 
 /// A job that is to be appended.
@@ -58,12 +62,27 @@ struct Waiting {
 /// Who decides what becomes of a waiting job: whoever takes it first, to send it or to
 /// withdraw it.
 #[derive(Debug, Clone, Default)]
-struct Claim(Arc<AtomicBool>);
+struct Claim(Arc<AtomicU64>);
 
 impl Claim {
-    /// Whether this is the first to take it.
-    fn take(&self) -> bool {
-        !self.0.swap(true, Ordering::Relaxed)
+    const OPEN: u64 = 0;
+    const WITHDRAWN: u64 = u64::MAX;
+
+    /// Takes it to be sent on a connection of `generation`, which counts from 1.
+    fn send(&self, generation: u64) -> bool {
+        self.take(generation).is_ok()
+    }
+
+    /// Takes it to be sent never, or says on which connection it was sent.
+    fn withdraw(&self) -> Result<(), u64> {
+        self.take(Self::WITHDRAWN)
+    }
+
+    fn take(&self, by: u64) -> Result<(), u64> {
+        let taken = self
+            .0
+            .compare_exchange(Self::OPEN, by, Ordering::Relaxed, Ordering::Relaxed);
+        taken.map(drop)
     }
 }
 
@@ -85,7 +104,7 @@ impl Client {
         // The migrations append nothing: a Redis that runs them may still refuse jobs.
         setup.push(broker::may_enqueue(&keys));
         let connector = Connector::new(redis, setup)?;
-        let (outbox, waiting) = mpsc::unbounded_channel();
+        let (outbox, waiting) = mpsc::channel(MAX_WAITING);
         Ok(Self {
             connector,
             keys: Arc::new(keys),
@@ -119,9 +138,9 @@ impl Client {
     /// # Cancel safety
     /// A dropped call's job may or may not be appended.
     pub async fn enqueue(&self, job: &Job, deadline: Duration) -> Result<(), EnqueueError> {
-        let reply = self.hand_over(job)?;
-        self.confirmation(reply, Instant::now() + deadline, deadline)
-            .await
+        let until = Instant::now() + deadline;
+        let reply = self.hand_over(job, until).await?;
+        self.confirmation(reply, until, deadline).await
     }
 
     /// Appends `jobs` in their order, and answers for each as [`Self::enqueue`] does. It is
@@ -135,7 +154,10 @@ impl Client {
         deadline: Duration,
     ) -> Vec<Result<(), EnqueueError>> {
         let until = Instant::now() + deadline;
-        let replies: Vec<_> = jobs.iter().map(|job| self.hand_over(job)).collect();
+        let mut replies = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            replies.push(self.hand_over(job, until).await);
+        }
         let mut results = Vec::with_capacity(jobs.len());
         for reply in replies {
             results.push(match reply {
@@ -146,7 +168,7 @@ impl Client {
         results
     }
 
-    fn hand_over(&self, job: &Job) -> Result<Reply, EnqueueError> {
+    async fn hand_over(&self, job: &Job, until: Instant) -> Result<Reply, EnqueueError> {
         if !self.connector.is_up() {
             return Err(EnqueueError::NotConnected);
         }
@@ -157,9 +179,11 @@ impl Client {
             done: sender,
             claim: claim.clone(),
         };
-        // `self` holds the receiver.
-        drop(self.outbox.send(waiting));
-        Ok(Reply { done, claim })
+        match timeout_at(until, self.outbox.send(waiting)).await {
+            Ok(Ok(())) => Ok(Reply { done, claim }),
+            // `self` holds the receiver, so there was no room.
+            _ => Err(EnqueueError::NotSent),
+        }
     }
 
     async fn confirmation(
@@ -168,30 +192,25 @@ impl Client {
         until: Instant,
         deadline: Duration,
     ) -> Result<(), EnqueueError> {
-        let in_time = timeout_at(until, reply.done).await;
         // An error means that the sending part is gone.
-        if let Ok(Ok(result)) = in_time {
+        if let Ok(Ok(result)) = timeout_at(until, reply.done).await {
             return result;
         }
-        if in_time.is_err()
-            && deadline >= SUSPICIOUS_SILENCE
-            && let Some((generation, _)) = self.connector.shared()
-        {
+        let Err(generation) = reply.claim.withdraw() else {
+            return Err(EnqueueError::NotSent);
+        };
+        if deadline >= SUSPICIOUS_SILENCE {
             let error = format!("no reply within {} ms", deadline.as_millis());
             let error = Error::new(Class::Reconnect, error);
             self.connector.lost(generation, &error);
         }
-        Err(if reply.claim.take() {
-            EnqueueError::NotSent
-        } else {
-            EnqueueError::OutcomeUnknown
-        })
+        Err(EnqueueError::OutcomeUnknown)
     }
 
     /// Sends what is handed over. Never returns.
     async fn send_batches(&self) {
         let mut waiting = self.waiting.lock().await;
-        let mut on_their_way = FuturesOrdered::new();
+        let mut on_their_way = FuturesUnordered::new();
         let (mut batch, mut bytes) = (Vec::new(), 0);
         let mut last = Instant::now();
         loop {
@@ -201,7 +220,7 @@ impl Client {
                 count => count < MAX_BATCHES && last.elapsed() >= LONG_REPLY,
             };
             if may_go && !batch.is_empty() {
-                on_their_way.push_back(self.send(mem::take(&mut batch)));
+                on_their_way.push(self.send(mem::take(&mut batch)));
                 bytes = 0;
                 last = Instant::now();
             }
@@ -227,20 +246,25 @@ impl Client {
     }
 
     async fn send(&self, mut batch: Vec<Waiting>) {
-        batch.retain(|waiting| waiting.claim.take());
-        if batch.is_empty() {
-            return;
-        }
         let Some((generation, mut connection)) = self.connector.shared() else {
             return answer(batch, || Err(EnqueueError::NotConnected));
         };
+        batch.retain(|waiting| waiting.claim.send(generation));
+        if batch.is_empty() {
+            return;
+        }
         let mut pipeline = Pipeline::with_capacity(batch.len());
         for waiting in &batch {
             pipeline.add_command(broker::enqueue(&self.keys, &waiting.json));
         }
-        let replies = connection
-            .send_packed_commands(&pipeline, 0, batch.len())
-            .await;
+        let replies = tokio::select! {
+            biased;
+            replies = connection.send_packed_commands(&pipeline, 0, batch.len()) => replies,
+            // One that is silent is found out by others before its time is over.
+            () = self.connector.gone(generation) => {
+                return answer(batch, || Err(EnqueueError::OutcomeUnknown));
+            }
+        };
         let replies = match replies {
             Ok(replies) => replies,
             Err(error) => {

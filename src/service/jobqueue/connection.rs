@@ -150,6 +150,14 @@ impl Connector {
         self.0.state.borrow().up
     }
 
+    /// Waits until connections of `generation` are of no use any more. Cancel safe.
+    pub(crate) async fn gone(&self, generation: u64) {
+        let mut state = self.0.state.subscribe();
+        let gone = |state: &State| !state.up || state.generation != generation;
+        // An error cannot happen while `self` holds the sender.
+        drop(state.wait_for(gone).await);
+    }
+
     /// Waits until Redis can be used. Cancel safe.
     pub(super) async fn up(&self) -> State {
         let mut state = self.0.state.subscribe();

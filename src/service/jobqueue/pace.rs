@@ -72,8 +72,12 @@ impl ReplySize {
 
     /// How many of `wanted` to ask for now.
     pub(super) fn ask(&mut self, wanted: usize) -> usize {
-        self.asked = wanted.min(self.limit);
-        self.asked
+        let count = wanted.min(self.limit);
+        // What asks for none cannot bring too much.
+        if count > 0 {
+            self.asked = count;
+        }
+        count
     }
 
     /// The reply came with `count` entries.

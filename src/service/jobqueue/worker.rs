@@ -94,6 +94,9 @@ impl Worker {
         if called_for {
             let runner = Arc::clone(self).run_ready();
             self.tracker.spawn_on(runner, &self.handlers.handle);
+            // What a thread spawned last is for that thread alone, which the next handler
+            // may block: let that be this one.
+            self.handlers.handle.spawn(async {});
         }
     }
 
@@ -101,11 +104,6 @@ impl Worker {
         let mut next = self.held.start(Instant::now());
         while let Some((delivery, more)) = next {
             self.start_runner(more);
-            if more {
-                // The task that a thread spawned last is for this thread alone, which the
-                // handler may block: let that be this one.
-                self.handlers.handle.spawn(async {});
-            }
             let id = delivery.id;
             next = match self.run(&delivery).await {
                 Ran::Written(written) => {

@@ -206,7 +206,10 @@ impl Reference {
             } = &mut state.jobs[job].place
             {
                 *deliveries = count.unwrap_or(*deliveries);
-                *lease = to;
+                // A mere renewal comes too late for what was put back.
+                if count.is_some() || *lease != Lease::PutBack {
+                    *lease = to;
+                }
             }
         })
     }

@@ -8,6 +8,13 @@ local function now_us()
   return time[1] * 1000000 + time[2]
 end
 
+-- How long something has been idle, in ms, that was last delivered at the beginning of
+-- 1970: what is put back is given such a time, which no lease that ran out has, whatever
+-- the clock did.
+local function put_back_idle()
+  return math.floor(now_us() / 1000) - 1000
+end
+
 -- The fence: whether the entry is pending for this consumer.
 local function owns(stream, group, consumer, id)
   return #redis.call('XPENDING', stream, group, id, id, 1, consumer) == 1

@@ -20,8 +20,6 @@
 -- keep a long pending list moving, and block Redis for about a millisecond.
 local LOOKS_PER_CLAIM = 10
 local MAX_LOOKS = 1000
--- What has been idle for longer was put back: see touch.lua. A year, in milliseconds.
-local PUT_BACK_IDLE = 365 * 24 * 3600 * 1000
 
 local now = math.floor(now_us() / 1000)
 local lease, stall, hold = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -45,7 +43,7 @@ if paused == 1 or room <= 0 then
 end
 local min_idle = lease
 if now < hold_until then
-  min_idle = math.max(lease, PUT_BACK_IDLE)
+  min_idle = put_back_idle()
 end
 
 -- One pass an interval for the whole group, however many workers ask. Half of

@@ -9,8 +9,7 @@
 -- One step, because XCLAIM with a min-idle-time of 0 takes an entry from
 -- whoever owns it: without the check a worker that lost its lease would steal
 -- the job back while another runs it. JUSTID leaves the delivery count alone. What is
--- put back has been idle since 1970: no lease that ran out looks so, and the reclaim
--- can tell them apart.
+-- put back stays so: a renewal may have been on its way when its worker gave it up.
 
 -- Known before there is an entry to touch, too.
 local refused = refusal(KEYS[1], 'stream', {{'XCLAIM', KEYS[1], ARGV[1], ARGV[2], '0', '0-1'}})
@@ -18,23 +17,21 @@ if refused then
   return refused
 end
 
-local idle = 0
+local time = {'IDLE', 0}
 if ARGV[3] == 'put_back' then
-  idle = math.floor(now_us() / 1000) - 1
+  time = {'TIME', 1}
 end
 
 local owned = {}
 for i = 4, #ARGV, 2 do
   local id, count = ARGV[i], ARGV[i + 1]
-  local mine = owns(KEYS[1], ARGV[1], ARGV[2], id)
-  owned[#owned + 1] = mine and 1 or 0
-  if mine then
-    if count == '' then
-      redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'IDLE', idle, 'JUSTID')
-    else
-      redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'IDLE', idle,
-        'RETRYCOUNT', count, 'JUSTID')
-    end
+  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1, ARGV[2])[1]
+  owned[#owned + 1] = pending and 1 or 0
+  if pending and count ~= '' then
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, time[1], time[2],
+      'RETRYCOUNT', count, 'JUSTID')
+  elseif pending and pending[3] < put_back_idle() then
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, time[1], time[2], 'JUSTID')
   end
 end
 return owned
