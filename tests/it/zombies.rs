@@ -93,11 +93,10 @@ async fn a_zombie_disturbs_nobody_who_runs_its_jobs_now() {
     redis.settled(1, 1).await;
     for n in 1..=3 {
         let start = format!("start {n}");
-        assert_eq!(
-            (zombie.count(&start), heir.count(&start)),
-            (1, 1),
-            "{start}"
-        );
+        assert_eq!(zombie.count(&start), 1, "{start}");
+        // The heir's own retry of what failed may be running by now.
+        let retries = heir.count(&start) - 1;
+        assert!(retries == 0 || (n, retries) == (1, 1), "{start}");
     }
 }
 
