@@ -42,6 +42,7 @@
 
 pub mod api;
 pub mod config;
+mod duration;
 pub mod service;
 pub mod shutdown;
 pub mod telemetry;

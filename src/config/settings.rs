@@ -14,6 +14,7 @@ use std::{
 use config::{Map, Value, ValueKind};
 
 use super::ConfigError;
+use crate::duration;
 
 /// The merged sources. A later source replaces single keys of an earlier one.
 #[derive(Default)]
@@ -30,9 +31,6 @@ struct Found {
     /// Text as written for variables, what YAML makes of it for files.
     value: ValueKind,
 }
-
-/// The most digits in one number of a duration; a year has eleven in milliseconds.
-const MAX_DIGITS: usize = 15;
 
 impl Settings {
     /// Adds the keys of one file.
@@ -158,14 +156,7 @@ impl Settings {
             humantime::format_duration(*range.end()),
         );
         self.parse(key, default, &expected, |text| {
-            // humantime 2.4 panics at some sums that just overflow, whose numbers are long.
-            if text
-                .split(|c: char| !c.is_ascii_digit())
-                .any(|digits| digits.len() > MAX_DIGITS)
-            {
-                return None;
-            }
-            let value = humantime::parse_duration(text).ok()?;
+            let value = duration::parse(text, *range.end()).ok()?;
             range.contains(&value).then_some(value)
         })
     }

@@ -8,7 +8,7 @@ use dm_jobqueue::service::jobqueue::job::Job;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{PATIENCE, Redis, eventually};
+use crate::support::{PATIENCE, Redis, Wire, eventually};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 /// More than go out in one batch.
@@ -21,8 +21,13 @@ fn jobs() -> Vec<Job> {
         .collect()
 }
 
-fn client(redis: &Redis) -> Client {
-    let variables = [("REDIS_JOBQUEUE_ADDR".to_owned(), redis.addr())];
+fn client(addr: String) -> Client {
+    let reply = "APP__CACHE_SERVER__REDIS__JOBQUEUE__READ_TIMEOUT".to_owned();
+    let variables = [
+        ("REDIS_JOBQUEUE_ADDR".to_owned(), addr),
+        // Longer than any test here waits.
+        (reply, "30s".to_owned()),
+    ];
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
     let config = Config::from_sources("develop", dir.as_ref(), &variables.into()).unwrap();
     let client = Client::new(&config.redis, &config.jobqueue.queue).unwrap();
@@ -31,8 +36,8 @@ fn client(redis: &Redis) -> Client {
     client
 }
 
-async fn connected(redis: &Redis) -> Client {
-    let client = client(redis);
+async fn connected(addr: String) -> Client {
+    let client = client(addr);
     eventually("the client is connected", PATIENCE, async || {
         client.ready().await.ok()
     })
@@ -43,7 +48,7 @@ async fn connected(redis: &Redis) -> Client {
 #[tokio::test]
 async fn many_jobs_are_appended_in_their_order() {
     let redis = Redis::start().await;
-    let client = connected(&redis).await;
+    let client = connected(redis.addr()).await;
     let jobs = jobs();
     let results = client.enqueue_all(&jobs, DEADLINE).await;
     assert_eq!(results.len(), JOBS);
@@ -58,7 +63,7 @@ async fn many_jobs_are_appended_in_their_order() {
 #[tokio::test]
 async fn each_of_many_jobs_is_answered_for() {
     let redis = Redis::start().await;
-    let client = connected(&redis).await;
+    let client = connected(redis.addr()).await;
     redis.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;
     let results = client.enqueue_all(&jobs(), DEADLINE).await;
     assert_eq!(results.len(), JOBS);
@@ -77,7 +82,7 @@ async fn each_of_many_jobs_is_answered_for() {
 #[tokio::test]
 async fn what_a_frozen_redis_was_not_sent_is_withdrawn() {
     let redis = Redis::start().await;
-    let client = connected(&redis).await;
+    let client = connected(redis.addr()).await;
     redis.freeze();
     // More than are on their way at once at most.
     let jobs: Vec<Job> = (0..10).flat_map(|_| jobs()).collect();
@@ -103,11 +108,38 @@ async fn what_a_frozen_redis_was_not_sent_is_withdrawn() {
 async fn without_redis_nothing_is_sent() {
     let redis = Redis::start().await;
     redis.kill();
-    let results = client(&redis).enqueue_all(&jobs(), DEADLINE).await;
+    let results = client(redis.addr()).enqueue_all(&jobs(), DEADLINE).await;
     for result in results {
         assert!(
             matches!(result, Err(EnqueueError::NotConnected)),
             "{result:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn jobs_on_a_connection_that_vanished_hold_up_no_others() {
+    // As many batches as may be on their way at once, and more.
+    const LOST: usize = 20;
+    let redis = Redis::start().await;
+    let wire = Wire::to(&redis).await;
+    let client = connected(wire.addr().to_string()).await;
+    wire.vanish();
+    let mut lost = tokio::task::JoinSet::new();
+    for job in jobs().into_iter().take(LOST) {
+        let client = client.clone();
+        let deadline = Duration::from_millis(600);
+        lost.spawn(async move { client.enqueue(&job, deadline).await });
+        // Longer than one waits to share a batch with the next.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for result in lost.join_all().await {
+        assert!(result.is_err(), "nothing could be confirmed");
+    }
+    let job = &jobs()[LOST];
+    let limit = Duration::from_secs(5);
+    eventually("another one is appended", limit, async || {
+        client.enqueue(job, DEADLINE).await.ok()
+    })
+    .await;
 }

@@ -40,8 +40,6 @@ const MAY_ENQUEUE: &str = include_str!("scripts/may_enqueue.lua");
 /// How the log calls whatever needs to XCLAIM. The heartbeat tries that again and again,
 /// so that the trouble ends when it is mended: the others may have no reason to.
 const RENEW: &str = "renew";
-/// The touch script's word for giving entries up; the one above is its other word.
-const PUT_BACK: &str = "put_back";
 
 /// The field of a stream entry that holds the job.
 pub(super) const JOB_FIELD: &str = "job";
@@ -111,6 +109,23 @@ pub(crate) enum Due {
     AfterEntry(u64),
     /// So many milliseconds from now.
     AfterNow(u64),
+}
+
+/// What the touch script does to an entry that this consumer owns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Touch {
+    Renew,
+    /// Anybody may claim it, at once.
+    PutBack,
+}
+
+impl Touch {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Renew => "renew",
+            Self::PutBack => "put_back",
+        }
+    }
 }
 
 /// A dead letter: fields and values, whatever bytes they are.
@@ -226,18 +241,17 @@ impl Broker {
     /// Renews the leases of `ids`. Tells for each whether it was still this consumer's.
     /// Without any it still finds out whether it could.
     pub(crate) async fn renew(&self, link: &mut Link, ids: &[EntryId]) -> Result<Vec<bool>, Error> {
-        let cmd = self.touch(RENEW, ids.iter().map(|id| (*id, None)));
+        let cmd = self.touch(Touch::Renew, ids.iter().map(|id| (*id, None)));
         owned(link.call(RENEW, &cmd).await?)
     }
 
     /// Sets the delivery counts of entries that this consumer owns, and renews their leases
     /// or puts them back. When that fails the counts are one too high, which is no reason
     /// to stop.
-    pub(crate) async fn recount(&self, link: &mut Link, keep: bool, counts: &[(EntryId, u32)]) {
+    pub(crate) async fn recount(&self, link: &mut Link, touch: Touch, counts: &[(EntryId, u32)]) {
         if !counts.is_empty() {
             let counts = counts.iter().map(|(id, count)| (*id, Some(*count)));
-            let what = if keep { RENEW } else { PUT_BACK };
-            drop(link.ask(&self.touch(what, counts)).await);
+            drop(link.ask(&self.touch(touch, counts)).await);
         }
     }
 
@@ -332,12 +346,12 @@ impl Broker {
         counts: impl Iterator<Item = (EntryId, u32)>,
     ) {
         let counts = counts.map(|(id, count)| (id, Some(count)));
-        pipeline.add_command(self.touch(PUT_BACK, counts));
+        pipeline.add_command(self.touch(Touch::PutBack, counts));
     }
 
-    fn touch(&self, what: &str, entries: impl Iterator<Item = (EntryId, Option<u32>)>) -> Cmd {
+    fn touch(&self, touch: Touch, entries: impl Iterator<Item = (EntryId, Option<u32>)>) -> Cmd {
         let mut cmd = eval(TOUCH, &[&self.keys.stream], &[]);
-        cmd.arg(GROUP).arg(&self.consumer).arg(what);
+        cmd.arg(GROUP).arg(&self.consumer).arg(touch.word());
         for (id, count) in entries {
             cmd.arg(id);
             match count {

@@ -1,8 +1,9 @@
 //! Gets entries from Redis: reads new ones, takes over expired leases, finds those
 //! whose delivery got lost on the way.
 //!
-//! One task, one connection of its own, one thing at a time. It alone adds to
-//! [`Held`], so what it sees there cannot be started behind its back.
+//! One task, one connection of its own, one command at a time; what a read brought is
+//! handed on while the next one is on its way. It alone adds to [`Held`], so what it sees
+//! there cannot be started behind its back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,13 +13,13 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::broker::{Broker, LeaseTimes};
+use super::broker::{Broker, LeaseTimes, Touch};
 use super::connection::OPERATOR_RETRY;
 use super::error::{Class, Error};
 use super::held::{Held, Room};
 use super::intake::Intake;
 use super::link::Link;
-use super::pace::ReplySize;
+use super::pace::{MAX_REPLY, ReplySize};
 use super::reply::{Entry, EntryId};
 
 /// The longest a read blocks. Redis notices a vanished client no sooner, and a
@@ -26,8 +27,6 @@ use super::reply::{Entry, EntryId};
 pub(crate) const MAX_BLOCK: Duration = Duration::from_secs(1);
 /// How long a delivery may wait behind long jobs before others get a chance.
 const MAX_READY_AGE: Duration = Duration::from_millis(50);
-/// How many pending ids the orphan check looks at in one command.
-const ORPHAN_PAGE: usize = 500;
 
 /// See the file's head.
 #[derive(Debug)]
@@ -284,8 +283,12 @@ impl Fetcher {
             .iter()
             .map(|entry| (entry.id, entry.deliveries.saturating_sub(1)));
         let (keep, leave): (Vec<_>, Vec<_>) = counts.partition(|(id, _)| living.contains(id));
-        self.broker.recount(&mut self.link, true, &keep).await;
-        self.broker.recount(&mut self.link, false, &leave).await;
+        self.broker
+            .recount(&mut self.link, Touch::Renew, &keep)
+            .await;
+        self.broker
+            .recount(&mut self.link, Touch::PutBack, &leave)
+            .await;
         // One that was just put back, and whose settling was not confirmed when it was
         // claimed, has a fresh lease now and nobody who holds it.
         self.schedule.second_look = Some(Instant::now() + MAX_BLOCK);
@@ -296,7 +299,7 @@ impl Fetcher {
     /// Never `XREADGROUP ... 0`: that counts a delivery for every pending entry, and
     /// returns entries whose outcome the settler is sending.
     async fn recover_orphans(&mut self, check: OrphanCheck) -> Result<(), Error> {
-        let count = self.schedule.reply_size.ask(ORPHAN_PAGE);
+        let count = self.schedule.reply_size.ask(MAX_REPLY);
         let page = self
             .broker
             .pending(&mut self.link, check.after, count)

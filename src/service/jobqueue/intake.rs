@@ -81,21 +81,20 @@ impl Intake {
             }
         };
         match Job::parse(&json) {
-            Ok(job) if job.delay_ms > 0 => {
+            Ok(job) => {
+                let delayed = job.delay_ms > 0;
                 let delivery = Delivery {
                     id,
                     job,
                     json,
                     deliveries,
                 };
-                Err(Outcome::Park(Box::new(delivery)))
+                if delayed {
+                    Err(Outcome::Park(Box::new(delivery)))
+                } else {
+                    Ok(delivery)
+                }
             }
-            Ok(job) => Ok(Delivery {
-                id,
-                job,
-                json,
-                deliveries,
-            }),
             Err(error) => {
                 let error = error.to_string();
                 warn!(%id, error, "malformed job; moving it to the dead letters");

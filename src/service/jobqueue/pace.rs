@@ -48,7 +48,7 @@ impl Pace {
 
 /// How many entries one reply brings at most: enough that a round trip costs little by the
 /// job, and few enough that Redis has the next command before it gets idle.
-const MAX_REPLY: usize = 256;
+pub(super) const MAX_REPLY: usize = 256;
 
 /// How many entries a reply may bring, so that it comes.
 ///
@@ -72,12 +72,8 @@ impl ReplySize {
 
     /// How many of `wanted` to ask for now.
     pub(super) fn ask(&mut self, wanted: usize) -> usize {
-        let count = wanted.min(self.limit);
-        // What asks for none cannot bring too much.
-        if count > 0 {
-            self.asked = count;
-        }
-        count
+        self.asked = wanted.min(self.limit);
+        self.asked
     }
 
     /// The reply came with `count` entries.
@@ -87,9 +83,11 @@ impl ReplySize {
         }
     }
 
-    /// No reply came.
+    /// No reply came. One that was to bring nothing was not too large.
     pub(super) fn lost(&mut self) {
-        self.limit = (self.asked / 2).max(1);
+        if self.asked > 0 {
+            self.limit = (self.asked / 2).max(1);
+        }
     }
 }
 
@@ -101,6 +99,8 @@ mod tests {
     fn a_lost_reply_is_asked_for_in_halves() {
         let mut size = ReplySize::new();
         assert_eq!(size.ask(MAX_REPLY + 1), MAX_REPLY);
+        assert_eq!(size.ask(0), 0);
+        size.lost();
         assert_eq!(size.ask(9), 9);
         for smaller in [4, 2, 1, 1] {
             size.lost();

@@ -22,6 +22,8 @@ if ARGV[3] == 'put_back' then
   time = {'TIME', 1}
 end
 
+local put_back = put_back_idle()
+
 local owned = {}
 for i = 4, #ARGV, 2 do
   local id, count = ARGV[i], ARGV[i + 1]
@@ -30,7 +32,7 @@ for i = 4, #ARGV, 2 do
   if pending and count ~= '' then
     redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, time[1], time[2],
       'RETRYCOUNT', count, 'JUSTID')
-  elseif pending and pending[3] < put_back_idle() then
+  elseif pending and pending[3] < put_back then
     redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, time[1], time[2], 'JUSTID')
   end
 end
