@@ -1,16 +1,19 @@
 //! The producer as a library: many jobs in one call.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dm_jobqueue::config::Config;
 use dm_jobqueue::service::jobqueue::client::{Client, EnqueueError};
 use dm_jobqueue::service::jobqueue::job::Job;
 use serde_json::value::RawValue;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{PATIENCE, Redis, Wire, eventually};
 
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How late an answer may be on a busy machine.
+const LATE: Duration = Duration::from_millis(500);
 /// More than go out in one batch.
 const JOBS: usize = 1_000;
 
@@ -30,19 +33,26 @@ fn client(addr: String) -> Client {
     ];
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
     let config = Config::from_sources("develop", dir.as_ref(), &variables.into()).unwrap();
-    let client = Client::new(&config.redis, &config.jobqueue.queue).unwrap();
-    let running = client.clone();
-    tokio::spawn(async move { running.run(CancellationToken::new()).await });
-    client
+    Client::new(&config.redis, &config.jobqueue.queue).unwrap()
+}
+
+fn running(client: &Client, stop: CancellationToken) -> JoinHandle<()> {
+    let client = client.clone();
+    tokio::spawn(async move { client.run(stop).await })
 }
 
 async fn connected(addr: String) -> Client {
     let client = client(addr);
+    running(&client, CancellationToken::new());
+    is_ready(&client).await;
+    client
+}
+
+async fn is_ready(client: &Client) {
     eventually("the client is connected", PATIENCE, async || {
         client.ready().await.ok()
     })
     .await;
-    client
 }
 
 #[tokio::test]
@@ -86,7 +96,11 @@ async fn what_a_frozen_redis_was_not_sent_is_withdrawn() {
     redis.freeze();
     // More than are on their way at once at most.
     let jobs: Vec<Job> = (0..10).flat_map(|_| jobs()).collect();
-    let results = client.enqueue_all(&jobs, Duration::from_millis(300)).await;
+    let time = Duration::from_millis(300);
+    let start = Instant::now();
+    let results = client.enqueue_all(&jobs, time).await;
+    let took = start.elapsed();
+    assert!((time..time + LATE).contains(&took), "{took:?}");
     let count = |wanted: fn(&EnqueueError) -> bool| {
         let errors = results.iter().filter_map(|result| result.as_ref().err());
         errors.filter(|error| wanted(error)).count()
@@ -108,12 +122,100 @@ async fn what_a_frozen_redis_was_not_sent_is_withdrawn() {
 async fn without_redis_nothing_is_sent() {
     let redis = Redis::start().await;
     redis.kill();
-    let results = client(redis.addr()).enqueue_all(&jobs(), DEADLINE).await;
+    let client = client(redis.addr());
+    running(&client, CancellationToken::new());
+    let results = client.enqueue_all(&jobs(), DEADLINE).await;
     for result in results {
         assert!(
             matches!(result, Err(EnqueueError::NotConnected)),
             "{result:?}"
         );
+    }
+}
+
+#[tokio::test]
+async fn no_caller_waits_longer_than_it_said_however_many_wait() {
+    let redis = Redis::start().await;
+    let client = connected(redis.addr()).await;
+    redis.freeze();
+    // Everything is full of jobs that wait for long when the one comes that does not.
+    let (patient, jobs) = (client.clone(), jobs());
+    let job = jobs[0].clone();
+    let patient = tokio::spawn(async move {
+        let jobs: Vec<Job> = jobs.iter().cycle().take(10 * JOBS).cloned().collect();
+        patient.enqueue_all(&jobs, Duration::from_secs(20)).await
+    });
+    tokio::time::sleep(LATE).await;
+    for milliseconds in [50, 100, 300] {
+        let time = Duration::from_millis(milliseconds);
+        let start = Instant::now();
+        let result = client.enqueue(&job, time).await;
+        assert!(matches!(result, Err(EnqueueError::NotSent)), "{result:?}");
+        let took = start.elapsed();
+        assert!((time..time + LATE).contains(&took), "{took:?}");
+    }
+    redis.resume();
+    let results = patient.await.unwrap();
+    assert!(results.iter().all(Result::is_ok));
+    assert_eq!(redis.xlen().await, results.len() as u64);
+}
+
+#[tokio::test]
+async fn a_job_does_not_wait_for_the_reply_to_another_when_that_takes_long() {
+    let redis = Redis::start().await;
+    let client = connected(redis.addr()).await;
+    redis.freeze();
+    let jobs = jobs();
+    let second = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        client.enqueue(&jobs[1], Duration::from_millis(100)).await
+    };
+    let (_, second) = tokio::join!(client.enqueue(&jobs[0], DEADLINE), async {
+        let second = second.await;
+        redis.resume();
+        second
+    });
+    // It was sent.
+    assert!(
+        matches!(second, Err(EnqueueError::OutcomeUnknown)),
+        "{second:?}"
+    );
+}
+
+#[tokio::test]
+async fn when_the_client_ends_everybody_is_answered() {
+    for aborted in [false, true] {
+        let redis = Redis::start().await;
+        let client = client(redis.addr());
+        let stop = CancellationToken::new();
+        let running = running(&client, stop.clone());
+        is_ready(&client).await;
+        redis.freeze();
+        let jobs = jobs();
+        let calls: JoinSet<_> = (0..10 * JOBS)
+            .map(|n| {
+                let (client, job) = (client.clone(), jobs[n % JOBS].clone());
+                async move { client.enqueue(&job, Duration::from_secs(60)).await }
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if aborted {
+            running.abort();
+        } else {
+            stop.cancel();
+        }
+        let answers = tokio::time::timeout(PATIENCE, calls.join_all()).await;
+        let answers = answers.expect("somebody still waits");
+        assert!(answers.iter().all(Result::is_err));
+        let late = client.enqueue(&jobs[0], Duration::from_secs(60)).await;
+        assert!(matches!(late, Err(EnqueueError::NotConnected)), "{late:?}");
+        // Nothing was said not to be sent that was.
+        redis.resume();
+        let unknown = |answer: &&_| matches!(answer, Err(EnqueueError::OutcomeUnknown));
+        let unknown = answers.iter().filter(|answer| unknown(answer)).count();
+        assert!(unknown > 0);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(redis.xlen().await <= unknown as u64);
     }
 }
 
@@ -125,7 +227,7 @@ async fn jobs_on_a_connection_that_vanished_hold_up_no_others() {
     let wire = Wire::to(&redis).await;
     let client = connected(wire.addr().to_string()).await;
     wire.vanish();
-    let mut lost = tokio::task::JoinSet::new();
+    let mut lost = JoinSet::new();
     for job in jobs().into_iter().take(LOST) {
         let client = client.clone();
         let deadline = Duration::from_millis(600);

@@ -1,21 +1,18 @@
 //! The producer: appends jobs to the stream with XADD, and does nothing else.
 //!
-//! Group commit: jobs that come while a batch is on its way go out together. A second batch
-//! follows at once when it is worth its round trip, so that Redis has it when it is done
-//! with the first; fewer jobs wait for a moment, and more batches follow when the line is
-//! slow.
+//! Group commit: jobs that come together are sent together, and jobs that come while
+//! batches are on their way wait until they are worth one more, for a moment at most. The
+//! callers only wait for their answers; [`Client::run`] sends, and keeps the deadlines.
 
-use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::{Pipeline, Value};
-use tokio::sync::mpsc::{self, Receiver, Sender};
-use tokio::sync::{Mutex, oneshot};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::broker::{self, Keys};
@@ -23,74 +20,29 @@ use super::connection::Connector;
 use super::error::{Class, Error};
 use super::job::Job;
 use super::migrations;
+use super::outbox::{Outbox, Outcome, Unanswered};
 use crate::config::RedisConfig;
 
 /// A connection that keeps a job waiting for this long is taken for dead: a socket
 /// whose other end vanished says nothing.
 const SUSPICIOUS_SILENCE: Duration = Duration::from_millis(500);
-/// How many jobs go out in one batch, and about how many bytes of them.
-const MAX_BATCH: usize = 256;
-const MAX_BATCH_BYTES: usize = 1024 * 1024;
-/// How many jobs are worth a second batch: fewer wait for the first one's reply, since each
-/// batch costs a round trip's work.
-const WORTH_A_BATCH: usize = 16;
-/// How long they wait at most, and how many batches are then on their way at once.
-const LONG_REPLY: Duration = Duration::from_millis(1);
+/// How many batches are on their way at once.
 const MAX_BATCHES: usize = 16;
+/// How many jobs are worth one more: fewer wait for a reply, since each batch costs a round
+/// trip's work.
+const WORTH_A_BATCH: usize = 8;
+/// How long they wait, unless as many batches as may be are on their way.
+const LONG_REPLY: Duration = Duration::from_millis(1);
 
-/// How many jobs wait to be sent at most; who brings more waits before that.
-const MAX_WAITING: usize = 4096;
+/// How often the deadlines of waiting jobs are looked at while no batch can go.
+const DEADLINE_CHECK: Duration = Duration::from_millis(10);
 
 /// Appends jobs to one queue's stream. Cheap to clone; clones share a connection.
 #[derive(Debug, Clone)]
 pub struct Client {
     connector: Connector,
     keys: Arc<Keys>,
-    outbox: Sender<Waiting>,
-    /// For [`Self::run`].
-    waiting: Arc<Mutex<Receiver<Waiting>>>,
-}
-
-/// A job that is to be appended.
-#[derive(Debug)]
-struct Waiting {
-    json: Vec<u8>,
-    done: oneshot::Sender<Result<(), EnqueueError>>,
-    claim: Claim,
-}
-
-/// Who decides what becomes of a waiting job: whoever takes it first, to send it or to
-/// withdraw it.
-#[derive(Debug, Clone, Default)]
-struct Claim(Arc<AtomicU64>);
-
-impl Claim {
-    const OPEN: u64 = 0;
-    const WITHDRAWN: u64 = u64::MAX;
-
-    /// Takes it to be sent on a connection of `generation`, which counts from 1.
-    fn send(&self, generation: u64) -> bool {
-        self.take(generation).is_ok()
-    }
-
-    /// Takes it to be sent never, or says on which connection it was sent.
-    fn withdraw(&self) -> Result<(), u64> {
-        self.take(Self::WITHDRAWN)
-    }
-
-    fn take(&self, by: u64) -> Result<(), u64> {
-        let taken = self
-            .0
-            .compare_exchange(Self::OPEN, by, Ordering::Relaxed, Ordering::Relaxed);
-        taken.map(drop)
-    }
-}
-
-/// What the caller keeps of a waiting job.
-#[derive(Debug)]
-struct Reply {
-    done: oneshot::Receiver<Result<(), EnqueueError>>,
-    claim: Claim,
+    outbox: Arc<Outbox>,
 }
 
 impl Client {
@@ -104,17 +56,21 @@ impl Client {
         // The migrations append nothing: a Redis that runs them may still refuse jobs.
         setup.push(broker::may_enqueue(&keys));
         let connector = Connector::new(redis, setup)?;
-        let (outbox, waiting) = mpsc::channel(MAX_WAITING);
         Ok(Self {
             connector,
             keys: Arc::new(keys),
-            outbox,
-            waiting: Arc::new(Mutex::new(waiting)),
+            outbox: Arc::new(Outbox::new()),
         })
     }
 
-    /// Keeps the client connected, and sends what is enqueued, until `stop`.
+    /// Keeps the client connected and sends what is enqueued, until `stop`. All callers'
+    /// answers come from here, in time as well: it belongs into a task of its own. Call it
+    /// once; when it has ended, the client takes no more jobs.
+    ///
+    /// # Cancel safety
+    /// A dropped call has ended. Whoever still waits is answered.
     pub async fn run(&self, stop: CancellationToken) {
+        let _end = Ending(&self.outbox);
         tokio::select! {
             () = self.connector.probe(stop) => {}
             () = self.send_batches() => {}
@@ -129,18 +85,17 @@ impl Client {
         self.connector.ready().await
     }
 
-    /// Appends `job` and waits for Redis to confirm it, at most until `deadline` has
-    /// passed. Does not wait for a connection, and never sends a job twice.
+    /// Appends `job` and waits for Redis to confirm it, at most for `timeout`. Does not wait
+    /// for a connection, and never sends a job twice.
     ///
     /// # Errors
     /// See [`EnqueueError`]: it tells whether the job may have been appended.
     ///
     /// # Cancel safety
     /// A dropped call's job may or may not be appended.
-    pub async fn enqueue(&self, job: &Job, deadline: Duration) -> Result<(), EnqueueError> {
-        let until = Instant::now() + deadline;
-        let reply = self.hand_over(job, until).await?;
-        self.confirmation(reply, until, deadline).await
+    pub async fn enqueue(&self, job: &Job, timeout: Duration) -> Result<(), EnqueueError> {
+        let answer = self.hand_over(job, Instant::now() + timeout).await?;
+        answered(answer).await
     }
 
     /// Appends `jobs` in their order, and answers for each as [`Self::enqueue`] does. It is
@@ -151,134 +106,111 @@ impl Client {
     pub async fn enqueue_all(
         &self,
         jobs: &[Job],
-        deadline: Duration,
+        timeout: Duration,
     ) -> Vec<Result<(), EnqueueError>> {
-        let until = Instant::now() + deadline;
-        let mut replies = Vec::with_capacity(jobs.len());
+        let deadline = Instant::now() + timeout;
+        let mut answers = Vec::with_capacity(jobs.len());
         for job in jobs {
-            replies.push(self.hand_over(job, until).await);
+            answers.push(self.hand_over(job, deadline).await);
         }
         let mut results = Vec::with_capacity(jobs.len());
-        for reply in replies {
-            results.push(match reply {
-                Ok(reply) => self.confirmation(reply, until, deadline).await,
+        for answer in answers {
+            results.push(match answer {
+                Ok(answer) => answered(answer).await,
                 Err(error) => Err(error),
             });
         }
         results
     }
 
-    async fn hand_over(&self, job: &Job, until: Instant) -> Result<Reply, EnqueueError> {
+    async fn hand_over(&self, job: &Job, deadline: Instant) -> Result<Answer, EnqueueError> {
         if !self.connector.is_up() {
             return Err(EnqueueError::NotConnected);
         }
-        let (sender, done) = oneshot::channel();
-        let claim = Claim::default();
-        let waiting = Waiting {
-            json: job.to_json(),
-            done: sender,
-            claim: claim.clone(),
-        };
-        match timeout_at(until, self.outbox.send(waiting)).await {
-            Ok(Ok(())) => Ok(Reply { done, claim }),
-            // `self` holds the receiver, so there was no room.
-            _ => Err(EnqueueError::NotSent),
-        }
-    }
-
-    async fn confirmation(
-        &self,
-        reply: Reply,
-        until: Instant,
-        deadline: Duration,
-    ) -> Result<(), EnqueueError> {
-        // An error means that the sending part is gone.
-        if let Ok(Ok(result)) = timeout_at(until, reply.done).await {
-            return result;
-        }
-        let Err(generation) = reply.claim.withdraw() else {
-            return Err(EnqueueError::NotSent);
-        };
-        if deadline >= SUSPICIOUS_SILENCE {
-            let error = format!("no reply within {} ms", deadline.as_millis());
-            let error = Error::new(Class::Reconnect, error);
-            self.connector.lost(generation, &error);
-        }
-        Err(EnqueueError::OutcomeUnknown)
+        self.outbox.push(job.to_json(), deadline).await
     }
 
     /// Sends what is handed over. Never returns.
     async fn send_batches(&self) {
-        let mut waiting = self.waiting.lock().await;
         let mut on_their_way = FuturesUnordered::new();
-        let (mut batch, mut bytes) = (Vec::new(), 0);
         let mut last = Instant::now();
         loop {
-            let may_go = match on_their_way.len() {
-                0 => true,
-                1 if batch.len() >= WORTH_A_BATCH => true,
-                count => count < MAX_BATCHES && last.elapsed() >= LONG_REPLY,
+            let (enough, wake_up) = match on_their_way.len() {
+                0 => (1, None),
+                MAX_BATCHES => (usize::MAX, Some(Instant::now() + DEADLINE_CHECK)),
+                _ if last.elapsed() >= LONG_REPLY => (1, None),
+                _ => (WORTH_A_BATCH, Some(last + LONG_REPLY)),
             };
-            if may_go && !batch.is_empty() {
-                on_their_way.push(self.send(mem::take(&mut batch)));
-                bytes = 0;
+            if let Some(batch) = self.outbox.next_batch(enough) {
+                on_their_way.push(self.send(batch));
                 last = Instant::now();
+                continue;
             }
-            let room = batch.len() < MAX_BATCH && bytes < MAX_BATCH_BYTES;
             tokio::select! {
                 biased;
                 Some(()) = on_their_way.next() => {}
-                () = sleep_until(last + LONG_REPLY),
-                    if !batch.is_empty() && on_their_way.len() < MAX_BATCHES => {}
-                Some(first) = waiting.recv(), if room => {
-                    bytes += first.json.len();
-                    batch.push(first);
-                    while batch.len() < MAX_BATCH
-                        && bytes < MAX_BATCH_BYTES
-                        && let Ok(next) = waiting.try_recv()
-                    {
-                        bytes += next.json.len();
-                        batch.push(next);
-                    }
-                }
+                () = self.outbox.enough() => {}
+                Some(()) = at(wake_up) => {}
             }
         }
     }
 
-    async fn send(&self, mut batch: Vec<Waiting>) {
+    /// Sends one batch, and answers for it.
+    async fn send(&self, mut batch: Vec<Unanswered>) {
+        let sent = Instant::now();
+        batch.retain(Unanswered::is_awaited);
         let Some((generation, mut connection)) = self.connector.shared() else {
-            return answer(batch, || Err(EnqueueError::NotConnected));
+            for mut job in batch {
+                job.answer(Err(EnqueueError::NotConnected));
+            }
+            return;
         };
-        batch.retain(|waiting| waiting.claim.send(generation));
         if batch.is_empty() {
             return;
         }
         let mut pipeline = Pipeline::with_capacity(batch.len());
-        for waiting in &batch {
-            pipeline.add_command(broker::enqueue(&self.keys, &waiting.json));
+        for job in &mut batch {
+            pipeline.add_command(broker::enqueue(&self.keys, &job.json));
+            job.sent = true;
         }
-        let replies = tokio::select! {
-            biased;
-            replies = connection.send_packed_commands(&pipeline, 0, batch.len()) => replies,
-            // One that is silent is found out by others before its time is over.
-            () = self.connector.gone(generation) => {
-                return answer(batch, || Err(EnqueueError::OutcomeUnknown));
+        let mut replies = pin!(connection.send_packed_commands(&pipeline, 0, batch.len()));
+        let replies = loop {
+            let unanswered = batch.iter().filter(|job| job.is_awaited());
+            let deadline = unanswered.map(|job| job.deadline).min();
+            tokio::select! {
+                biased;
+                replies = &mut replies => break replies,
+                // One that is silent is found out by others before its time is over.
+                () = self.connector.gone(generation) => return,
+                Some(()) = at(deadline) => {
+                    self.give_up_overdue(&mut batch, sent, generation);
+                }
             }
         };
         let replies = match replies {
             Ok(replies) => replies,
-            Err(error) => {
-                self.connector.lost(generation, &Error::from(error));
-                return answer(batch, || Err(EnqueueError::OutcomeUnknown));
-            }
+            Err(error) => return self.connector.lost(generation, &Error::from(error)),
         };
-        for (waiting, reply) in batch.into_iter().zip(replies) {
-            let result = match reply {
+        for (job, reply) in batch.iter_mut().zip(replies) {
+            job.answer(match reply {
                 Value::ServerError(error) => Err(self.refused(generation, Error::from(&error))),
                 _ => Ok(()),
-            };
-            // Who does not wait any more has been told that the outcome is unknown.
-            drop(waiting.done.send(result));
+            });
+        }
+    }
+
+    fn give_up_overdue(&self, batch: &mut [Unanswered], sent: Instant, generation: u64) {
+        let now = Instant::now();
+        for job in batch {
+            if job.deadline <= now {
+                job.answer(Err(EnqueueError::OutcomeUnknown));
+            }
+        }
+        let silence = now - sent;
+        if silence >= SUSPICIOUS_SILENCE {
+            let error = format!("no reply within {} ms", silence.as_millis());
+            let error = Error::new(Class::Reconnect, error);
+            self.connector.lost(generation, &error);
         }
     }
 
@@ -292,10 +224,26 @@ impl Client {
     }
 }
 
-fn answer(batch: Vec<Waiting>, result: impl Fn() -> Result<(), EnqueueError>) {
-    for waiting in batch {
-        drop(waiting.done.send(result()));
+type Answer = oneshot::Receiver<Outcome>;
+
+async fn answered(answer: Answer) -> Result<(), EnqueueError> {
+    // An unanswered job is answered when it is dropped.
+    answer.await.unwrap_or(Err(EnqueueError::OutcomeUnknown))
+}
+
+/// The end of the sending, however it comes.
+struct Ending<'a>(&'a Outbox);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
+}
+
+/// Waits until `time`; answers at once when there is none.
+async fn at(time: Option<Instant>) -> Option<()> {
+    sleep_until(time?).await;
+    Some(())
 }
 
 /// What a client may be told of an error code; the server's own words are for the log.
@@ -312,10 +260,11 @@ fn refusal(code: &str) -> String {
 /// Why a job was not appended, or may not have been.
 #[derive(Debug, thiserror::Error)]
 pub enum EnqueueError {
-    /// Nothing was sent.
+    /// Nothing was sent, or [`Client::run`] has ended before.
     #[error("Redis is not connected")]
     NotConnected,
-    /// Nothing was sent: other jobs were on their way, and no reply to them came in time.
+    /// Nothing was sent: other jobs were on their way, and no reply to them came in time,
+    /// or [`Client::run`] ended.
     #[error("Redis does not answer, and the job was not sent")]
     NotSent,
     /// The command was handed to the connection and no reply came: the job may

@@ -20,6 +20,7 @@ mod link;
 mod migrations;
 pub mod mux;
 mod outage;
+mod outbox;
 mod pace;
 pub mod processor;
 mod promoter;
