@@ -37,6 +37,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bench::Bench;
+use mimalloc::MiMalloc;
+
+/// As in the programs.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// No single measurement takes longer.
 const TIME_LIMIT: Duration = Duration::from_secs(60);

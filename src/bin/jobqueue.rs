@@ -14,8 +14,12 @@ use dm_jobqueue::service::line_writer::LineWriter;
 use dm_jobqueue::shutdown::Signals;
 use dm_jobqueue::telemetry;
 use dm_jobqueue::usecase::jobqueue::delay_print::DelayPrintUsecase;
+use mimalloc::MiMalloc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {

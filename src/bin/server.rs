@@ -10,8 +10,12 @@ use dm_jobqueue::service::jobqueue::client::Client;
 use dm_jobqueue::shutdown::Signals;
 use dm_jobqueue::telemetry;
 use dm_jobqueue::usecase::api::dm_jobqueue::DmJobqueueUsecase;
+use mimalloc::MiMalloc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
