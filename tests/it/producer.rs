@@ -70,6 +70,20 @@ async fn many_jobs_are_appended_in_their_order() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_batch_overtakes_another() {
+    let redis = Redis::start().await;
+    let client = connected(redis.addr()).await;
+    let jobs: Vec<Job> = (0..100).flat_map(|_| jobs()).collect();
+    let results = client.enqueue_all(&jobs, PATIENCE).await;
+    assert!(results.iter().all(Result::is_ok));
+    let entries = redis.entries().await;
+    assert_eq!(entries.len(), jobs.len());
+    for ((_, fields), job) in entries.iter().zip(&jobs) {
+        assert_eq!(fields["job"], job.to_json());
+    }
+}
+
 #[tokio::test]
 async fn each_of_many_jobs_is_answered_for() {
     let redis = Redis::start().await;

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::{Pipeline, Value};
 use tokio::sync::oneshot;
+use tokio::task::{consume_budget, unconstrained};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -23,15 +24,15 @@ use super::migrations;
 use super::outbox::{Outbox, Outcome, Unanswered};
 use crate::config::RedisConfig;
 
-/// A connection that keeps a job waiting for this long is taken for dead: a socket
-/// whose other end vanished says nothing.
+/// A connection on which a job's time runs out this long after it was sent, or later, is
+/// taken for dead: a socket whose other end vanished says nothing.
 const SUSPICIOUS_SILENCE: Duration = Duration::from_millis(500);
 /// How many batches are on their way at once.
 const MAX_BATCHES: usize = 16;
 /// How many jobs are worth one more: fewer wait for a reply, since each batch costs a round
 /// trip's work.
 const WORTH_A_BATCH: usize = 8;
-/// How long they wait, unless as many batches as may be are on their way.
+/// How long they wait after the last one at most, unless as many batches as may be are on their way.
 const LONG_REPLY: Duration = Duration::from_millis(1);
 
 /// How often the deadlines of waiting jobs are looked at while no batch can go.
@@ -64,8 +65,9 @@ impl Client {
     }
 
     /// Keeps the client connected and sends what is enqueued, until `stop`. All callers'
-    /// answers come from here, in time as well: it belongs into a task of its own. Call it
-    /// once; when it has ended, the client takes no more jobs.
+    /// answers come from here, in time as well: it belongs into a task of its own, and
+    /// whatever blocks that task (a log that takes no lines, say) holds them all up. Call
+    /// it once; when it has ended, the client takes no more jobs.
     ///
     /// # Cancel safety
     /// A dropped call has ended. Whoever still waits is answered.
@@ -142,10 +144,13 @@ impl Client {
                 _ => (WORTH_A_BATCH, Some(last + LONG_REPLY)),
             };
             if let Some(batch) = self.outbox.next_batch(enough) {
-                on_their_way.push(self.send(batch));
+                // Whatever else the task has done: one that were held up at its first step
+                // would be overtaken by the next, and the order is the callers'.
+                on_their_way.push(unconstrained(self.send(batch)));
                 last = Instant::now();
                 continue;
             }
+            consume_budget().await;
             tokio::select! {
                 biased;
                 Some(()) = on_their_way.next() => {}

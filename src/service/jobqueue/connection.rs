@@ -48,7 +48,8 @@ struct Inner {
     setup: Vec<Cmd>,
     state: watch::Sender<State>,
     /// The connection that the prober opened, for all that need none of their own.
-    /// Taken away when it is of no use; there again with the next generation.
+    /// Taken away when it is of no use; there again with the next generation. Changes
+    /// together with `state`, whose changes are made while this is locked.
     shared: Mutex<Option<MultiplexedConnection>>,
     log: Mutex<OutageLog>,
     /// What an operator should know about a Redis that can be used.
@@ -140,9 +141,9 @@ impl Connector {
 
     /// The shared connection and its generation, when Redis could be used a moment ago.
     pub(crate) fn shared(&self) -> Option<(u64, MultiplexedConnection)> {
+        let shared = lock(&self.0.shared);
         let state = *self.0.state.borrow();
-        let connection = lock(&self.0.shared).clone()?;
-        state.up.then_some((state.generation, connection))
+        state.up.then_some((state.generation, shared.clone()?))
     }
 
     /// Whether Redis could be used a moment ago.
@@ -173,6 +174,9 @@ impl Connector {
     /// Reports that a connection of `generation` is of no use, or that Redis lost
     /// its schema. The prober takes over, and who needs Redis waits for it.
     pub(crate) fn lost(&self, generation: u64, error: &Error) {
+        // Both change in one step: the prober, which may be awake before this returns, must
+        // not set up a connection that is then taken away.
+        let mut shared = lock(&self.0.shared);
         let news = self.0.state.send_if_modified(|state| {
             let news = state.up && state.generation == generation;
             state.up &= !news;
@@ -180,7 +184,9 @@ impl Connector {
         });
         // A repair needs no new connection, and nothing is said of it unless it fails.
         if news && error.class != Class::Repair {
-            lock(&self.0.shared).take();
+            let gone = shared.take();
+            drop(shared);
+            drop(gone);
             self.log().failed(CONNECTION, error, Instant::now());
         }
     }
@@ -209,12 +215,13 @@ impl Connector {
         .await;
         let connection =
             result.inspect_err(|error| self.log().failed(CONNECTION, error, Instant::now()))?;
-        *lock(&self.0.shared) = Some(connection);
         let announced = self.log().recovered(CONNECTION, Instant::now());
         let first = self.0.state.borrow().generation == 0;
         if first && !announced {
             info!(redis = %self.0.config.display_addr(), "connected to redis");
         }
+        let mut shared = lock(&self.0.shared);
+        *shared = Some(connection);
         self.0.state.send_modify(|state| {
             state.up = true;
             state.generation += u64::from(fresh);

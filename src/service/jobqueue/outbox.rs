@@ -5,6 +5,7 @@
 //! more than all the rest of a push.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -132,12 +133,12 @@ impl Outbox {
     /// were not sent.
     pub(super) fn next_batch(&self, enough: usize) -> Option<Vec<Unanswered>> {
         let mut waiting = self.lock();
-        let left = waiting.remove_overdue(Instant::now());
+        let overdue = waiting.take_overdue(Instant::now());
         waiting.enough = enough;
         let batch = (waiting.jobs.len() >= enough).then(|| waiting.take());
         drop(waiting);
         let taken = batch.as_ref().map_or(0, Vec::len);
-        self.room.add_permits(left + taken);
+        self.room.add_permits(overdue.len() + taken);
         batch
     }
 
@@ -150,7 +151,9 @@ impl Outbox {
     /// Ends it: who waits is told that nothing was sent, and so is who comes.
     pub(super) fn close(&self) {
         self.room.close();
-        self.lock().jobs.clear();
+        // Their callers are woken without the lock, which these may want.
+        let jobs = mem::take(&mut self.lock().jobs);
+        drop(jobs);
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -160,16 +163,17 @@ impl Outbox {
 }
 
 impl Waiting {
-    /// Answers how many it removed.
-    fn remove_overdue(&mut self, now: Instant) -> usize {
+    /// Those whose time is over, and those whose callers have gone.
+    fn take_overdue(&mut self, now: Instant) -> VecDeque<Unanswered> {
         if self.earliest.is_none_or(|earliest| earliest > now) {
-            return 0;
+            return VecDeque::new();
         }
-        let before = self.jobs.len();
-        self.jobs
-            .retain(|job| job.deadline > now && job.is_awaited());
+        let (kept, overdue) = mem::take(&mut self.jobs)
+            .into_iter()
+            .partition(|job| job.deadline > now && job.is_awaited());
+        self.jobs = kept;
         self.earliest = self.jobs.iter().map(|job| job.deadline).min();
-        before - self.jobs.len()
+        overdue
     }
 
     fn take(&mut self) -> Vec<Unanswered> {
