@@ -1,4 +1,5 @@
-//! The producer as a library: many jobs in one call.
+//! The producer as a library: many jobs in one call, many callers at once, and what they
+//! are told when Redis or the client is gone.
 
 use std::time::{Duration, Instant};
 
@@ -194,6 +195,33 @@ async fn a_job_does_not_wait_for_the_reply_to_another_when_that_takes_long() {
         matches!(second, Err(EnqueueError::OutcomeUnknown)),
         "{second:?}"
     );
+}
+
+#[tokio::test]
+async fn a_job_whose_caller_has_gone_before_it_could_be_sent_is_not_sent() {
+    // One batch each, and as many as may be on their way at once.
+    const SENT: usize = 16;
+    let redis = Redis::start().await;
+    let client = connected(redis.addr()).await;
+    redis.freeze();
+    let jobs = jobs();
+    let call = |n: usize| {
+        let (client, job) = (client.clone(), jobs[n].clone());
+        async move { client.enqueue(&job, DEADLINE).await }
+    };
+    let mut sent = JoinSet::new();
+    for n in 0..SENT {
+        sent.spawn(call(n));
+        // Longer than one waits to share a batch with the next.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut gone: JoinSet<_> = (SENT..2 * SENT).map(call).collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    gone.shutdown().await;
+    redis.resume();
+    assert!(sent.join_all().await.iter().all(Result::is_ok));
+    client.enqueue(&jobs[0], DEADLINE).await.unwrap();
+    assert_eq!(redis.xlen().await, SENT as u64 + 1);
 }
 
 #[tokio::test]

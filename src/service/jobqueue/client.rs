@@ -11,7 +11,6 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::{Pipeline, Value};
-use tokio::sync::oneshot;
 use tokio::task::{consume_budget, unconstrained};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +20,7 @@ use super::connection::Connector;
 use super::error::{Class, Error};
 use super::job::Job;
 use super::migrations;
-use super::outbox::{Outbox, Outcome, Unanswered};
+use super::outbox::{Answer, Outbox, Outcome, Unanswered};
 use crate::config::RedisConfig;
 
 /// A connection on which a job's time runs out this long after it was sent, or later, is
@@ -32,9 +31,9 @@ const MAX_BATCHES: usize = 16;
 /// How many jobs are worth one more: fewer wait for a reply, since each batch costs a round
 /// trip's work.
 const WORTH_A_BATCH: usize = 8;
-/// How long they wait after the last one at most, unless as many batches as may be are on their way.
+/// How long after the last batch they wait at most, unless as many as may be are on their
+/// way.
 const LONG_REPLY: Duration = Duration::from_millis(1);
-
 /// How often the deadlines of waiting jobs are looked at while no batch can go.
 const DEADLINE_CHECK: Duration = Duration::from_millis(10);
 
@@ -144,8 +143,8 @@ impl Client {
                 _ => (WORTH_A_BATCH, Some(last + LONG_REPLY)),
             };
             if let Some(batch) = self.outbox.next_batch(enough) {
-                // Whatever else the task has done: one that were held up at its first step
-                // would be overtaken by the next, and the order is the callers'.
+                // Not subject to tokio's budget for one poll of a task: a batch that is held up
+                // before its first step is overtaken by the next.
                 on_their_way.push(unconstrained(self.send(batch)));
                 last = Instant::now();
                 continue;
@@ -162,7 +161,7 @@ impl Client {
 
     /// Sends one batch, and answers for it.
     async fn send(&self, mut batch: Vec<Unanswered>) {
-        let sent = Instant::now();
+        let sent_at = Instant::now();
         batch.retain(Unanswered::is_awaited);
         let Some((generation, mut connection)) = self.connector.shared() else {
             for mut job in batch {
@@ -188,7 +187,7 @@ impl Client {
                 // One that is silent is found out by others before its time is over.
                 () = self.connector.gone(generation) => return,
                 Some(()) = at(deadline) => {
-                    self.give_up_overdue(&mut batch, sent, generation);
+                    self.give_up_overdue(&mut batch, sent_at, generation);
                 }
             }
         };
@@ -204,14 +203,14 @@ impl Client {
         }
     }
 
-    fn give_up_overdue(&self, batch: &mut [Unanswered], sent: Instant, generation: u64) {
+    fn give_up_overdue(&self, batch: &mut [Unanswered], sent_at: Instant, generation: u64) {
         let now = Instant::now();
         for job in batch {
             if job.deadline <= now {
                 job.answer(Err(EnqueueError::OutcomeUnknown));
             }
         }
-        let silence = now - sent;
+        let silence = now - sent_at;
         if silence >= SUSPICIOUS_SILENCE {
             let error = format!("no reply within {} ms", silence.as_millis());
             let error = Error::new(Class::Reconnect, error);
@@ -229,9 +228,7 @@ impl Client {
     }
 }
 
-type Answer = oneshot::Receiver<Outcome>;
-
-async fn answered(answer: Answer) -> Result<(), EnqueueError> {
+async fn answered(answer: Answer) -> Outcome {
     // An unanswered job is answered when it is dropped.
     answer.await.unwrap_or(Err(EnqueueError::OutcomeUnknown))
 }

@@ -186,6 +186,7 @@ impl Connector {
         if news && error.class != Class::Repair {
             let gone = shared.take();
             drop(shared);
+            // Its end is reported here again, perhaps at once.
             drop(gone);
             self.log().failed(CONNECTION, error, Instant::now());
         }
