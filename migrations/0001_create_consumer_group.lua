@@ -25,6 +25,8 @@ end
 
 if created == 1 then
   redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+  -- Entry ids may come again from here on: see 0002.
+  redis.call('HDEL', KEYS[2], 'incarnation')
 end
 if recorded < VERSION then
   redis.call('HSET', KEYS[2], 'version', VERSION)

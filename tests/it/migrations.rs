@@ -15,7 +15,7 @@ async fn jobs_that_were_there_before_the_group_are_run() {
     }
     let worker = Process::jobqueue(&redis).start();
     worker.wait_for_lines(3, PATIENCE).await;
-    assert_eq!(redis.state().await["version"], "1");
+    assert_eq!(redis.state().await["version"], "2");
 }
 
 #[tokio::test]
@@ -166,5 +166,5 @@ async fn an_emptied_redis_gets_its_version_again() {
     redis.cmd(&["FLUSHALL"]).await;
     redis.add_job(PRINT).await;
     worker.wait_for_lines(1, PATIENCE).await;
-    assert_eq!(redis.state().await["version"], "1");
+    assert_eq!(redis.state().await["version"], "2");
 }

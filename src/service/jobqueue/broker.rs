@@ -5,13 +5,17 @@
 //! restart or a failover forgets then needs no second round trip and no error path,
 //! and hashing two kilobytes costs Redis a few microseconds per batch.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use redis::{Cmd, Pipeline};
 
 use super::constants::GROUP;
 use super::error::Error;
+use super::job::Edits;
+use super::letter::Death;
 use super::link::Link;
+use super::pace::time_for;
 use super::reply::{
     Entry, EntryId, array, counted, delivered, entry_id, int, items, micros, owned,
 };
@@ -29,7 +33,9 @@ macro_rules! script {
 const ACKNOWLEDGE: &str = script!("acknowledge");
 const BURY: &str = script!("bury");
 const PROMOTE: &str = script!("promote");
+const READ: &str = script!("read");
 const RECLAIM: &str = script!("reclaim");
+const RECOGNISE: &str = script!("recognise");
 const REMOVE_CONSUMERS: &str = script!("remove_consumers");
 const SCHEDULE: &str = script!("schedule");
 const TAKE: &str = script!("take");
@@ -98,8 +104,8 @@ pub(crate) struct LeaseTimes {
 pub(crate) struct Move {
     pub(crate) id: EntryId,
     pub(crate) due: Due,
-    /// The job as the scheduled set carries it.
-    pub(crate) job: Vec<u8>,
+    /// What makes the entry's job the one that the scheduled set carries.
+    pub(crate) edits: Edits,
 }
 
 /// When a moved job is due, by Redis' clock.
@@ -117,19 +123,30 @@ pub(crate) enum Touch {
     Renew,
     /// Anybody may claim it, at once.
     PutBack,
+    /// It looks as if it had been idle for so long: what is left of a lease later, anybody
+    /// may claim it.
+    Idle(Duration),
 }
 
 impl Touch {
-    fn word(self) -> &'static str {
+    fn word(self) -> Cow<'static, str> {
         match self {
-            Self::Renew => "renew",
-            Self::PutBack => "put_back",
+            Self::Renew => "renew".into(),
+            Self::PutBack => "put_back".into(),
+            Self::Idle(idle) => millis(idle).into(),
         }
     }
 }
 
-/// A dead letter: fields and values, whatever bytes they are.
-pub(crate) type DeadLetter = Vec<(Vec<u8>, Vec<u8>)>;
+/// What [`Broker::take`] is to bring.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Take {
+    pub(crate) lease: Duration,
+    /// The bytes of all entries in the reply, and of each: a larger one comes without body.
+    pub(crate) max_bytes: usize,
+    /// Whether it counts as a delivery.
+    pub(crate) counts: bool,
+}
 
 /// What a promotion did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,13 +171,14 @@ impl Broker {
         }
     }
 
-    /// Delivers up to `count` waiting entries, waiting up to `block` for the first.
-    /// The link's reply timeout must be longer than `block`.
+    /// Delivers up to `count` waiting entries, waiting up to `block` for the first. The
+    /// link's reply timeout must be longer than `block`; `time` comes on top of it.
     pub(crate) async fn read(
         &self,
         link: &mut Link,
         count: usize,
         block: Duration,
+        time: Duration,
     ) -> Result<Vec<Entry>, Error> {
         // BLOCK 0 would wait for ever.
         let block_ms = block.as_millis().max(1);
@@ -169,8 +187,22 @@ impl Broker {
         cmd.arg("COUNT").arg(count);
         cmd.arg("BLOCK").arg(block_ms.to_string());
         cmd.arg("STREAMS").arg(&self.keys.stream).arg(">");
-        let reply = link.call("read", &cmd).await?;
+        let reply = link.call_within("read", &cmd, time).await?;
         delivered(reply)
+    }
+
+    /// Delivers up to `count` waiting entries, without waiting for any, in a reply of at
+    /// most `max_bytes`: those that do not fit come without body.
+    pub(crate) async fn read_bounded(
+        &self,
+        link: &mut Link,
+        count: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Entry>, Error> {
+        let mut cmd = eval(READ, &[&self.keys.stream], &[]);
+        cmd.arg(GROUP).arg(&self.consumer).arg(count).arg(max_bytes);
+        let reply = link.call_within("read", &cmd, time_for(max_bytes)).await?;
+        counted(reply).ok_or_else(|| Error::unexpected_reply("the read script"))
     }
 
     /// Keeps the reclaim mark, and takes over up to `room` entries whose lease ran out.
@@ -221,28 +253,51 @@ impl Broker {
             .ok_or_else(|| Error::unexpected_reply("XPENDING"))
     }
 
-    /// Delivers again what this consumer owns of `ids` under a running lease, without
-    /// counting a delivery.
+    /// Delivers again what this consumer owns of `ids` under a running lease, as far as one
+    /// reply carries it. Tells how many of the ids it looked at as well.
     pub(crate) async fn take(
         &self,
         link: &mut Link,
-        lease: Duration,
+        take: Take,
         ids: &[EntryId],
-    ) -> Result<Vec<Entry>, Error> {
+    ) -> Result<(usize, Vec<Entry>), Error> {
         let mut cmd = eval(TAKE, &[&self.keys.stream], &[]);
-        cmd.arg(GROUP)
-            .arg(&self.consumer)
-            .arg(millis(lease))
-            .arg(ids);
-        let reply = link.call(RENEW, &cmd).await?;
-        counted(reply).ok_or_else(|| Error::unexpected_reply("the take script"))
+        cmd.arg(GROUP).arg(&self.consumer);
+        cmd.arg(millis(take.lease)).arg(take.max_bytes);
+        cmd.arg(u8::from(take.counts)).arg(ids);
+        let time = time_for(take.max_bytes);
+        let reply = link.call_within(RENEW, &cmd, time).await?;
+        let shape = || Error::unexpected_reply("the take script");
+        let [looked, entries] = array(reply).ok_or_else(shape)?;
+        let looked = int(&looked).and_then(|n| n.try_into().ok());
+        let entries = counted(entries);
+        looked.zip(entries).ok_or_else(shape)
+    }
+
+    /// Tells of each id whether an entry of this id is there whose job has this digest.
+    pub(crate) async fn recognise(
+        &self,
+        link: &mut Link,
+        digests: &[(EntryId, String)],
+    ) -> Result<Vec<bool>, Error> {
+        let mut cmd = eval(RECOGNISE, &[&self.keys.stream], &[]);
+        for (id, digest) in digests {
+            cmd.arg(id).arg(digest);
+        }
+        owned(link.call("recognise", &cmd).await?)
     }
 
     /// Renews the leases of `ids`. Tells for each whether it was still this consumer's.
     /// Without any it still finds out whether it could.
-    pub(crate) async fn renew(&self, link: &mut Link, ids: &[EntryId]) -> Result<Vec<bool>, Error> {
+    /// The reply may take `time` longer than others.
+    pub(crate) async fn renew(
+        &self,
+        link: &mut Link,
+        ids: &[EntryId],
+        time: Duration,
+    ) -> Result<Vec<bool>, Error> {
         let cmd = self.touch(Touch::Renew, ids.iter().map(|id| (*id, None)));
-        owned(link.call(RENEW, &cmd).await?)
+        owned(link.call_within(RENEW, &cmd, time).await?)
     }
 
     /// Sets the delivery counts of entries that this consumer owns, and renews their leases
@@ -299,25 +354,31 @@ impl Broker {
     }
 
     // The commands that settle deliveries, for the settler to send together. Where the
-    // reply says more than that it was done, a function below reads it.
+    // reply says more than that it was done, a function of `reply` reads it. What tells by
+    // `incarnation` which stream the entries were read from does nothing to another.
 
     /// Acknowledges and deletes finished entries, as one step. Not fenced: the job ran.
-    pub(crate) fn acknowledge(&self, pipeline: &mut Pipeline, ids: &[EntryId]) {
-        let mut cmd = eval(ACKNOWLEDGE, &[&self.keys.stream], &[]);
-        cmd.arg(GROUP).arg(ids);
+    pub(crate) fn acknowledge(&self, pipeline: &mut Pipeline, incarnation: &str, ids: &[EntryId]) {
+        let mut cmd = eval(ACKNOWLEDGE, &[&self.keys.stream, &self.keys.state], &[]);
+        cmd.arg(GROUP).arg(incarnation).arg(ids);
         pipeline.add_command(cmd);
     }
 
     /// Moves entries that this consumer owns to the scheduled set.
-    pub(crate) fn schedule(&self, pipeline: &mut Pipeline, moves: &[Move]) {
-        let mut cmd = eval(SCHEDULE, &[&self.keys.stream, &self.keys.scheduled], &[]);
-        cmd.arg(GROUP).arg(&self.consumer);
-        for Move { id, due, job } in moves {
+    pub(crate) fn schedule(&self, pipeline: &mut Pipeline, incarnation: &str, moves: &[Move]) {
+        let keys = [&self.keys.stream, &self.keys.scheduled, &self.keys.state];
+        let mut cmd = eval(SCHEDULE, &keys, &[]);
+        cmd.arg(GROUP).arg(&self.consumer).arg(incarnation);
+        for Move { id, due, edits } in moves {
             let (from, delay_ms) = match due {
                 Due::AfterEntry(ms) => ("entry", ms),
                 Due::AfterNow(ms) => ("now", ms),
             };
-            cmd.arg(id).arg(from).arg(delay_ms).arg(job);
+            cmd.arg(id).arg(from).arg(delay_ms);
+            cmd.arg(edits.of_bytes).arg(edits.edits.len());
+            for edit in &edits.edits {
+                cmd.arg(edit.cut.start).arg(edit.cut.end).arg(&edit.text);
+            }
         }
         pipeline.add_command(cmd);
     }
@@ -327,31 +388,42 @@ impl Broker {
     pub(crate) fn bury<'a>(
         &self,
         pipeline: &mut Pipeline,
+        incarnation: &str,
         max_len: u64,
-        letters: impl Iterator<Item = (EntryId, &'a DeadLetter)>,
+        deaths: impl Iterator<Item = (EntryId, &'a Death)>,
     ) {
-        let mut cmd = eval(BURY, &[&self.keys.stream, &self.keys.dead], &[]);
-        cmd.arg(GROUP).arg(&self.consumer).arg(max_len);
-        for (id, letter) in letters {
-            cmd.arg(id).arg(letter.len() * 2).arg(letter);
+        let keys = [&self.keys.stream, &self.keys.dead, &self.keys.state];
+        let mut cmd = eval(BURY, &keys, &[]);
+        cmd.arg(GROUP)
+            .arg(&self.consumer)
+            .arg(incarnation)
+            .arg(max_len);
+        for (id, death) in deaths {
+            cmd.arg(id).arg(death.reason).arg(&death.error);
+            cmd.arg(death.attempt).arg(death.deliveries);
         }
         pipeline.add_command(cmd);
     }
 
-    /// Gives entries that this consumer owns up without an outcome: they are at once
-    /// anybody's to claim, with the delivery count given.
+    /// Gives entries that this consumer owns up without an outcome: they are anybody's to
+    /// claim, with the delivery count given, at once or, when they are to look `idle`, after
+    /// the rest of a lease.
     pub(crate) fn put_back(
         &self,
         pipeline: &mut Pipeline,
+        idle: Option<Duration>,
         counts: impl Iterator<Item = (EntryId, u32)>,
     ) {
         let counts = counts.map(|(id, count)| (id, Some(count)));
-        pipeline.add_command(self.touch(Touch::PutBack, counts));
+        let touch = idle.map_or(Touch::PutBack, Touch::Idle);
+        pipeline.add_command(self.touch(touch, counts));
     }
 
     fn touch(&self, touch: Touch, entries: impl Iterator<Item = (EntryId, Option<u32>)>) -> Cmd {
         let mut cmd = eval(TOUCH, &[&self.keys.stream], &[]);
-        cmd.arg(GROUP).arg(&self.consumer).arg(touch.word());
+        cmd.arg(GROUP)
+            .arg(&self.consumer)
+            .arg(touch.word().as_ref());
         for (id, count) in entries {
             cmd.arg(id);
             match count {

@@ -56,18 +56,23 @@ struct Inner {
     warnings: Mutex<Vec<String>>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct State {
     up: bool,
     /// Counts how often all connections had to be opened anew. A report about a
     /// connection of an earlier generation is old news.
     pub(super) generation: u64,
+    /// Counts how often Redis was found fit: after each outage, and each loss of the
+    /// stream. Only within one epoch an entry id surely means the same entry.
+    pub(super) epoch: u64,
+    /// The mark of the stream in this epoch.
+    pub(super) incarnation: Arc<str>,
 }
 
 impl Connector {
     /// Prepares the way to the Redis of `config`. `setup` runs on each fresh
     /// connection and after each data loss; each of its commands answers 1 when it
-    /// had to create something. Nothing connects before [`Self::probe`] runs.
+    /// had to create something, or the mark of the stream. Nothing connects before [`Self::probe`] runs.
     ///
     /// # Errors
     /// When `config.addr` cannot be understood.
@@ -78,6 +83,8 @@ impl Connector {
         let (state, _) = watch::channel(State {
             up: false,
             generation: 0,
+            epoch: 0,
+            incarnation: "".into(),
         });
         Ok(Self(Arc::new(Inner {
             client,
@@ -142,7 +149,7 @@ impl Connector {
     /// The shared connection and its generation, when Redis could be used a moment ago.
     pub(crate) fn shared(&self) -> Option<(u64, MultiplexedConnection)> {
         let shared = lock(&self.0.shared);
-        let state = *self.0.state.borrow();
+        let state = self.0.state.borrow();
         state.up.then_some((state.generation, shared.clone()?))
     }
 
@@ -161,11 +168,16 @@ impl Connector {
 
     /// Waits until Redis can be used. Cancel safe.
     pub(super) async fn up(&self) -> State {
+        self.up_beyond(None).await
+    }
+
+    /// Waits until Redis can be used in another epoch than the one named. Cancel safe.
+    pub(super) async fn up_beyond(&self, epoch: Option<u64>) -> State {
         let mut state = self.0.state.subscribe();
         loop {
-            let now = *state.borrow_and_update();
+            let now = state.borrow_and_update().clone();
             // An error cannot happen while `self` holds the sender.
-            if now.up || state.changed().await.is_err() {
+            if now.up && Some(now.epoch) != epoch || state.changed().await.is_err() {
                 return now;
             }
         }
@@ -210,11 +222,11 @@ impl Connector {
                 Some(connection) => connection,
                 None => self.open_shared().await?,
             };
-            self.set_up(&mut connection).await?;
-            Ok(connection)
+            let incarnation = self.set_up(&mut connection).await?;
+            Ok((connection, incarnation))
         }
         .await;
-        let connection =
+        let (connection, incarnation) =
             result.inspect_err(|error| self.log().failed(CONNECTION, error, Instant::now()))?;
         let announced = self.log().recovered(CONNECTION, Instant::now());
         let first = self.0.state.borrow().generation == 0;
@@ -226,6 +238,8 @@ impl Connector {
         self.0.state.send_modify(|state| {
             state.up = true;
             state.generation += u64::from(fresh);
+            state.epoch += 1;
+            state.incarnation = incarnation;
         });
         Ok(())
     }
@@ -298,15 +312,20 @@ impl Connector {
         Ok(())
     }
 
-    async fn set_up(&self, connection: &mut MultiplexedConnection) -> Result<(), Error> {
+    /// Makes Redis fit for the queue. Answers the stream's mark, when there is one.
+    async fn set_up(&self, connection: &mut MultiplexedConnection) -> Result<Arc<str>, Error> {
+        let mut incarnation = String::new();
         for command in &self.0.setup {
             match connection.send_packed_command(command).await? {
                 Value::ServerError(error) => return Err(Error::from(&error)),
                 Value::Int(1) => info!("created the stream's consumer group"),
+                Value::BulkString(mark) => {
+                    incarnation = String::from_utf8_lossy(&mark).into_owned();
+                }
                 _ => {}
             }
         }
-        Ok(())
+        Ok(incarnation.into())
     }
 }
 

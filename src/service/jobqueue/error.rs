@@ -87,6 +87,8 @@ fn classify(code: &str, details: &str) -> Class {
         | "NOREPLICAS" | "OOM" => Class::Wait,
         "ERR" if details.contains("max number of clients") => Class::Wait,
         "NOGROUP" | "NOSCRIPT" => Class::Repair,
+        // The queue's own scripts: the stream was made anew since it was read.
+        "INCARNATION" => Class::Repair,
         // What a blocked XREADGROUP gets when its stream is deleted.
         "UNBLOCKED" if details.contains("no longer exists") => Class::Repair,
         "READONLY" | "UNBLOCKED" => Class::Reconnect,
@@ -110,6 +112,7 @@ mod tests {
             ("ERR", "max number of clients reached", Class::Wait),
             ("ERR", "unknown command 'XAUTOCLAIM'", Class::Operator),
             ("NOGROUP", "No such key", Class::Repair),
+            ("INCARNATION", "not the one", Class::Repair),
             (
                 "UNBLOCKED",
                 "the stream key no longer exists",

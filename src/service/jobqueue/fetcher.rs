@@ -13,20 +13,27 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::broker::{Broker, LeaseTimes, Touch};
+use super::broker::{Broker, LeaseTimes, Take, Touch};
 use super::connection::OPERATOR_RETRY;
 use super::error::{Class, Error};
 use super::held::{Held, Room};
 use super::intake::Intake;
 use super::link::Link;
-use super::pace::{MAX_REPLY, ReplySize};
-use super::reply::{Entry, EntryId};
+use super::pace::{MAX_REPLY, NAME_BYTES, ReplySize, time_for};
+use super::reply::{Body, Entry, EntryId};
 
 /// The longest a read blocks. Redis notices a vanished client no sooner, and a
 /// deleted stream or a stop that could not be sent is noticed within this time.
 pub(crate) const MAX_BLOCK: Duration = Duration::from_secs(1);
 /// How long a delivery may wait behind long jobs before others get a chance.
 const MAX_READY_AGE: Duration = Duration::from_millis(50);
+/// What the reply of an orphan check carries at most, in bytes. A larger entry is fetched by
+/// itself: it may be why its delivery was lost.
+const ORPHAN_BYTES: usize = 64 * 1024;
+/// How long reads are bounded in bytes after an entry was met that is too large for a reply.
+const BOUNDED_READS: Duration = Duration::from_secs(10);
+/// How often such a read, which cannot wait for entries, is repeated.
+const BOUNDED_READ_INTERVAL: Duration = Duration::from_millis(50);
 
 /// See the file's head.
 #[derive(Debug)]
@@ -58,8 +65,14 @@ pub(crate) struct Schedule {
     second_look: Option<Instant>,
     paused: bool,
     reply_size: ReplySize,
-    /// The newest entry that this process was given, by a read or otherwise.
+    /// Until when reads are bounded in bytes.
+    bounded_until: Option<Instant>,
+    /// When the next of them is due.
+    next_bounded: Instant,
+    /// The newest entry that this process was given in this epoch, by a read or otherwise.
     newest: Option<EntryId>,
+    /// In which epoch it reads.
+    epoch: u64,
 }
 
 /// The most urgent of what is due.
@@ -69,9 +82,18 @@ enum Errand {
     RecoverOrphans(OrphanCheck),
     /// Short jobs turned out to wait behind long ones: others shall have them.
     PutBackReady,
+    /// An entry that one reply could not carry.
+    FetchAside {
+        id: EntryId,
+        bytes: usize,
+    },
     Read {
         count: usize,
         block: Duration,
+    },
+    /// The same, with no more bytes than a reply carries.
+    ReadBounded {
+        count: usize,
     },
     /// Nothing can be had for this long.
     Wait(Duration),
@@ -80,6 +102,8 @@ enum Errand {
 #[derive(Debug, Clone, Copy)]
 struct OrphanCheck {
     after: Option<EntryId>,
+    /// A reply got lost; otherwise entries came whose ids are old.
+    lost: bool,
 }
 
 impl Schedule {
@@ -91,7 +115,10 @@ impl Schedule {
             second_look: None,
             paused: false,
             reply_size: ReplySize::new(),
+            bounded_until: None,
+            next_bounded: now,
             newest: None,
+            epoch: 0,
         }
     }
 
@@ -99,8 +126,8 @@ impl Schedule {
         self.newest = self.newest.max(entries.iter().map(|entry| entry.id).max());
     }
 
-    fn look_for_orphans(&mut self, now: Instant) {
-        self.orphans = Some(OrphanCheck { after: None });
+    fn look_for_orphans(&mut self, now: Instant, lost: bool) {
+        self.orphans = Some(OrphanCheck { after: None, lost });
         self.second_look = Some(now + MAX_BLOCK);
     }
 }
@@ -112,7 +139,7 @@ impl Fetcher {
     pub(crate) async fn run(mut self) {
         while !self.stop.is_cancelled() {
             if let Err(error) = self.step().await {
-                self.schedule.look_for_orphans(Instant::now());
+                self.schedule.look_for_orphans(Instant::now(), true);
                 if error.code.is_none() {
                     self.schedule.reply_size.lost();
                 }
@@ -129,6 +156,14 @@ impl Fetcher {
             fresh = self.link.connect() => if fresh { self.greet().await?; },
             () = self.stop.cancelled() => return Ok(()),
         }
+        if self.link.epoch() != self.schedule.epoch {
+            tokio::select! {
+                () = self.held.wait_recognised(self.link.epoch()) => self.begin_epoch(),
+                () = self.link.next_epoch() => {}
+                () = self.stop.cancelled() => {}
+            }
+            return Ok(());
+        }
         match self.next_errand(0) {
             Errand::Reclaim(room) => self.reclaim(room).await,
             Errand::RecoverOrphans(check) => self.recover_orphans(check).await,
@@ -137,7 +172,9 @@ impl Fetcher {
                 self.held.put_back_ready(long_ago);
                 Ok(())
             }
+            Errand::FetchAside { id, bytes } => self.fetch_aside(id, bytes).await,
             Errand::Read { count, block } => self.read(count, block).await,
+            Errand::ReadBounded { count } => self.read_bounded(count).await,
             Errand::Wait(time) => {
                 tokio::select! {
                     () = self.held.wait_for_room() => {}
@@ -160,7 +197,10 @@ impl Fetcher {
         }
         if schedule.second_look.is_some_and(|at| at <= now) {
             schedule.second_look = None;
-            schedule.orphans = Some(OrphanCheck { after: None });
+            schedule.orphans = Some(OrphanCheck {
+                after: None,
+                lost: true,
+            });
         }
         if let Some(check) = schedule.orphans {
             return Errand::RecoverOrphans(check);
@@ -169,41 +209,118 @@ impl Fetcher {
         if too_old.is_some_and(|at| at <= now) {
             return Errand::PutBackReady;
         }
-        let dates = [Some(schedule.next_reclaim), schedule.second_look, too_old];
+        let may_fetch = room.entries > 0 && !schedule.paused;
+        let aside = self.held.next_aside().filter(|_| may_fetch);
+        if let Some((id, aside)) = aside.filter(|(_, aside)| aside.due <= now) {
+            let bytes = aside.bytes;
+            return Errand::FetchAside { id, bytes };
+        }
+        let bounded = schedule.bounded_until.is_some_and(|until| now < until);
+        let dates = [
+            Some(schedule.next_reclaim),
+            schedule.second_look,
+            too_old,
+            aside.map(|(_, aside)| aside.due),
+            bounded.then_some(schedule.next_bounded),
+        ];
         let next = dates.into_iter().flatten().min();
         let patience = next.map_or(MAX_BLOCK, |at| at.saturating_duration_since(now));
-        let patience = patience.min(MAX_BLOCK);
-        if room.entries == 0 || schedule.paused {
-            return Errand::Wait(patience);
+        let block = patience.min(MAX_BLOCK);
+        if !may_fetch || (bounded && now < schedule.next_bounded) {
+            return Errand::Wait(block);
         }
-        Errand::Read {
-            count: schedule.reply_size.ask(room.entries),
-            block: patience,
+        let count = schedule.reply_size.ask(room.entries);
+        if bounded {
+            Errand::ReadBounded { count }
+        } else {
+            Errand::Read { count, block }
         }
     }
 
     /// Reads until something else is due. What a read brought is handed on while the next
     /// one is on its way: neither this worker nor Redis waits for the other.
     async fn read(&mut self, count: usize, block: Duration) -> Result<(), Error> {
-        let mut entries = self.broker.read(&mut self.link, count, block).await?;
+        let epoch = self.schedule.epoch;
+        let (mut began, mut time) = (Instant::now(), self.schedule.reply_size.time());
+        let read = self.broker.read(&mut self.link, count, block, time);
+        let mut entries = read.await?;
         loop {
-            self.schedule.reply_size.came(entries.len());
+            self.came(&entries, began);
             self.leave_to_orphan_check(&mut entries);
             let errand = self.next_errand(entries.len());
             let intake = &self.intake;
             match errand {
                 Errand::Read { count, block } if !self.stop.is_cancelled() => {
-                    let read = self.broker.read(&mut self.link, count, block);
+                    (began, time) = (Instant::now(), self.schedule.reply_size.time());
+                    let read = self.broker.read(&mut self.link, count, block, time);
+                    let deliver = async { intake.deliver(entries, epoch) };
                     // The read first, which sends its command at once.
-                    let (next, ()) = tokio::join!(biased; read, async { intake.deliver(entries) });
+                    let (next, ()) = tokio::join!(biased; read, deliver);
                     entries = next?;
                 }
                 _ => {
-                    intake.deliver(entries);
+                    intake.deliver(entries, epoch);
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// Reads what waits, and no more of it than a reply carries.
+    async fn read_bounded(&mut self, count: usize) -> Result<(), Error> {
+        let began = Instant::now();
+        let bytes = self.schedule.reply_size.bytes();
+        let read = self.broker.read_bounded(&mut self.link, count, bytes);
+        let mut entries = read.await?;
+        if entries.is_empty() {
+            self.schedule.next_bounded = Instant::now() + BOUNDED_READ_INTERVAL;
+        }
+        self.came(&entries, began);
+        self.leave_to_orphan_check(&mut entries);
+        self.intake.deliver(entries, self.schedule.epoch);
+        Ok(())
+    }
+
+    /// Learns from a reply to a command that began then.
+    fn came(&mut self, entries: &[Entry], began: Instant) {
+        let carried = |entry: &&Entry| !matches!(entry.body, Body::TooLarge(_));
+        let bytes = entries.iter().filter(carried).map(|entry| entry.bytes);
+        let (count, bytes) = (bytes.clone().count(), bytes.sum());
+        let reply_size = &mut self.schedule.reply_size;
+        reply_size.came(count, bytes, began.elapsed());
+        if count < entries.len() {
+            // There may be more of them.
+            self.schedule.bounded_until = Some(Instant::now() + BOUNDED_READS);
+        }
+    }
+
+    /// Another epoch: what is held was recognised, and what is pending for this worker
+    /// besides that has to be found. All that comes from now on is newer than what is there.
+    fn begin_epoch(&mut self) {
+        let schedule = &mut self.schedule;
+        schedule.epoch = self.link.epoch();
+        schedule.newest = self.held.newest();
+        // Nothing can be lost of what was never read.
+        if schedule.epoch > 1 {
+            schedule.look_for_orphans(Instant::now(), true);
+        }
+    }
+
+    /// Fetches an entry that one reply could not carry by itself, with as much time as it
+    /// may take. That it did not come counts as a delivery from the second time on.
+    async fn fetch_aside(&mut self, id: EntryId, bytes: usize) -> Result<(), Error> {
+        let tries = self.held.try_aside(id, Instant::now());
+        let take = Take {
+            lease: self.times.lease,
+            max_bytes: bytes,
+            counts: tries > 0,
+        };
+        let (_, entries) = self.broker.take(&mut self.link, take, &[id]).await?;
+        if entries.is_empty() {
+            self.held.drop_aside(id);
+        }
+        self.intake.deliver(entries, self.schedule.epoch);
+        Ok(())
     }
 
     /// Takes out what this process may have been given before: a group that was made anew
@@ -215,7 +332,7 @@ impl Fetcher {
         self.schedule.remember(entries);
         entries.retain(|entry| Some(entry.id) > newest);
         if entries.len() < count {
-            self.schedule.look_for_orphans(Instant::now());
+            self.schedule.look_for_orphans(Instant::now(), false);
         }
     }
 
@@ -223,7 +340,7 @@ impl Fetcher {
     async fn greet(&mut self) -> Result<(), Error> {
         let held = self.held.renewable(Instant::now(), self.hang_limit);
         if !held.is_empty() {
-            self.broker.renew(&mut self.link, &held).await?;
+            self.keep(&held).await?;
         }
         let client_id = self.broker.client_id(&mut self.link).await;
         self.client_id
@@ -237,6 +354,7 @@ impl Fetcher {
         // it, and a claim from before that would look like a new delivery.
         let held = self.held.ids();
         let count = self.schedule.reply_size.ask(room.entries);
+        let began = Instant::now();
         let reclaimed = self.broker.reclaim(&mut self.link, self.times, count).await;
         self.schedule.next_reclaim = Instant::now() + self.times.interval;
         let reclaimed = match reclaimed {
@@ -248,7 +366,7 @@ impl Fetcher {
             }
             reclaimed => reclaimed?,
         };
-        self.schedule.reply_size.came(reclaimed.entries.len());
+        self.came(&reclaimed.entries, began);
         self.schedule.remember(&reclaimed.entries);
         self.schedule.reclaim_first = reclaimed.more || room.entries == 0;
         if reclaimed.paused != self.schedule.paused {
@@ -266,7 +384,7 @@ impl Fetcher {
             .entries
             .into_iter()
             .partition(|entry| held.contains(&entry.id));
-        self.intake.deliver(others);
+        self.intake.deliver(others, self.schedule.epoch);
         self.decline(mine).await;
         Ok(())
     }
@@ -299,32 +417,51 @@ impl Fetcher {
     /// Never `XREADGROUP ... 0`: that counts a delivery for every pending entry, and
     /// returns entries whose outcome the settler is sending.
     async fn recover_orphans(&mut self, check: OrphanCheck) -> Result<(), Error> {
-        let count = self.schedule.reply_size.ask(MAX_REPLY);
         let page = self
             .broker
-            .pending(&mut self.link, check.after, count)
+            .pending(&mut self.link, check.after, MAX_REPLY)
             .await?;
-        self.schedule.orphans = match page.last() {
-            Some(last) if page.len() == count => Some(OrphanCheck { after: Some(*last) }),
-            _ => None,
-        };
-        let orphans = page.into_iter().filter(|id| !self.held.contains(*id));
-        let orphans: Vec<EntryId> = orphans.collect();
-        if orphans.is_empty() {
-            return Ok(());
+        let orphans = page.iter().filter(|id| !self.held.contains(**id));
+        let mut orphans: Vec<EntryId> = orphans.copied().collect();
+        let mut found = 0;
+        while !orphans.is_empty() && !self.stop.is_cancelled() {
+            let take = Take {
+                lease: self.times.lease,
+                max_bytes: self.schedule.reply_size.bytes().min(ORPHAN_BYTES),
+                counts: false,
+            };
+            let began = Instant::now();
+            let took = self.broker.take(&mut self.link, take, &orphans).await;
+            let (looked, entries) = took.inspect_err(|error| {
+                if error.code.is_none() {
+                    self.schedule.reply_size.lost_bytes(take.max_bytes);
+                }
+            })?;
+            self.came(&entries, began);
+            self.schedule.remember(&entries);
+            found += entries.len();
+            // One at least, since the script takes one that fits nowhere as well.
+            orphans.drain(..looked.clamp(1, orphans.len()));
+            // The settler may have settled some of them between the two commands.
+            self.intake.deliver(entries, self.schedule.epoch);
         }
-        let entries = self
-            .broker
-            .take(&mut self.link, self.times.lease, &orphans)
-            .await?;
-        self.schedule.reply_size.came(entries.len());
-        self.schedule.remember(&entries);
-        let count = entries.len();
-        if count > 0 {
-            info!(count, "found jobs whose delivery was lost on the way");
+        if found > 0 && check.lost {
+            info!(found, "found jobs whose delivery was lost on the way");
         }
-        // The settler may have settled some of them between the two commands.
-        self.intake.deliver(entries);
+        let next = page.last().filter(|_| page.len() == MAX_REPLY);
+        self.schedule.orphans = next.map(|last| OrphanCheck {
+            after: Some(*last),
+            ..check
+        });
+        Ok(())
+    }
+
+    /// Renews leases, as many at once as get through.
+    async fn keep(&mut self, ids: &[EntryId]) -> Result<(), Error> {
+        for ids in ids.chunks(MAX_REPLY) {
+            let time = time_for(ids.len() * NAME_BYTES);
+            self.broker.renew(&mut self.link, ids, time).await?;
+        }
         Ok(())
     }
 

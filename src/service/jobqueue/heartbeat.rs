@@ -4,7 +4,6 @@
 //! executor thread, or a reply that takes long, cannot make others think that this
 //! process is dead.
 
-use std::iter;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +17,7 @@ use super::connection::{Connector, OPERATOR_RETRY};
 use super::error::Class;
 use super::held::Held;
 use super::link::Link;
+use super::pace::{NAME_BYTES, Window, time_for};
 
 /// How many leases one command renews.
 const BATCH: usize = 500;
@@ -51,12 +51,13 @@ impl Heartbeat {
     }
 
     async fn run(self, mut link: Link) {
+        let mut window = Window::new();
         while !self.stop.is_cancelled() {
             tokio::select! {
                 _ = link.connect() => {}
                 () = self.stop.cancelled() => return,
             }
-            let pause = match self.beat(&mut link).await {
+            let pause = match self.beat(&mut link, &mut window).await {
                 Ok(()) => self.interval,
                 Err(Class::Operator) => OPERATOR_RETRY.min(self.interval),
                 // The link waits until Redis is there again, then it is urgent.
@@ -69,23 +70,30 @@ impl Heartbeat {
         }
     }
 
-    async fn beat(&self, link: &mut Link) -> Result<(), Class> {
+    async fn beat(&self, link: &mut Link, window: &mut Window) -> Result<(), Class> {
         let held = self.held.renewable(Instant::now(), self.limit);
         // At least once: a refusal has to be noticed before it costs a lease, and its end
         // when there is nothing left to renew.
-        let (first, rest) = held.split_at(held.len().min(BATCH));
-        for ids in iter::once(first).chain(rest.chunks(BATCH)) {
-            let owned = self
-                .broker
-                .renew(link, ids)
-                .await
-                .map_err(|error| error.class)?;
+        let mut left = &held[..];
+        loop {
+            let fit = (window.bytes() / NAME_BYTES).min(BATCH);
+            let (ids, rest) = left.split_at(left.len().min(fit));
+            left = rest;
+            let (bytes, began) = (ids.len() * NAME_BYTES, Instant::now());
+            let owned = self.broker.renew(link, ids, time_for(bytes)).await;
+            match &owned {
+                Ok(_) => window.passed(bytes, began.elapsed()),
+                Err(_) => window.lost(bytes),
+            }
+            let owned = owned.map_err(|error| error.class)?;
             for (id, _) in ids.iter().zip(owned).filter(|(_, owned)| !owned) {
                 // Settled a moment ago, or taken over by another worker: then only a
                 // success of the handler here still counts, by the fences.
                 debug!(%id, "an entry is no longer pending for this worker");
             }
+            if left.is_empty() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }

@@ -1,21 +1,31 @@
 //! What this process has in hand: every entry from its delivery until Redis has
 //! confirmed its outcome.
 //!
-//! Invariant: an entry id that is here is never started again. The fetcher adds,
+//! Invariant: an entry that is here is never started again. The fetcher adds,
 //! a runner takes what is ready and ends it, the settler removes; the heartbeat
 //! renews all that is here. One lock guards it all, held for a few instructions.
+//!
+//! An id means the same entry within one epoch of the connection. When another epoch
+//! begins, the settler finds out which entries are still the ones that were read, and the
+//! others are forgotten: a handler that runs one of them ends without an outcome.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use super::broker::DeadLetter;
-use super::job::Job;
+use super::job::{Edits, Job};
+use super::letter::Death;
 use super::pace::{MAX_AHEAD, Pace};
 use super::reply::EntryId;
+
+/// How long an entry waits that did not get through by itself either, at first. Each time
+/// twice as long.
+const ASIDE_PAUSE: Duration = Duration::from_secs(5);
+/// How many entries' tries are remembered.
+const MAX_TRIED: usize = 1000;
 
 /// A job that is to run: an entry that was delivered and understood.
 #[derive(Debug)]
@@ -34,13 +44,16 @@ pub(crate) enum Outcome {
     Done,
     /// Its delay is not over: to the scheduled set, or to a runner when Redis says
     /// that it is due.
-    Park(Box<Delivery>),
-    /// It failed and may be tried again: to the scheduled set as `job`, due in `backoff`.
-    Retry { job: Vec<u8>, backoff: Duration },
+    Park(Arc<Delivery>),
+    /// It failed and may be tried again: to the scheduled set with these edits, due in
+    /// `backoff`.
+    Retry { edits: Edits, backoff: Duration },
     /// It will not run again: to the dead letters.
-    Dead(DeadLetter),
+    Dead(Death),
     /// It ends here without a result: anybody may claim it, with this delivery count.
     PutBack { deliveries: u32 },
+    /// The same, but not at once.
+    PutOff { deliveries: u32 },
 }
 
 /// An outcome on its way to Redis.
@@ -48,6 +61,8 @@ pub(crate) enum Outcome {
 pub(crate) struct Settlement {
     pub(crate) id: EntryId,
     pub(crate) outcome: Outcome,
+    /// Which of the entries that had this id it is for.
+    serial: u64,
 }
 
 /// See the file's head.
@@ -59,13 +74,23 @@ pub(crate) struct Held {
     room: Notify,
     /// Wakes the settler: there are outcomes.
     outcomes: Notify,
+    /// The newest epoch in which all that is here was recognised.
+    recognised: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     entries: FxHashMap<EntryId, Entry>,
+    /// Counts the entries that were ever held.
+    serials: u64,
+    /// What was read in an earlier epoch is not taken in any more.
+    epoch: u64,
+    /// Entries that one reply could not carry, and when each is tried by itself.
+    aside: FxHashMap<EntryId, Aside>,
+    /// How often they were, through all epochs: what is too large ends one.
+    tries: FxHashMap<EntryId, u32>,
     /// Delivered and waiting for a slot, oldest first, with the time of delivery.
-    ready: VecDeque<(Instant, Delivery)>,
+    ready: VecDeque<(Instant, Arc<Delivery>)>,
     /// Slots that are taken: deliveries whose handler runs or whose output is on its way.
     running: usize,
     /// A runner has been called for and has not come yet. There is always one on its way
@@ -77,11 +102,26 @@ struct State {
     outcomes: VecDeque<Settlement>,
     /// Outcomes that Redis has not confirmed, those in `outcomes` included.
     unsettled: usize,
+    /// Those of them that Redis refuses for a reason of their own. They hold up nothing.
+    refused: usize,
     pace: Pace,
+}
+
+/// An entry that is to be fetched by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Aside {
+    pub(crate) bytes: usize,
+    pub(crate) due: Instant,
 }
 
 #[derive(Debug)]
 struct Entry {
+    serial: u64,
+    /// The epoch in which this was known to be the entry of its id.
+    epoch: u64,
+    /// What runs, or is to run, or ran. Whatever else is here would end in the same way
+    /// if it were delivered once more.
+    delivery: Option<Arc<Delivery>>,
     deliveries: u32,
     /// When its handler was started; absent before, and once it only waits for its output.
     started: Option<Instant>,
@@ -90,6 +130,25 @@ struct Entry {
     /// It is on its way to others: a renewal that came after would keep it from them
     /// for a whole lease.
     put_back: bool,
+}
+
+/// How long an entry that was set aside waits after so many tries.
+fn aside_pause(tries: u32) -> Duration {
+    match tries {
+        0 => Duration::ZERO,
+        tries => ASIDE_PAUSE * 2_u32.saturating_pow(tries.min(10) - 1),
+    }
+}
+
+/// What a reply brought, by what becomes of it.
+#[derive(Debug, Default)]
+pub(crate) struct Admission {
+    /// To run, in order.
+    pub(crate) ready: Vec<Arc<Delivery>>,
+    /// With an outcome that is known without a run, and the count of deliveries.
+    pub(crate) settled: Vec<(EntryId, u32, Outcome)>,
+    /// To be fetched by itself: the count of deliveries, and how many bytes it has.
+    pub(crate) aside: Vec<(EntryId, u32, usize)>,
 }
 
 /// What the fetcher may do now.
@@ -109,6 +168,7 @@ impl Held {
             state: Mutex::new(State::default()),
             room: Notify::new(),
             outcomes: Notify::new(),
+            recognised: watch::Sender::new(0),
         }
     }
 
@@ -119,7 +179,9 @@ impl Held {
         let waiting_since = state.ready.front().map(|(since, _)| *since);
         let in_hand = state.ready.len() + state.running;
         // Redis is slower than the handlers, or away: what is done must go out first.
-        if state.stuck || state.unsettled >= MAX_AHEAD + self.concurrency {
+        if state.stuck
+            || state.unsettled.saturating_sub(state.refused) >= MAX_AHEAD + self.concurrency
+        {
             return Room {
                 entries: 0,
                 waiting_since,
@@ -155,30 +217,96 @@ impl Held {
             .any(|(other, entry)| *other != id && entry.deliveries >= deliveries)
     }
 
-    /// Takes entries in that are ready to run, in order. Answers whether the caller is to
-    /// start a runner.
+    /// Takes in what was read in `epoch`, in order, unless that is over. Answers whether the
+    /// caller is to start a runner.
     #[must_use]
-    pub(crate) fn admit(&self, deliveries: Vec<Delivery>, now: Instant) -> bool {
+    pub(crate) fn admit(&self, admission: Admission, epoch: u64, now: Instant) -> bool {
         let mut state = self.lock();
-        for delivery in deliveries {
-            state.hold(delivery.id, delivery.deliveries, false);
+        if epoch < state.epoch {
+            // Redis still has them pending for this consumer, where they are looked for.
+            return false;
+        }
+        for delivery in admission.ready {
+            state.hold(
+                delivery.id,
+                delivery.deliveries,
+                Some(Arc::clone(&delivery)),
+            );
             state.ready.push_back((now, delivery));
         }
-        state.call_runner(self.concurrency)
+        for (id, deliveries, bytes) in admission.aside {
+            state.hold(id, deliveries, None);
+            let tries = state.tries.get(&id).copied().unwrap_or(0);
+            let due = now + aside_pause(tries);
+            state.aside.insert(id, Aside { bytes, due });
+        }
+        let settled = !admission.settled.is_empty();
+        for (id, deliveries, outcome) in admission.settled {
+            let delivery = match &outcome {
+                Outcome::Park(delivery) => Some(Arc::clone(delivery)),
+                _ => None,
+            };
+            state.hold(id, deliveries, delivery);
+            state.conclude(id, outcome);
+        }
+        let called_for = state.call_runner(self.concurrency);
+        drop(state);
+        if settled {
+            self.outcomes.notify_one();
+        }
+        called_for
     }
 
-    /// Takes entries in whose outcome is known without running them.
-    pub(crate) fn admit_settled(&self, settlements: Vec<(Settlement, u32)>) {
-        if settlements.is_empty() {
-            return;
-        }
+    /// The entry that is to be fetched by itself next, if any is set aside.
+    pub(crate) fn next_aside(&self) -> Option<(EntryId, Aside)> {
+        let state = self.lock();
+        let aside = state
+            .aside
+            .iter()
+            .min_by_key(|(id, aside)| (aside.due, **id));
+        aside.map(|(id, aside)| (*id, *aside))
+    }
+
+    /// How many entries are set aside.
+    pub(crate) fn asides(&self) -> usize {
+        self.lock().aside.len()
+    }
+
+    /// An entry that is set aside is tried now, and again only after a while if that fails.
+    /// Answers how often it was tried before.
+    pub(crate) fn try_aside(&self, id: EntryId, now: Instant) -> u32 {
         let mut state = self.lock();
-        for (settlement, deliveries) in settlements {
-            state.hold(settlement.id, deliveries, true);
-            state.conclude(settlement);
+        if state.tries.len() >= MAX_TRIED {
+            state.tries.clear();
         }
-        drop(state);
-        self.outcomes.notify_one();
+        let tries = state.tries.entry(id).or_default();
+        *tries = tries.saturating_add(1);
+        let tries = *tries;
+        if let Some(aside) = state.aside.get_mut(&id) {
+            aside.due = now + aside_pause(tries);
+        }
+        tries - 1
+    }
+
+    /// An entry that was set aside is not this consumer's any more.
+    pub(crate) fn drop_aside(&self, id: EntryId) {
+        let mut state = self.lock();
+        if state.aside.remove(&id).is_some() {
+            state.entries.remove(&id);
+        }
+        state.tries.remove(&id);
+    }
+
+    /// Waits until all that is here was recognised in `epoch` or later. Cancel safe.
+    pub(crate) async fn wait_recognised(&self, epoch: u64) {
+        let mut recognised = self.recognised.subscribe();
+        // Fails only when `self` is dropped.
+        drop(recognised.wait_for(|newest| *newest >= epoch).await);
+    }
+
+    /// The newest id that is here.
+    pub(crate) fn newest(&self) -> Option<EntryId> {
+        self.lock().entries.keys().copied().max()
     }
 
     /// Gives up what has been ready since `before` or longer; `Instant::now()` for all.
@@ -191,14 +319,7 @@ impl Held {
             .is_some_and(|(since, _)| *since <= before)
             && let Some((_, delivery)) = state.ready.pop_front()
         {
-            state.end(delivery.id);
-            state.conclude(Settlement {
-                id: delivery.id,
-                // It did not start, so the delivery does not count.
-                outcome: Outcome::PutBack {
-                    deliveries: delivery.deliveries.saturating_sub(1),
-                },
-            });
+            state.put_back(delivery.id);
             any = true;
         }
         state.stuck |= any && state.running < self.concurrency;
@@ -208,11 +329,21 @@ impl Held {
         }
     }
 
+    /// Gives up what is set aside.
+    pub(crate) fn put_back_aside(&self) {
+        let mut state = self.lock();
+        for id in std::mem::take(&mut state.aside).into_keys() {
+            state.put_back(id);
+        }
+        drop(state);
+        self.outcomes.notify_one();
+    }
+
     // For the runners.
 
     /// The first delivery of a new runner, which takes a slot, and whether the next runner
     /// is to be started. None ends the runner.
-    pub(crate) fn start(&self, now: Instant) -> Option<(Delivery, bool)> {
+    pub(crate) fn start(&self, now: Instant) -> Option<(Arc<Delivery>, bool)> {
         let mut state = self.lock();
         state.runner_called = false;
         if std::mem::take(&mut state.stuck) {
@@ -226,13 +357,13 @@ impl Held {
     #[must_use]
     pub(crate) fn end(
         &self,
-        id: EntryId,
+        delivery: &Arc<Delivery>,
         outcome: Outcome,
         now: Instant,
-    ) -> Option<(Delivery, bool)> {
+    ) -> Option<(Arc<Delivery>, bool)> {
         let mut state = self.lock();
         state.stuck = false;
-        state.end_run(id, outcome);
+        state.end_run(delivery, outcome);
         let next = state.start_next(self.concurrency, now);
         drop(state);
         self.notify_of_end();
@@ -243,9 +374,13 @@ impl Held {
     /// takes: it does not hang. It keeps its slot. Answers what its runner takes next, as
     /// [`Self::start`] does.
     #[must_use]
-    pub(crate) fn leave_to_output(&self, id: EntryId, now: Instant) -> Option<(Delivery, bool)> {
+    pub(crate) fn leave_to_output(
+        &self,
+        delivery: &Arc<Delivery>,
+        now: Instant,
+    ) -> Option<(Arc<Delivery>, bool)> {
         let mut state = self.lock();
-        if let Some(entry) = state.entries.get_mut(&id) {
+        if let Some(entry) = state.entry_of(delivery) {
             entry.started = None;
         }
         state.start_next(self.concurrency, now)
@@ -254,9 +389,9 @@ impl Held {
     /// What was left to its output is over: its slot is free, its outcome goes to the
     /// settler. Answers whether the caller is to start a runner.
     #[must_use]
-    pub(crate) fn end_output(&self, id: EntryId, outcome: Outcome) -> bool {
+    pub(crate) fn end_output(&self, delivery: &Arc<Delivery>, outcome: Outcome) -> bool {
         let mut state = self.lock();
-        state.end_run(id, outcome);
+        state.end_run(delivery, outcome);
         let called_for = state.call_runner(self.concurrency);
         drop(state);
         self.notify_of_end();
@@ -282,17 +417,23 @@ impl Held {
         state.outcomes.drain(..count).collect()
     }
 
+    pub(crate) fn has_outcomes(&self) -> bool {
+        !self.lock().outcomes.is_empty()
+    }
+
     /// Waits until there may be outcomes. Cancel safe.
     pub(crate) async fn wait_for_outcomes(&self) {
         self.outcomes.notified().await;
     }
 
-    /// Redis has confirmed the outcomes of `ids`, or had nothing left to confirm.
-    pub(crate) fn settled(&self, ids: impl Iterator<Item = EntryId>) {
+    /// Redis has confirmed these outcomes, or had nothing left to confirm.
+    pub(crate) fn settled(&self, settlements: impl Iterator<Item = Settlement>) {
         let mut state = self.lock();
-        for id in ids {
-            state.entries.remove(&id);
+        for settlement in settlements {
             state.unsettled -= 1;
+            if state.is_current(&settlement) {
+                state.entries.remove(&settlement.id);
+            }
         }
         drop(state);
         self.room.notify_one();
@@ -302,21 +443,87 @@ impl Held {
     pub(crate) fn unsettle(&self, settlements: Vec<Settlement>) {
         let mut state = self.lock();
         for settlement in settlements.into_iter().rev() {
-            state.outcomes.push_front(settlement);
+            if state.is_current(&settlement) {
+                state.outcomes.push_front(settlement);
+            } else {
+                state.unsettled -= 1;
+            }
         }
+    }
+
+    /// Instead of these outcomes their entries are put back, to be delivered after a while.
+    /// Their deliveries do not count, since that they have no outcome is no fault of theirs.
+    pub(crate) fn put_off(&self, settlements: Vec<Settlement>) {
+        let mut state = self.lock();
+        for settlement in settlements {
+            state.unsettled -= 1;
+            if state.is_current(&settlement)
+                && let Some(entry) = state.entries.get(&settlement.id)
+            {
+                let deliveries = entry.deliveries.saturating_sub(1);
+                state.conclude(settlement.id, Outcome::PutOff { deliveries });
+            }
+        }
+        drop(state);
+        self.outcomes.notify_one();
     }
 
     /// A parked delivery turned out to be due: it is ready. Answers whether the caller is
     /// to start a runner.
     #[must_use]
-    pub(crate) fn resume(&self, delivery: Delivery, now: Instant) -> bool {
+    pub(crate) fn resume(&self, delivery: Arc<Delivery>, now: Instant) -> bool {
         let mut state = self.lock();
         state.unsettled -= 1;
-        if let Some(entry) = state.entries.get_mut(&delivery.id) {
+        if let Some(entry) = state.entry_of(&delivery) {
             entry.ended = false;
+            state.ready.push_back((now, delivery));
         }
-        state.ready.push_back((now, delivery));
         state.call_runner(self.concurrency)
+    }
+
+    /// How many of the unsettled outcomes Redis refuses for a reason of their own.
+    pub(crate) fn set_refused(&self, refused: usize) {
+        self.lock().refused = refused;
+        self.room.notify_one();
+    }
+
+    /// Another epoch has begun, and nothing that was read before is taken in any more.
+    /// Answers what is here that runs or ran, or is to run: [`Self::recognised`] wants to
+    /// know which of it is still what its id means.
+    pub(crate) fn begin_epoch(&self, epoch: u64) -> Vec<Arc<Delivery>> {
+        let mut state = self.lock();
+        state.epoch = epoch;
+        let entries = state.entries.values();
+        let deliveries = entries.filter_map(|entry| entry.delivery.as_ref());
+        deliveries.map(Arc::clone).collect()
+    }
+
+    /// Keeps of what was read before `epoch` what is in `same`, and forgets the rest, which
+    /// may be delivered again under another id, or with another content.
+    pub(crate) fn recognised(&self, epoch: u64, same: &FxHashSet<EntryId>) {
+        let mut state = self.lock();
+        state.entries.retain(|id, entry| {
+            if entry.delivery.is_some() && same.contains(id) {
+                entry.epoch = epoch;
+            }
+            entry.epoch >= epoch
+        });
+        let State {
+            entries,
+            outcomes,
+            ready,
+            aside,
+            unsettled,
+            ..
+        } = &mut *state;
+        aside.retain(|id, _| entries.contains_key(id));
+        ready.retain(|(_, delivery)| entries.contains_key(&delivery.id));
+        let before = outcomes.len();
+        outcomes.retain(|settlement| entries.contains_key(&settlement.id));
+        *unsettled -= before - outcomes.len();
+        drop(state);
+        self.recognised.send_replace(epoch);
+        self.room.notify_one();
     }
 
     /// How many outcomes Redis has not confirmed.
@@ -345,24 +552,41 @@ impl Held {
 }
 
 impl State {
-    fn hold(&mut self, id: EntryId, deliveries: u32, ended: bool) {
+    fn hold(&mut self, id: EntryId, deliveries: u32, delivery: Option<Arc<Delivery>>) {
+        self.serials += 1;
         let entry = Entry {
+            serial: self.serials,
+            epoch: self.epoch,
+            delivery,
             deliveries,
             started: None,
-            ended,
+            ended: false,
             put_back: false,
         };
         self.entries.insert(id, entry);
+        self.aside.remove(&id);
+    }
+
+    /// The entry of a delivery, unless it was forgotten.
+    fn entry_of(&mut self, delivery: &Arc<Delivery>) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(&delivery.id)?;
+        let held = entry.delivery.as_ref()?;
+        Arc::ptr_eq(held, delivery).then_some(entry)
+    }
+
+    fn is_current(&self, settlement: &Settlement) -> bool {
+        let entry = self.entries.get(&settlement.id);
+        entry.is_some_and(|entry| entry.serial == settlement.serial)
     }
 
     /// A runner takes the next delivery if it may, else it ends.
-    fn start_next(&mut self, concurrency: usize, now: Instant) -> Option<(Delivery, bool)> {
+    fn start_next(&mut self, concurrency: usize, now: Instant) -> Option<(Arc<Delivery>, bool)> {
         if self.running >= concurrency {
             return None;
         }
         let (_, delivery) = self.ready.pop_front()?;
         self.running += 1;
-        if let Some(entry) = self.entries.get_mut(&delivery.id) {
+        if let Some(entry) = self.entry_of(&delivery) {
             entry.started = Some(now);
         }
         Some((delivery, self.call_runner(concurrency)))
@@ -375,29 +599,39 @@ impl State {
         call
     }
 
-    fn end_run(&mut self, id: EntryId, outcome: Outcome) {
+    fn end_run(&mut self, delivery: &Arc<Delivery>, outcome: Outcome) {
         self.running -= 1;
-        self.end(id);
-        self.conclude(Settlement { id, outcome });
-    }
-
-    fn end(&mut self, id: EntryId) {
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.ended = true;
+        // What was forgotten has no outcome that Redis could be told.
+        if self.entry_of(delivery).is_some() {
+            self.conclude(delivery.id, outcome);
         }
     }
 
-    fn conclude(&mut self, settlement: Settlement) {
-        if let Outcome::PutBack { .. } = settlement.outcome {
-            if let Some(entry) = self.entries.get_mut(&settlement.id) {
-                entry.put_back = true;
-            }
+    /// Gives up an entry that was not started, so that its delivery does not count.
+    fn put_back(&mut self, id: EntryId) {
+        if let Some(entry) = self.entries.get(&id) {
+            let deliveries = entry.deliveries.saturating_sub(1);
+            self.conclude(id, Outcome::PutBack { deliveries });
+        }
+    }
+
+    fn conclude(&mut self, id: EntryId, outcome: Outcome) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        entry.ended = true;
+        if let Outcome::PutBack { .. } | Outcome::PutOff { .. } = outcome {
+            entry.put_back = true;
         } else {
             // What is put back was not disposed of: at its pace the worker would fetch
             // the next ones only to put them back too.
             self.pace.count();
         }
-        self.outcomes.push_back(settlement);
+        self.outcomes.push_back(Settlement {
+            id,
+            outcome,
+            serial: entry.serial,
+        });
         self.unsettled += 1;
     }
 }
@@ -410,26 +644,48 @@ mod tests {
         format!("{n}-0").parse().unwrap()
     }
 
-    fn delivery(n: u64) -> Delivery {
+    fn delivery(n: u64) -> Arc<Delivery> {
         let json = br#"{"type":"x"}"#.to_vec();
-        Delivery {
+        Arc::new(Delivery {
             id: id(n),
             job: Job::parse(&json).unwrap(),
             json,
             deliveries: 1,
-        }
+        })
     }
 
-    fn ids(next: Option<(Delivery, bool)>) -> Option<(EntryId, bool)> {
+    fn admit(held: &Held, ready: Vec<Arc<Delivery>>, now: Instant) -> bool {
+        let admission = Admission {
+            ready,
+            ..Admission::default()
+        };
+        held.admit(admission, 0, now)
+    }
+
+    /// Takes in an entry whose job has run already.
+    fn admit_done(held: &Held, n: u64) {
+        let admission = Admission {
+            settled: vec![(id(n), 1, Outcome::Done)],
+            ..Admission::default()
+        };
+        assert!(!held.admit(admission, 0, Instant::now()));
+    }
+
+    /// The next delivery of a runner.
+    fn next(next: Option<(Arc<Delivery>, bool)>) -> Arc<Delivery> {
+        next.unwrap().0
+    }
+
+    fn ids(next: Option<(Arc<Delivery>, bool)>) -> Option<(EntryId, bool)> {
         next.map(|(delivery, more)| (delivery.id, more))
     }
 
     #[test]
     fn a_runner_is_called_for_while_something_is_ready_and_a_slot_is_free() {
         let (held, now) = (Held::new(2), Instant::now());
-        assert!(held.admit(vec![delivery(1)], now));
-        let deliveries = vec![delivery(2), delivery(3), delivery(4)];
-        assert!(!held.admit(deliveries, now), "one is on its way");
+        let jobs: Vec<_> = (0..6).map(delivery).collect();
+        assert!(admit(&held, jobs[1..2].to_vec(), now));
+        assert!(!admit(&held, jobs[2..5].to_vec(), now), "one is on its way");
         assert_eq!(ids(held.start(now)), Some((id(1), true)));
         assert_eq!(
             ids(held.start(now)),
@@ -441,29 +697,30 @@ mod tests {
             waiting_since: Some(now),
         };
         assert_eq!(held.room(now), full);
-        let next = held.end(id(1), Outcome::Done, now);
+        let next = held.end(&jobs[1], Outcome::Done, now);
         assert_eq!(ids(next), Some((id(3), false)));
         assert!(
-            held.leave_to_output(id(3), now).is_none(),
+            held.leave_to_output(&jobs[3], now).is_none(),
             "it keeps its slot"
         );
-        assert!(held.end_output(id(3), Outcome::Done));
+        assert!(held.end_output(&jobs[3], Outcome::Done));
         assert_eq!(ids(held.start(now)), Some((id(4), false)));
-        assert!(held.end(id(4), Outcome::Done, now).is_none());
-        assert!(held.admit(vec![delivery(5)], now));
+        assert!(held.end(&jobs[4], Outcome::Done, now).is_none());
+        assert!(admit(&held, vec![delivery(5)], now));
     }
 
     #[test]
     fn an_entry_is_held_until_its_outcome_is_confirmed() {
         let (held, now) = (Held::new(1), Instant::now());
-        assert!(held.admit(vec![delivery(1)], now));
-        held.start(now).unwrap();
-        assert!(held.end(id(1), Outcome::Done, now).is_none());
+        assert!(admit(&held, vec![delivery(1)], now));
+        let run = next(held.start(now));
+        assert!(held.end(&run, Outcome::Done, now).is_none());
         let batch = held.take_outcomes(10);
         assert!(held.contains(id(1)) && held.unsettled() == 1);
         held.unsettle(batch);
-        assert_eq!(held.take_outcomes(10).len(), 1);
-        held.settled([id(1)].into_iter());
+        let batch = held.take_outcomes(10);
+        assert_eq!(batch.len(), 1);
+        held.settled(batch.into_iter());
         assert!(!held.contains(id(1)) && held.unsettled() == 0);
     }
 
@@ -471,15 +728,20 @@ mod tests {
     fn fetching_stops_at_the_limit_of_unsettled_outcomes() {
         let (held, now) = (Held::new(1), Instant::now());
         for n in 0..(MAX_AHEAD as u64 + 1) {
-            let settlement = Settlement {
-                id: id(n),
-                outcome: Outcome::Done,
-            };
             assert!(held.room(now).entries > 0, "{n}");
-            held.admit_settled(vec![(settlement, 1)]);
+            admit_done(&held, n);
         }
         assert_eq!(held.room(now).entries, 0);
-        held.settled([id(0)].into_iter());
+        held.settled(held.take_outcomes(1).into_iter());
+        assert!(held.room(now).entries > 0);
+    }
+
+    #[test]
+    fn refused_outcomes_do_not_stop_the_fetching() {
+        let (held, now) = (Held::new(1), Instant::now());
+        (0..=MAX_AHEAD as u64).for_each(|n| admit_done(&held, n));
+        assert_eq!(held.room(now).entries, 0);
+        held.set_refused(1);
         assert!(held.room(now).entries > 0);
     }
 
@@ -487,10 +749,10 @@ mod tests {
     fn what_is_put_back_sets_no_pace() {
         let (held, now) = (Held::new(1), Instant::now());
         assert_eq!(held.room(now).entries, 1);
-        assert!(held.admit((0..50).map(delivery).collect(), now));
-        held.start(now).unwrap();
+        assert!(admit(&held, (0..50).map(delivery).collect(), now));
+        let run = next(held.start(now));
         held.put_back_ready(now);
-        assert!(held.end(id(0), Outcome::Done, now).is_none());
+        assert!(held.end(&run, Outcome::Done, now).is_none());
         assert_eq!(
             held.room(now).entries,
             2,
@@ -501,7 +763,7 @@ mod tests {
     #[test]
     fn a_worker_whose_threads_are_blocked_gets_nothing_until_a_runner_comes_round() {
         let (held, now) = (Held::new(2), Instant::now());
-        assert!(held.admit(vec![delivery(1), delivery(2)], now));
+        assert!(admit(&held, vec![delivery(1), delivery(2)], now));
         held.start(now).unwrap();
         held.put_back_ready(now);
         assert_eq!(held.room(now).entries, 0);
@@ -513,12 +775,11 @@ mod tests {
     fn a_handler_that_hangs_is_not_renewed_for_ever() {
         let (held, start) = (Held::new(2), Instant::now());
         let limit = Duration::from_secs(10);
-        let deliveries = (1..=4).map(delivery).collect();
-        assert!(held.admit(deliveries, start));
-        held.start(start).unwrap();
-        held.start(start).unwrap();
-        let next = held.end(id(2), Outcome::Done, start + limit);
-        assert_eq!(ids(next), Some((id(3), false)));
+        assert!(admit(&held, (1..=4).map(delivery).collect(), start));
+        let first = next(held.start(start));
+        let second = next(held.start(start));
+        let third = held.end(&second, Outcome::Done, start + limit);
+        assert_eq!(ids(third), Some((id(3), false)));
         assert_eq!(held.renewable(start, limit).len(), 4);
         let mut late = held.renewable(start + limit, limit);
         late.sort();
@@ -527,7 +788,68 @@ mod tests {
             [id(2), id(3), id(4)],
             "unsettled ones, fresh ones and those not started are renewed"
         );
-        assert!(held.leave_to_output(id(1), start).is_none());
+        assert!(held.leave_to_output(&first, start).is_none());
         assert_eq!(held.renewable(start + limit, limit).len(), 4);
+    }
+
+    #[test]
+    fn what_is_not_recognised_is_forgotten_and_its_handler_has_no_outcome() {
+        let (held, now) = (Held::new(3), Instant::now());
+        assert!(admit(&held, (1..=5).map(delivery).collect(), now));
+        let runs: Vec<_> = (0..3).map(|_| next(held.start(now))).collect();
+        assert_eq!(
+            ids(held.end(&runs[0], Outcome::Done, now)),
+            Some((id(4), false))
+        );
+        let in_flight = held.take_outcomes(10);
+        assert_eq!(held.begin_epoch(1).len(), 5);
+        assert!(!admit(&held, vec![delivery(9)], now), "read before");
+        held.recognised(1, &[id(3), id(5)].into_iter().collect());
+        assert!(held.contains(id(3)) && held.contains(id(5)));
+        for n in [1, 2, 4, 9] {
+            assert!(!held.contains(id(n)), "{n}");
+        }
+        // The same id, another job: what ended is not said of it.
+        let admission = Admission {
+            ready: vec![delivery(1), delivery(2)],
+            ..Admission::default()
+        };
+        assert!(!held.admit(admission, 1, now), "no slot is free");
+        held.unsettle(in_flight);
+        assert_eq!(held.unsettled(), 0);
+        let next = held.end(&runs[1], Outcome::Done, now);
+        assert_eq!(ids(next), Some((id(5), false)));
+        assert_eq!(held.unsettled(), 0);
+        assert!(held.contains(id(2)));
+        assert!(held.end(&runs[2], Outcome::Done, now).is_some());
+        assert_eq!(held.take_outcomes(10)[0].id, id(3));
+    }
+
+    #[test]
+    fn what_is_set_aside_is_held_and_found_again_in_another_epoch() {
+        let (held, now) = (Held::new(1), Instant::now());
+        let admission = || Admission {
+            aside: vec![(id(1), 1, 9), (id(2), 2, 9)],
+            ..Admission::default()
+        };
+        let due = |pause| Aside {
+            bytes: 9,
+            due: now + pause,
+        };
+        assert!(!held.admit(admission(), 0, now));
+        assert_eq!(held.next_aside(), Some((id(1), due(Duration::ZERO))));
+        assert_eq!(held.try_aside(id(1), now), 0);
+        assert_eq!(held.next_aside(), Some((id(2), due(Duration::ZERO))));
+        held.drop_aside(id(2));
+        assert!(held.contains(id(1)) && !held.contains(id(2)));
+        assert_eq!(held.next_aside(), Some((id(1), due(ASIDE_PAUSE))));
+        assert_eq!(held.try_aside(id(1), now), 1);
+
+        assert!(held.begin_epoch(1).is_empty());
+        held.recognised(1, &FxHashSet::default());
+        assert!(!held.contains(id(1)) && held.next_aside().is_none());
+        assert!(!held.admit(admission(), 1, now));
+        held.drop_aside(id(2));
+        assert_eq!(held.next_aside(), Some((id(1), due(2 * ASIDE_PAUSE))));
     }
 }

@@ -7,14 +7,17 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::held::{Delivery, Held, Outcome, Settlement};
-use super::job::Job;
-use super::letter;
-use super::reply::{Body, Entry};
+use super::held::{Admission, Delivery, Held, Outcome};
+use super::job::{self, Job};
+use super::letter::{self, Death};
+use super::reply::{Body, Entry, EntryId};
 use super::worker::Worker;
 
 /// From this delivery on an entry is a suspect: it may be what kills workers.
 const SUSPECT_DELIVERIES: u32 = 3;
+/// How many entries that one reply could not carry a worker has at most: others get the
+/// rest.
+const MAX_ASIDE: usize = 64;
 
 /// See the file's head.
 #[derive(Debug)]
@@ -25,21 +28,28 @@ pub(crate) struct Intake {
     pub(crate) stop: CancellationToken,
 }
 
+/// What becomes of an entry.
+enum Triage {
+    Run(Arc<Delivery>),
+    Settle(Outcome),
+    SetAside { bytes: usize },
+}
+
 impl Intake {
-    /// Hands new entries on: to the runners, or with their outcome to the settler.
-    pub(crate) fn deliver(&self, entries: Vec<Entry>) {
-        let mut ready = Vec::with_capacity(entries.len());
-        let mut settled = Vec::new();
+    /// Hands entries that were read in `epoch` on: to the runners, or with their outcome to
+    /// the settler.
+    pub(crate) fn deliver(&self, entries: Vec<Entry>, epoch: u64) {
+        let mut admission = Admission::default();
         for entry in entries {
             let (id, deliveries) = (entry.id, entry.deliveries);
-            match self.triage(entry, &ready) {
-                Ok(delivery) => ready.push(delivery),
-                Err(outcome) => settled.push((Settlement { id, outcome }, deliveries)),
+            match self.triage(entry, &admission) {
+                Triage::Run(delivery) => admission.ready.push(delivery),
+                Triage::Settle(outcome) => admission.settled.push((id, deliveries, outcome)),
+                Triage::SetAside { bytes } => admission.aside.push((id, deliveries, bytes)),
             }
         }
-        self.held.admit_settled(settled);
         let now = Instant::now();
-        let called_for = self.held.admit(ready, now);
+        let called_for = self.held.admit(admission, epoch, now);
         if self.stop.is_cancelled() {
             // It came with the last read: nothing is started any more.
             self.held.put_back_ready(now);
@@ -47,65 +57,77 @@ impl Intake {
         self.worker.start_runner(called_for);
     }
 
-    /// Whether an entry is to run, or else how it ends. `ready` comes with it.
-    fn triage(&self, entry: Entry, ready: &[Delivery]) -> Result<Delivery, Outcome> {
+    /// What becomes of an entry that came together with others.
+    fn triage(&self, entry: Entry, others: &Admission) -> Triage {
         let (id, deliveries) = (entry.id, entry.deliveries);
         if deliveries > self.max_deliveries {
             warn!(%id, deliveries, "a job that ends no delivery; moving it to the dead letters");
-            return Err(Outcome::Dead(letter::poison(entry)));
+            return Triage::Settle(Outcome::Dead(letter::poison(&entry)));
+        }
+        if let Body::TooLarge(bytes) = entry.body {
+            return self.set_aside(&entry, bytes, others);
         }
         // Of those that may be killing workers a process holds one at a time, so that
         // the one that does it reaches the limit alone.
         let suspect = deliveries >= SUSPECT_DELIVERIES;
-        if suspect
-            && (self.held.has_other_delivered(id, SUSPECT_DELIVERIES)
-                || ready
-                    .iter()
-                    .any(|other| other.deliveries >= SUSPECT_DELIVERIES))
-        {
-            let deliveries = deliveries - 1;
-            return Err(Outcome::PutBack { deliveries });
+        if suspect && self.has_suspect_beside(id, others) {
+            return Triage::Settle(Outcome::PutBack {
+                deliveries: deliveries - 1,
+            });
         }
-        let Entry { body, .. } = entry;
-        let json = match body {
+        let json = match entry.body {
             Body::Job(json) => json,
-            body @ Body::Foreign(_) => {
-                let error = "expected an entry with the one field `job`";
-                warn!(%id, error, "foreign entry; moving it to the dead letters");
-                let entry = Entry {
-                    id,
-                    body,
-                    deliveries,
-                };
-                return Err(Outcome::Dead(letter::unreadable(entry, error)));
+            Body::Foreign | Body::TooLarge(_) => {
+                return unreadable(&entry, "expected an entry with the one field `job`");
             }
         };
         match Job::parse(&json) {
             Ok(job) => {
                 let delayed = job.delay_ms > 0;
-                let delivery = Delivery {
+                let delivery = Arc::new(Delivery {
                     id,
                     job,
                     json,
                     deliveries,
-                };
+                });
                 if delayed {
-                    Err(Outcome::Park(Box::new(delivery)))
+                    Triage::Settle(Outcome::Park(delivery))
                 } else {
-                    Ok(delivery)
+                    Triage::Run(delivery)
                 }
             }
             Err(error) => {
-                let error = error.to_string();
-                warn!(%id, error, "malformed job; moving it to the dead letters");
                 let body = Body::Job(json);
-                let entry = Entry {
-                    id,
-                    body,
-                    deliveries,
-                };
-                Err(Outcome::Dead(letter::unreadable(entry, &error)))
+                unreadable(&Entry { body, ..entry }, &error.to_string())
             }
         }
     }
+
+    fn has_suspect_beside(&self, id: EntryId, others: &Admission) -> bool {
+        let mut ready = others.ready.iter();
+        ready.any(|other| other.deliveries >= SUSPECT_DELIVERIES)
+            || self.held.has_other_delivered(id, SUSPECT_DELIVERIES)
+    }
+
+    /// An entry that one reply could not carry. Whatever is larger than any job is none;
+    /// another one is fetched by itself, with all the time that its bytes may take.
+    fn set_aside(&self, entry: &Entry, bytes: usize, others: &Admission) -> Triage {
+        if bytes > job::MAX_ENTRY_BYTES {
+            let limit = job::MAX_ENTRY_BYTES;
+            let error = format!("the entry has {bytes} bytes, expected at most {limit}");
+            return unreadable(entry, &error);
+        }
+        if self.held.asides() + others.aside.len() >= MAX_ASIDE {
+            return Triage::Settle(Outcome::PutOff {
+                deliveries: entry.deliveries.saturating_sub(1),
+            });
+        }
+        Triage::SetAside { bytes }
+    }
+}
+
+fn unreadable(entry: &Entry, error: &str) -> Triage {
+    let death: Death = letter::unreadable(entry, error);
+    warn!(id = %entry.id, error = death.error, "not a job; moving it to the dead letters");
+    Triage::Settle(Outcome::Dead(death))
 }

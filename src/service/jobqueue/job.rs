@@ -1,10 +1,11 @@
 //! A job as it travels: the JSON in the `job` field of a stream entry.
 //!
 //! Reading it takes what the worker decides by; the payload stays the bytes that the
-//! producer wrote. A move between stream and scheduled set edits the JSON as a map,
-//! so that fields this version does not know survive.
+//! producer wrote. A move between stream and scheduled set changes only what it must in
+//! the text, so that fields this version does not know survive.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -23,6 +24,10 @@ pub const MAX_JOB_BYTES: usize = 256 * 1024;
 const MAX_ID_BYTES: usize = 49;
 /// and `"attempt":1000,`.
 const MAX_ATTEMPT_BYTES: usize = 15;
+
+/// What is larger than this is no job's entry: the largest job, under its field's name.
+pub(crate) const MAX_ENTRY_BYTES: usize =
+    MAX_JOB_BYTES + MAX_ID_BYTES + MAX_ATTEMPT_BYTES + "job".len();
 
 /// One job.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -129,25 +134,94 @@ impl Job {
     }
 }
 
-/// The JSON of a job that moves to the scheduled set: without its delay, which the
-/// set's score stands for, with the attempts made so far, and with an id from now
-/// on. Everything else stays as it was.
+/// What a move changes in a job's JSON, to be done by Redis to the text that it holds: a
+/// job is never sent back. Everything else stays as it was, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Edits {
+    /// How long the text is that these are for, in bytes.
+    pub(crate) of_bytes: usize,
+    /// In the order of their places, which do not overlap.
+    pub(crate) edits: Vec<Edit>,
+}
+
+/// One replacement in a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Edit {
+    /// Which bytes go.
+    pub(crate) cut: Range<usize>,
+    /// What comes in their place.
+    pub(crate) text: String,
+}
+
+/// What a job's JSON needs to move to the scheduled set: it loses its delay, which the
+/// set's score stands for, is told the attempts made so far, and has an id from now on.
 ///
 /// # Errors
 /// When `json` is not a job's JSON.
-pub(crate) fn moved(json: &[u8], id: &str, attempt: u32) -> Result<Vec<u8>, serde_json::Error> {
-    let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(json)?;
-    fields.remove("delay_ms");
+pub(crate) fn moved(json: &[u8], id: &str, attempt: u32) -> Result<Edits, serde_json::Error> {
+    let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(json)?;
+    // The values are borrowed from `json`, so where they are says where they stand in it.
+    let span = |value: &RawValue| {
+        let start = value.get().as_ptr().addr() - json.as_ptr().addr();
+        start..start + value.get().len()
+    };
+    let inside = json.len() - json.trim_ascii_start().len() + 1;
+    let mut edits = Vec::new();
+    let mut set = |name: &str, value: String| {
+        edits.push(match fields.get(name) {
+            Some(old) => Edit {
+                cut: span(old),
+                text: value,
+            },
+            // A job has a type, so another member follows.
+            None => Edit {
+                cut: inside..inside,
+                text: format!("\"{name}\":{value},"),
+            },
+        });
+    };
     if fields.get("id").is_none_or(|id| id.get() == "null") {
-        fields.insert("id".to_owned(), serde_json::value::to_raw_value(id)?);
+        set("id", serde_json::to_string(id)?);
     }
     if attempt > 0 {
-        fields.insert(
-            "attempt".to_owned(),
-            serde_json::value::to_raw_value(&attempt)?,
-        );
+        set("attempt", attempt.to_string());
     }
-    serde_json::to_vec(&fields)
+    if let Some(delay) = fields.get("delay_ms") {
+        edits.push(without(json, "delay_ms", span(delay)));
+    }
+    edits.sort_by_key(|edit| edit.cut.start);
+    Ok(Edits {
+        of_bytes: json.len(),
+        edits,
+    })
+}
+
+/// Takes out the member `name`, whose value stands at `value`.
+fn without(json: &[u8], name: &str, value: Range<usize>) -> Edit {
+    member(json, name, &value).map_or(
+        // Its name is written with escapes. Zero is what a job without it has.
+        Edit {
+            cut: value,
+            text: "0".to_owned(),
+        },
+        |cut| Edit {
+            cut,
+            text: String::new(),
+        },
+    )
+}
+
+/// Where a member with one of the commas beside it stands.
+fn member(json: &[u8], name: &str, value: &Range<usize>) -> Option<Range<usize>> {
+    let key = json[..value.start].trim_ascii_end().strip_suffix(b":")?;
+    let key = key.trim_ascii_end().strip_suffix(b"\"")?;
+    let before = key.strip_suffix(name.as_bytes())?.strip_suffix(b"\"")?;
+    let after = json[value.end..].trim_ascii_start();
+    if let Some(rest) = after.strip_prefix(b",") {
+        return Some(before.len()..json.len() - rest.len());
+    }
+    let before = before.trim_ascii_end().strip_suffix(b",")?;
+    Some(before.len()..value.end)
 }
 
 fn default_max_retry() -> u32 {
@@ -253,17 +327,57 @@ mod tests {
     fn a_move_keeps_payload_bytes_and_unknown_fields() {
         let json =
             br#"{"type":"x","payload":{ "a" : 1.00, "b":1e400 },"trace":"00-ab","delay_ms":5}"#;
-        let moved = String::from_utf8(moved(json, "7-1", 2).unwrap()).unwrap();
-        assert!(
-            moved.contains(r#""payload":{ "a" : 1.00, "b":1e400 }"#),
-            "{moved}"
+        assert_eq!(
+            edited(json, "7-1", 2),
+            r#"{"id":"7-1","attempt":2,"type":"x","payload":{ "a" : 1.00, "b":1e400 },"trace":"00-ab"}"#
         );
-        assert!(moved.contains(r#""trace":"00-ab""#), "{moved}");
-        assert!(
-            moved.contains(r#""id":"7-1""#) && moved.contains(r#""attempt":2"#),
-            "{moved}"
-        );
-        assert!(!moved.contains("delay_ms"), "{moved}");
+    }
+
+    #[test]
+    fn a_move_changes_only_what_it_must_wherever_that_stands() {
+        for (json, attempt, moved) in [
+            (r#"{"type":"x"}"#, 0, r#"{"id":"7-1","type":"x"}"#),
+            (
+                r#" { "delay_ms" : 5 , "type":"x","id":"a"} "#,
+                0,
+                r#" {  "type":"x","id":"a"} "#,
+            ),
+            (
+                r#"{"id":null,"type":"x","attempt":1,"delay_ms":5}"#,
+                2,
+                r#"{"id":"7-1","type":"x","attempt":2}"#,
+            ),
+            (
+                r#"{"type":"x","id":"a","delay_ms":0}"#,
+                1,
+                r#"{"attempt":1,"type":"x","id":"a"}"#,
+            ),
+            (
+                r#"{"type":"x","payload":{"delay_ms":7,"id":null},"id":"a","delay\u005fms":5}"#,
+                0,
+                r#"{"type":"x","payload":{"delay_ms":7,"id":null},"id":"a","delay\u005fms":0}"#,
+            ),
+        ] {
+            assert_eq!(edited(json.as_bytes(), "7-1", attempt), moved);
+            let before = Job::parse(json.as_bytes()).unwrap();
+            let after = Job::parse(moved.as_bytes()).unwrap();
+            assert_eq!(after.delay_ms, 0, "{moved}");
+            assert_eq!(after.id, Some(before.id.unwrap_or("7-1".to_owned())));
+        }
+    }
+
+    /// What Redis makes of a job's JSON when it moves.
+    fn edited(json: &[u8], id: &str, attempt: u32) -> String {
+        let Edits { of_bytes, edits } = moved(json, id, attempt).unwrap();
+        assert_eq!(of_bytes, json.len());
+        let (mut text, mut from) = (Vec::new(), 0);
+        for Edit { cut, text: new } in edits {
+            text.extend_from_slice(&json[from..cut.start]);
+            text.extend_from_slice(new.as_bytes());
+            from = cut.end;
+        }
+        text.extend_from_slice(&json[from..]);
+        String::from_utf8(text).unwrap()
     }
 
     #[test]
@@ -275,10 +389,10 @@ mod tests {
         let entry = format!("{0}-{0}", u64::MAX);
         let added = sized(MAX_JOB_BYTES);
         Job::parse(&added).unwrap();
-        let parked = moved(&added, &entry, 0).unwrap();
-        Job::parse(&parked).unwrap();
-        let retried = moved(&parked, &entry, MAX_RETRY).unwrap();
-        Job::parse(&retried).unwrap();
+        let parked = edited(&added, &entry, 0);
+        Job::parse(parked.as_bytes()).unwrap();
+        let retried = edited(parked.as_bytes(), &entry, MAX_RETRY);
+        Job::parse(retried.as_bytes()).unwrap();
         assert_eq!(
             retried.len(),
             MAX_JOB_BYTES + MAX_ID_BYTES + MAX_ATTEMPT_BYTES
@@ -288,7 +402,7 @@ mod tests {
 
     #[test]
     fn a_move_keeps_the_id_that_is_there() {
-        let moved = moved(br#"{"id":"mine","type":"x"}"#, "7-1", 0).unwrap();
-        assert_eq!(moved, br#"{"id":"mine","type":"x"}"#);
+        let json = r#"{"id":"mine","type":"x"}"#;
+        assert_eq!(edited(json.as_bytes(), "7-1", 0), json);
     }
 }

@@ -1,5 +1,6 @@
 //! One part's connection to Redis, opened anew by itself after an outage.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
@@ -12,9 +13,14 @@ use super::error::{Class, Error};
 #[derive(Debug)]
 pub(crate) struct Link {
     connector: Connector,
-    /// Absent when the link uses the shared connection.
-    own: Option<(&'static str, Duration)>,
+    /// The connection's name, when it is not the shared one.
+    own: Option<&'static str>,
+    /// How long a reply may take that brings next to nothing.
+    response_timeout: Duration,
     open: Option<(u64, MultiplexedConnection)>,
+    /// The epoch in which it was found connected last, and the stream's mark then.
+    epoch: u64,
+    incarnation: Arc<str>,
 }
 
 impl Link {
@@ -23,6 +29,8 @@ impl Link {
     pub(crate) async fn connect(&mut self) -> bool {
         loop {
             let state = self.connector.up().await;
+            self.epoch = state.epoch;
+            self.incarnation = state.incarnation;
             if let Some((generation, _)) = &self.open
                 && *generation == state.generation
             {
@@ -35,7 +43,8 @@ impl Link {
                     // Lost again since it was up.
                     None => continue,
                 },
-                Some((name, timeout)) => {
+                Some(name) => {
+                    let timeout = self.response_timeout;
                     let opened = self.connector.open(name, timeout, state.generation).await;
                     opened.map(|connection| (state.generation, connection))
                 }
@@ -50,11 +59,40 @@ impl Link {
         }
     }
 
+    /// Counts how often Redis was found fit, as of the last [`Self::connect`].
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The mark of the stream in that epoch.
+    pub(crate) fn incarnation(&self) -> &str {
+        &self.incarnation
+    }
+
+    /// Waits until the next epoch. Cancel safe.
+    pub(crate) async fn next_epoch(&self) {
+        self.connector.up_beyond(Some(self.epoch)).await;
+    }
+
     /// Sends one command. `what` names it in the log while it fails.
     ///
     /// Not cancel safe: a dropped future's command may still run.
     pub(crate) async fn call(&mut self, what: &'static str, cmd: &Cmd) -> Result<Value, Error> {
+        self.call_within(what, cmd, Duration::ZERO).await
+    }
+
+    /// Sends one command whose reply may take `time` longer than others.
+    ///
+    /// Not cancel safe: a dropped future's command may still run.
+    pub(crate) async fn call_within(
+        &mut self,
+        what: &'static str,
+        cmd: &Cmd,
+        time: Duration,
+    ) -> Result<Value, Error> {
+        self.allow(time);
         let reply = self.ask(cmd).await;
+        self.allow(Duration::ZERO);
         self.judge(what, reply)
     }
 
@@ -70,18 +108,31 @@ impl Link {
         }
     }
 
-    /// Sends commands in one round trip. An error that Redis answers to one of them
-    /// stands in its place among the replies, for the caller to [`Self::judge`].
+    /// Sends commands in one round trip that may take `time` longer than others. An error
+    /// that Redis answers to one of them stands in its place among the replies, for the
+    /// caller to [`Self::judge`].
     ///
     /// Not cancel safe: a dropped future's commands may still run.
-    pub(crate) async fn send(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, Error> {
+    pub(crate) async fn send(
+        &mut self,
+        pipeline: &Pipeline,
+        time: Duration,
+    ) -> Result<Vec<Value>, Error> {
+        self.allow(time);
         let Some((_, connection)) = &mut self.open else {
             return Err(not_connected());
         };
         let replies = connection
             .send_packed_commands(pipeline, 0, pipeline.len())
             .await;
+        self.allow(Duration::ZERO);
         self.judge("pipeline", replies.map_err(Error::from))
+    }
+
+    fn allow(&mut self, time: Duration) {
+        if let Some((_, connection)) = &mut self.open {
+            connection.set_response_timeout(self.response_timeout + time);
+        }
     }
 
     /// Draws the consequences of a command's result for the whole process.
@@ -114,19 +165,22 @@ impl Connector {
     /// A part's own connection; `name` says which part in `CLIENT LIST`. Its replies
     /// may take `blocking` longer than others do.
     pub(crate) fn link(&self, name: &'static str, blocking: Duration) -> Link {
-        Link {
-            connector: self.clone(),
-            own: Some((name, self.response_timeout() + blocking)),
-            open: None,
-        }
+        self.new_link(Some(name), blocking)
     }
 
     /// The shared connection, as a link.
     pub(crate) fn shared_link(&self) -> Link {
+        self.new_link(None, Duration::ZERO)
+    }
+
+    fn new_link(&self, own: Option<&'static str>, blocking: Duration) -> Link {
         Link {
             connector: self.clone(),
-            own: None,
+            own,
+            response_timeout: self.response_timeout() + blocking,
             open: None,
+            epoch: 0,
+            incarnation: "".into(),
         }
     }
 }

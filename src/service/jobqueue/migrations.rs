@@ -6,20 +6,24 @@
 //! LOADING, NOPERM), so a Redis that ran them can be used.
 
 use redis::Cmd;
+use uuid::Uuid;
 
 use super::broker::{Keys, eval};
 use super::constants::GROUP;
 
 /// The scripts in order; the number of each is its place, from 1.
-const MIGRATIONS: [&str; 1] = [include_str!(
-    "../../../migrations/0001_create_consumer_group.lua"
-)];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/0001_create_consumer_group.lua"),
+    include_str!("../../../migrations/0002_mark_incarnation.lua"),
+];
 
-/// The commands that bring a queue's schema up to date. Each answers 1 when it had
-/// to create something that was not there.
+/// The commands that bring a queue's schema up to date. One answers 1 when it had to
+/// create something that was not there, one the mark of the stream.
 pub(crate) fn commands(keys: &Keys) -> Vec<Cmd> {
+    let process = Uuid::now_v7().simple().to_string();
+    let args = [GROUP.as_bytes(), process.as_bytes()];
     MIGRATIONS
         .iter()
-        .map(|script| eval(script, &[&keys.stream, &keys.state], &[GROUP.as_bytes()]))
+        .map(|script| eval(script, &[&keys.stream, &keys.state], &args))
         .collect()
 }

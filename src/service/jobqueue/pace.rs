@@ -1,5 +1,5 @@
-//! How much a worker fetches: as far ahead of its free slots as its jobs are short, and
-//! no more at once than gets through to it.
+//! How much a worker fetches: as far ahead of its free slots as its jobs are short. And how
+//! much a round trip carries: no more than gets through.
 
 use std::time::{Duration, Instant};
 
@@ -29,17 +29,10 @@ impl Pace {
         let elapsed = self.window_start.map_or(Duration::MAX, |start| now - start);
         if elapsed >= PACE_WINDOW {
             let share = PACE_WINDOW.as_secs_f64() / elapsed.as_secs_f64();
-            #[allow(
-                clippy::cast_precision_loss,
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a share of a count is a count, and an estimate is enough"
-            )]
-            let scaled = (self.current as f64 * share) as usize;
             *self = Self {
                 window_start: Some(now),
                 current: 0,
-                previous: scaled,
+                previous: scaled(self.current, share),
             };
         }
         self.previous.max(self.current).min(MAX_AHEAD)
@@ -49,46 +42,136 @@ impl Pace {
 /// How many entries one reply brings at most: enough that a round trip costs little by the
 /// job, and few enough that Redis has the next command before it gets idle.
 pub(super) const MAX_REPLY: usize = 256;
+/// What an entry is thought to have before any was seen, in bytes.
+const USUAL_BYTES: usize = 1024;
 
-/// How many entries a reply may bring, so that it comes.
+/// What the name of an entry has on the wire, about.
+pub(super) const NAME_BYTES: usize = 40;
+/// The slowest line that is waited for, in bytes a second. What is sent or asked for may
+/// take so much longer than a reply that brings nothing.
+const SLOWEST_LINE: u64 = 64 * 1024;
+/// A round trip that takes longer carried too much.
+const LONG_TRIP: Duration = Duration::from_secs(1);
+/// The bytes of one round trip, at the start, at least and at most.
+const START_BYTES: usize = 64 * 1024;
+const MIN_BYTES: usize = 4 * 1024;
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// How much longer than a reply that brings nothing a round trip of `bytes` may take.
+pub(super) fn time_for(bytes: usize) -> Duration {
+    Duration::from_millis(1000 * bytes as u64 / SLOWEST_LINE)
+}
+
+/// How many bytes one round trip carries, so that it ends in time.
 ///
-/// Redis counts entries and not bytes. A reply of many large jobs may take longer than a
-/// slow line has time for, or be more than the server's output buffer may hold: it would
-/// be lost each time it is asked for. So what was lost is asked for in halves, down to
-/// one by one, and full replies that come make the next one larger again.
+/// What takes too long over a slow line would be given up and sent again, for ever. And
+/// Redis closes a connection whose reply is larger than its output buffer may be.
+#[derive(Debug)]
+pub(super) struct Window {
+    bytes: usize,
+}
+
+impl Window {
+    pub(super) fn new() -> Self {
+        Self { bytes: START_BYTES }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A round trip of `bytes` took this long.
+    pub(super) fn passed(&mut self, bytes: usize, took: Duration) {
+        if took > LONG_TRIP {
+            let share = LONG_TRIP.as_secs_f64() / took.as_secs_f64();
+            self.bytes = scaled(bytes, share).clamp(MIN_BYTES, self.bytes);
+        } else if bytes >= self.bytes / 2 && took < LONG_TRIP / 2 {
+            self.bytes = (self.bytes * 2).min(MAX_BYTES);
+        }
+    }
+
+    /// No reply came to a round trip of `bytes`. One of next to none was not too large.
+    pub(super) fn lost(&mut self, bytes: usize) {
+        if bytes > MIN_BYTES {
+            self.bytes = (self.bytes.min(bytes) / 2).max(MIN_BYTES);
+        }
+    }
+}
+
+/// How many entries a reply may bring: Redis counts entries and not bytes.
 #[derive(Debug)]
 pub(super) struct ReplySize {
-    limit: usize,
+    window: Window,
+    /// What an entry has, as far as was seen lately.
+    average: usize,
+    /// How many entries were asked for last.
     asked: usize,
 }
 
 impl ReplySize {
     pub(super) fn new() -> Self {
         Self {
-            limit: MAX_REPLY,
-            asked: MAX_REPLY,
+            window: Window::new(),
+            average: USUAL_BYTES,
+            asked: 0,
         }
     }
 
     /// How many of `wanted` to ask for now.
     pub(super) fn ask(&mut self, wanted: usize) -> usize {
-        self.asked = wanted.min(self.limit);
+        let fit = (self.window.bytes() / self.average).clamp(1, MAX_REPLY);
+        self.asked = wanted.min(fit);
         self.asked
     }
 
-    /// The reply came with `count` entries.
-    pub(super) fn came(&mut self, count: usize) {
-        if count >= self.limit {
-            self.limit = (self.limit + 1).min(MAX_REPLY);
+    /// How many bytes a reply may bring when it is Redis that counts them.
+    pub(super) fn bytes(&self) -> usize {
+        self.window.bytes()
+    }
+
+    /// How much longer than an empty one the reply that was asked for last may take.
+    pub(super) fn time(&self) -> Duration {
+        time_for(self.asked * self.average)
+    }
+
+    /// A reply of `count` entries of `bytes` in all came after this long.
+    pub(super) fn came(&mut self, count: usize, bytes: usize, took: Duration) {
+        if count == 0 {
+            return;
+        }
+        let average = (bytes / count).max(1);
+        self.average = average.max((3 * self.average + average) / 4);
+        // One that is not full may have been waited for.
+        if count >= self.asked {
+            self.window.passed(bytes, took);
         }
     }
 
-    /// No reply came. One that was to bring nothing was not too large.
+    /// No reply came that Redis was to keep within so many bytes.
+    pub(super) fn lost_bytes(&mut self, bytes: usize) {
+        self.window.lost(bytes);
+    }
+
+    /// The reply that was asked for last did not come. One that was to bring nothing was
+    /// not too large.
     pub(super) fn lost(&mut self) {
-        if self.asked > 0 {
-            self.limit = (self.asked / 2).max(1);
+        let bytes = self.asked * self.average;
+        self.window.lost(bytes);
+        // It may have been larger than all that was seen before.
+        if self.asked > 1 && self.window.bytes() / self.average >= self.asked {
+            self.average = (2 * self.window.bytes() / self.asked).max(1);
         }
     }
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a count is a count, and an estimate is enough"
+)]
+fn scaled(count: usize, share: f64) -> usize {
+    (count as f64 * share) as usize
 }
 
 #[cfg(test)]
@@ -98,19 +181,54 @@ mod tests {
     #[test]
     fn a_lost_reply_is_asked_for_in_halves() {
         let mut size = ReplySize::new();
-        assert_eq!(size.ask(MAX_REPLY + 1), MAX_REPLY);
         assert_eq!(size.ask(0), 0);
         size.lost();
-        assert_eq!(size.ask(9), 9);
-        for smaller in [4, 2, 1, 1] {
+        assert_eq!(size.ask(MAX_REPLY), 64);
+        for smaller in [32, 16, 8, 4, 2, 1, 1] {
             size.lost();
-            assert_eq!(size.ask(9), smaller);
+            assert_eq!(size.ask(64), smaller);
         }
-        size.came(0);
-        assert_eq!(size.ask(9), 1);
-        size.came(1);
-        size.came(2);
-        assert_eq!(size.ask(9), 3);
+        for _ in 0..20 {
+            let count = size.ask(64);
+            size.came(count, count * 100, Duration::ZERO);
+        }
+        assert_eq!(size.ask(64), 64);
+    }
+
+    #[test]
+    fn a_reply_brings_as_many_entries_as_have_the_bytes() {
+        let mut size = ReplySize::new();
+        size.ask(10);
+        size.came(10, 10 * 32 * 1024, Duration::ZERO);
+        assert_eq!(size.ask(MAX_REPLY), 4, "128 KiB in all");
+        for _ in 0..30 {
+            let count = size.ask(MAX_REPLY);
+            size.came(count, count * 100, Duration::ZERO);
+        }
+        assert_eq!(size.ask(MAX_REPLY + 1), MAX_REPLY);
+    }
+
+    #[test]
+    fn a_round_trip_carries_what_a_line_carries_in_a_second() {
+        let mut window = Window::new();
+        window.passed(START_BYTES, Duration::from_millis(10));
+        assert_eq!(window.bytes(), 2 * START_BYTES);
+        window.passed(100, Duration::from_millis(1));
+        assert_eq!(window.bytes(), 2 * START_BYTES, "that says nothing");
+        window.passed(2 * START_BYTES, Duration::from_secs(4));
+        assert_eq!(window.bytes(), START_BYTES / 2);
+        window.passed(START_BYTES / 2, Duration::from_millis(700));
+        assert_eq!(window.bytes(), START_BYTES / 2, "about right");
+        window.passed(10, Duration::from_secs(9));
+        assert_eq!(window.bytes(), MIN_BYTES);
+        for _ in 0..20 {
+            window.passed(MAX_BYTES, Duration::ZERO);
+        }
+        assert_eq!(window.bytes(), MAX_BYTES);
+        window.lost(0);
+        assert_eq!(window.bytes(), MAX_BYTES, "it was not too large");
+        window.lost(MAX_BYTES);
+        assert_eq!(window.bytes(), MAX_BYTES / 2);
     }
 
     #[test]

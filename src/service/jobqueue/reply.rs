@@ -45,6 +45,8 @@ impl ToRedisArgs for EntryId {
 pub(crate) struct Entry {
     pub(crate) id: EntryId,
     pub(crate) body: Body,
+    /// What all its fields have, names and values, in bytes.
+    pub(crate) bytes: usize,
     /// How often the entry has been delivered, this time included.
     pub(crate) deliveries: u32,
 }
@@ -55,7 +57,9 @@ pub(crate) enum Body {
     /// The value of its one field, `job`.
     Job(Vec<u8>),
     /// Anything else: somebody else's entry.
-    Foreign(Vec<(Vec<u8>, Vec<u8>)>),
+    Foreign,
+    /// More bytes than the reply was to carry: so many.
+    TooLarge(usize),
 }
 
 /// What became of an outcome that Redis was told.
@@ -115,11 +119,7 @@ pub(super) fn delivered(reply: Value) -> Result<Vec<Entry>, Error> {
         .flatten()
         .map(|entry| {
             let [id, fields] = array(entry)?;
-            Some(Entry {
-                id: entry_id(&id)?,
-                body: body(fields),
-                deliveries: 1,
-            })
+            Some(body(fields).in_entry(entry_id(&id)?, 1))
         })
         .collect::<Option<_>>()
         .ok_or_else(|| Error::unexpected_reply("XREADGROUP"))
@@ -131,30 +131,48 @@ pub(super) fn counted(reply: Value) -> Option<Vec<Entry>> {
         .into_iter()
         .map(|entry| {
             let [id, fields, deliveries] = array(entry)?;
-            Some(Entry {
-                id: entry_id(&id)?,
-                body: body(fields),
-                deliveries: u32::try_from(int(&deliveries)?).unwrap_or(u32::MAX),
-            })
+            let deliveries = u32::try_from(int(&deliveries)?).unwrap_or(u32::MAX);
+            Some(body(fields).in_entry(entry_id(&id)?, deliveries))
         })
         .collect()
 }
 
-fn body(fields: Value) -> Body {
-    let mut strings: Vec<Vec<u8>> = items(fields)
-        .unwrap_or_default()
-        .into_iter()
-        .filter_map(bytes)
-        .collect();
-    if strings.len() == 2 && strings[0] == JOB_FIELD.as_bytes() {
-        return Body::Job(strings.swap_remove(1));
+/// What an entry holds, and how many bytes that is.
+struct Contents {
+    body: Body,
+    bytes: usize,
+}
+
+impl Contents {
+    fn in_entry(self, id: EntryId, deliveries: u32) -> Entry {
+        let Self { body, bytes } = self;
+        Entry {
+            id,
+            body,
+            bytes,
+            deliveries,
+        }
     }
-    let mut pairs = Vec::with_capacity(strings.len() / 2);
-    let mut strings = strings.into_iter();
-    while let (Some(field), Some(value)) = (strings.next(), strings.next()) {
-        pairs.push((field, value));
+}
+
+/// An entry's fields and values in turn, or only how many bytes those are.
+fn body(fields: Value) -> Contents {
+    if let Some(bytes) = int(&fields) {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        return Contents {
+            body: Body::TooLarge(bytes),
+            bytes,
+        };
     }
-    Body::Foreign(pairs)
+    let strings = items(fields).unwrap_or_default().into_iter();
+    let mut strings: Vec<Vec<u8>> = strings.filter_map(bytes).collect();
+    let bytes = strings.iter().map(Vec::len).sum();
+    let body = if strings.len() == 2 && strings[0] == JOB_FIELD.as_bytes() {
+        Body::Job(strings.swap_remove(1))
+    } else {
+        Body::Foreign
+    };
+    Contents { body, bytes }
 }
 
 pub(super) fn items(value: Value) -> Option<Vec<Value>> {
@@ -216,16 +234,17 @@ mod tests {
             let strings = strings
                 .iter()
                 .map(|s| Value::BulkString(s.as_bytes().to_vec()));
-            body(Value::Array(strings.collect()))
+            body(Value::Array(strings.collect())).body
         };
         assert_eq!(entry(&["job", "{}"]), Body::Job(b"{}".to_vec()));
+        assert_eq!(body(Value::Int(7)).body, Body::TooLarge(7));
         for foreign in [
             &["task", "{}"][..],
             &["job", "1", "job", "2"],
             &["job", "{}", "x", "y"],
             &[],
         ] {
-            assert!(matches!(entry(foreign), Body::Foreign(_)), "{foreign:?}");
+            assert_eq!(entry(foreign), Body::Foreign, "{foreign:?}");
         }
     }
 }

@@ -24,7 +24,7 @@ use super::intake::Intake;
 use super::migrations;
 use super::mux::Mux;
 use super::promoter::{Alarm, Promoter};
-use super::settler::{Refused, Settler};
+use super::settler::{Settler, Settling};
 use super::worker::{Handlers, Worker};
 use crate::config::{JobqueueConfig, RedisConfig};
 
@@ -185,8 +185,9 @@ impl Server {
             alarm,
             link: self.connector.shared_link(),
             dead_letter_max_len: config.dead_letter_max_len,
+            put_off_idle: config.lease.saturating_sub(OPERATOR_RETRY),
             finish: finish.clone(),
-            refused: Refused::none(),
+            state: Settling::new(),
         };
         let settler = self.spawn("settler", settler.run());
         let fetcher_client_id = Arc::new(AtomicI64::new(0));
@@ -274,6 +275,7 @@ impl Server {
             () = unblock => {}
         }
         held.put_back_ready(Instant::now());
+        held.put_back_aside();
 
         worker.tracker.close();
         if timeout_at(deadline.into(), worker.tracker.wait())

@@ -4,32 +4,45 @@
 //! together in one round trip, without a timer. Through an outage the outcomes are
 //! kept and sent afterwards, so that a job that finished is not run again. What got
 //! no reply is sent again: each outcome changes nothing the second time.
+//!
+//! After an outage it first finds out whether the entries are still the ones that were
+//! read, since Redis may have come back without its newest data.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use redis::{Pipeline, Value};
+use rustc_hash::FxHashSet;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::broker::{Broker, Due, Move};
 use super::connection::OPERATOR_RETRY;
 use super::error::{Class, Error};
-use super::held::{Held, Outcome, Settlement};
+use super::held::{Delivery, Held, Outcome, Settlement};
 use super::job;
 use super::link::Link;
+use super::pace::{NAME_BYTES, Window, time_for};
 use super::promoter::Alarm;
-use super::reply::{self, Answer};
+use super::reply::{self, Answer, EntryId};
 use super::worker::Worker;
 
 /// How many outcomes go out in one round trip.
 const MAX_BATCH: usize = 1000;
 /// How many entries one acknowledgement names: Redis does it in one go.
 const MAX_ACKNOWLEDGED: usize = 500;
-/// How many entries one script call moves, and how many bytes of jobs; a round trip
-/// sends no more bytes either.
+/// How many entries one script call moves, and how many bytes of jobs.
 const MAX_SCRIPTED: usize = 100;
 const MAX_SCRIPTED_BYTES: usize = 1024 * 1024;
+/// What a script call has on the wire, about.
+const SCRIPT_BYTES: usize = 2048;
+/// How many outcomes wait for an operator. Those beyond go back to Redis, where they are
+/// delivered again after a while: what waits here takes memory and renewals.
+const MAX_REFUSED: usize = 4096;
+/// So much of a job's SHA-1 tells it from another one that got its entry id.
+const DIGEST_DIGITS: usize = 16;
+const MAX_RECOGNISED: usize = 250;
 
 /// See the file's head.
 #[derive(Debug)]
@@ -40,14 +53,26 @@ pub(crate) struct Settler {
     pub(crate) alarm: Arc<Alarm>,
     pub(crate) link: Link,
     pub(crate) dead_letter_max_len: u64,
+    /// What is put off looks idle for so long, so that others claim it when it is tried
+    /// again here.
+    pub(crate) put_off_idle: Duration,
     /// Nothing more will end: settle what there is, then return.
     pub(crate) finish: CancellationToken,
-    pub(crate) refused: Refused,
+    pub(crate) state: Settling,
+}
+
+/// What a [`Settler`] keeps.
+#[derive(Debug)]
+pub(crate) struct Settling {
+    /// The epoch in which all that is held was recognised.
+    epoch: u64,
+    window: Window,
+    refused: Refused,
 }
 
 /// Outcomes that Redis refuses until an operator mends something. The others go on.
 #[derive(Debug)]
-pub(crate) struct Refused {
+struct Refused {
     settlements: Vec<Settlement>,
     /// When to try them again.
     retry_at: Instant,
@@ -55,12 +80,16 @@ pub(crate) struct Refused {
     given_up: bool,
 }
 
-impl Refused {
-    pub(crate) fn none() -> Self {
+impl Settling {
+    pub(crate) fn new() -> Self {
         Self {
-            settlements: Vec::new(),
-            retry_at: Instant::now(),
-            given_up: false,
+            epoch: 0,
+            window: Window::new(),
+            refused: Refused {
+                settlements: Vec::new(),
+                retry_at: Instant::now(),
+                given_up: false,
+            },
         }
     }
 }
@@ -72,6 +101,7 @@ enum Command {
     Schedule,
     Bury,
     PutBack,
+    PutOff,
 }
 
 /// Outcomes that one command settles.
@@ -79,55 +109,115 @@ enum Command {
 struct Part {
     command: Command,
     settlements: Vec<Settlement>,
-    bytes: usize,
+    /// What the command moves within Redis.
+    moved_bytes: usize,
+    /// What the command has on the wire.
+    sent_bytes: usize,
 }
 
 impl Settler {
     /// Settles until [`Self::finish`] and nothing is left that Redis takes. Dropped
     /// earlier, it leaves outcomes unsettled, as [`Held::unsettled`] tells.
     pub(crate) async fn run(mut self) {
-        while let Some(batch) = self.next_batch().await {
+        while self.wait_for_work().await {
             self.link.connect().await;
+            if self.link.epoch() != self.state.epoch && self.recognise().await.is_err() {
+                continue;
+            }
+            let batch = self.next_batch();
             self.settle(batch).await;
+            self.count_refused();
         }
     }
 
-    async fn next_batch(&mut self) -> Option<Vec<Settlement>> {
+    /// Waits until there are outcomes to settle, or something else to do. False at the end.
+    async fn wait_for_work(&mut self) -> bool {
         loop {
-            let finishing = self.finish.is_cancelled();
-            let mut batch = self.held.take_outcomes(MAX_BATCH);
-            if self.refused.retry_at <= Instant::now() || (finishing && !self.refused.given_up) {
-                batch.append(&mut self.refused.settlements);
-                self.refused.given_up = finishing;
+            if self.held.has_outcomes() || self.refused_are_due() {
+                return true;
             }
-            if !batch.is_empty() {
-                return Some(batch);
+            if self.finish.is_cancelled() {
+                return false;
             }
-            if finishing {
-                return None;
-            }
-            let retry = tokio::time::sleep_until(self.refused.retry_at.into());
+            let refused = &self.state.refused;
+            let retry = tokio::time::sleep_until(refused.retry_at.into());
             tokio::select! {
                 () = self.held.wait_for_outcomes() => {}
-                () = retry, if !self.refused.settlements.is_empty() => {}
+                () = retry, if !refused.settlements.is_empty() => {}
                 () = self.finish.cancelled() => {}
+                () = self.link.next_epoch() => return true,
             }
         }
+    }
+
+    fn refused_are_due(&self) -> bool {
+        let refused = &self.state.refused;
+        let last_time = self.finish.is_cancelled() && !refused.given_up;
+        !refused.settlements.is_empty() && (refused.retry_at <= Instant::now() || last_time)
+    }
+
+    fn next_batch(&mut self) -> Vec<Settlement> {
+        let mut batch = self.held.take_outcomes(MAX_BATCH);
+        if self.refused_are_due() {
+            batch.append(&mut self.state.refused.settlements);
+            self.state.refused.given_up = self.finish.is_cancelled();
+        }
+        batch
+    }
+
+    /// Finds out which of what is held is still the entry of its id.
+    async fn recognise(&mut self) -> Result<(), Error> {
+        let epoch = self.link.epoch();
+        self.held
+            .unsettle(std::mem::take(&mut self.state.refused.settlements));
+        self.held.set_refused(0);
+        let deliveries = self.held.begin_epoch(epoch);
+        let mut same = FxHashSet::default();
+        for chunk in deliveries.chunks(MAX_RECOGNISED) {
+            let digests: Vec<(EntryId, String)> = chunk.iter().map(|one| digest(one)).collect();
+            let answers = self.broker.recognise(&mut self.link, &digests).await;
+            if let Err(error) = &answers
+                && error.class == Class::Operator
+            {
+                tokio::time::sleep(OPERATOR_RETRY).await;
+            }
+            let answered = chunk.iter().zip(answers?).filter(|(_, same)| *same);
+            same.extend(answered.map(|(delivery, _)| delivery.id));
+        }
+        let lost = deliveries.len() - same.len();
+        if lost > 0 {
+            info!(
+                lost,
+                "redis is back without entries that this worker holds; their outcomes are dropped"
+            );
+        }
+        self.held.recognised(epoch, &same);
+        self.state.epoch = epoch;
+        Ok(())
     }
 
     async fn settle(&mut self, batch: Vec<Settlement>) {
-        for parts in round_trips(split(batch)) {
-            self.settle_parts(parts).await;
+        let mut parts: VecDeque<Part> = split(batch, self.state.window.bytes()).into();
+        while !parts.is_empty() {
+            let trip = next_trip(&mut parts, self.state.window.bytes());
+            if !self.settle_parts(trip).await {
+                let left = parts.into_iter().rev();
+                return left.for_each(|part| self.held.unsettle(part.settlements));
+            }
         }
     }
 
-    async fn settle_parts(&mut self, parts: Vec<Part>) {
+    /// False when Redis did not answer.
+    async fn settle_parts(&mut self, parts: Vec<Part>) -> bool {
         let mut pipeline = Pipeline::new();
         for part in &parts {
             self.write(part, &mut pipeline);
         }
-        match self.link.send(&pipeline).await {
+        let bytes = parts.iter().map(|part| part.sent_bytes).sum();
+        let began = Instant::now();
+        match self.link.send(&pipeline, time_for(bytes)).await {
             Ok(replies) => {
+                self.state.window.passed(bytes, began.elapsed());
                 let mut replies = replies.into_iter();
                 for part in parts {
                     let answer = self.read(&part, replies.next().unwrap_or_default());
@@ -135,40 +225,48 @@ impl Settler {
                     let answer = self.link.judge(part.command.name(), answer);
                     self.conclude(part, answer);
                 }
+                true
             }
-            Err(error) => {
-                for part in parts {
-                    self.conclude(part, Err(error.clone()));
+            Err(_) => {
+                self.state.window.lost(bytes);
+                for part in parts.into_iter().rev() {
+                    self.held.unsettle(part.settlements);
                 }
+                false
             }
         }
     }
 
     fn write(&self, part: &Part, pipeline: &mut Pipeline) {
         let settlements = part.settlements.iter();
+        let incarnation = self.link.incarnation();
         match part.command {
             Command::Acknowledge => {
                 let ids: Vec<_> = settlements.map(|settlement| settlement.id).collect();
-                self.broker.acknowledge(pipeline, &ids);
+                self.broker.acknowledge(pipeline, incarnation, &ids);
             }
             Command::Schedule => {
                 let moves: Vec<Move> = settlements.filter_map(to_move).collect();
-                self.broker.schedule(pipeline, &moves);
+                self.broker.schedule(pipeline, incarnation, &moves);
             }
             Command::Bury => {
-                let letters = settlements.filter_map(|settlement| match &settlement.outcome {
-                    Outcome::Dead(letter) => Some((settlement.id, letter)),
+                let deaths = settlements.filter_map(|settlement| match &settlement.outcome {
+                    Outcome::Dead(death) => Some((settlement.id, death)),
                     _ => None,
                 });
                 self.broker
-                    .bury(pipeline, self.dead_letter_max_len, letters);
+                    .bury(pipeline, incarnation, self.dead_letter_max_len, deaths);
             }
-            Command::PutBack => {
+            Command::PutBack | Command::PutOff => {
                 let counts = settlements.filter_map(|settlement| match settlement.outcome {
-                    Outcome::PutBack { deliveries } => Some((settlement.id, deliveries)),
+                    Outcome::PutBack { deliveries } | Outcome::PutOff { deliveries } => {
+                        Some((settlement.id, deliveries))
+                    }
                     _ => None,
                 });
-                self.broker.put_back(pipeline, counts);
+                let off = part.command == Command::PutOff;
+                let idle = off.then_some(self.put_off_idle);
+                self.broker.put_back(pipeline, idle, counts);
             }
         }
     }
@@ -206,26 +304,24 @@ impl Settler {
                 }
                 Ok(owned.into_iter().map(moved).collect())
             }
-            Command::PutBack => Ok(reply::owned(reply)?.into_iter().map(moved).collect()),
+            Command::PutBack | Command::PutOff => {
+                Ok(reply::owned(reply)?.into_iter().map(moved).collect())
+            }
         }
     }
 
     fn conclude(&mut self, part: Part, answer: Result<Vec<Answer>, Error>) {
-        let outcomes = match answer {
-            Ok(outcomes) => outcomes,
-            Err(error) if error.class == Class::Operator => {
-                self.refused.settlements.extend(part.settlements);
-                self.refused.retry_at = Instant::now() + OPERATOR_RETRY;
-                return;
-            }
+        let answers = match answer {
+            Ok(answers) => answers,
+            Err(error) if error.class == Class::Operator => return self.refuse(part),
             Err(_) => return self.held.unsettle(part.settlements),
         };
         let mut settled = Vec::with_capacity(part.settlements.len());
-        for (settlement, moved) in part.settlements.into_iter().zip(outcomes) {
-            match (moved, settlement.outcome) {
-                (Answer::Due, Outcome::Park(delivery)) => {
+        for (settlement, answer) in part.settlements.into_iter().zip(answers) {
+            match &settlement.outcome {
+                Outcome::Park(delivery) if answer == Answer::Due => {
                     let now = Instant::now();
-                    let called_for = self.held.resume(*delivery, now);
+                    let called_for = self.held.resume(Arc::clone(delivery), now);
                     if self.worker.stop.is_cancelled() {
                         self.held.put_back_ready(now);
                     }
@@ -233,14 +329,59 @@ impl Settler {
                 }
                 // Not owned is settled as well: the lease was lost and the entry is
                 // another worker's, or this is the answer to a repeated command.
-                _ => settled.push(settlement.id),
+                _ => settled.push(settlement),
             }
         }
         self.held.settled(settled.into_iter());
     }
+
+    /// Keeps what an operator must mend something for, and puts off what is beyond the
+    /// bound: it is delivered again and ends in the same way, until that is mended. But the
+    /// fact that a job ran is kept in any case, and stops the fetching when there are many.
+    fn refuse(&mut self, part: Part) {
+        let refused = &mut self.state.refused;
+        refused.retry_at = Instant::now() + OPERATOR_RETRY;
+        let room = match part.command {
+            Command::Acknowledge => part.settlements.len(),
+            _ => MAX_REFUSED.saturating_sub(refused.settlements.len()),
+        };
+        let mut kept = part.settlements;
+        let beyond = kept.split_off(room.min(kept.len()));
+        refused.settlements.extend(kept);
+        match part.command {
+            // Their leases run out.
+            Command::PutBack | Command::PutOff => self.held.settled(beyond.into_iter()),
+            _ => self.held.put_off(beyond),
+        }
+    }
+
+    /// Tells how many outcomes wait for an operator and hold up nothing.
+    fn count_refused(&self) {
+        let refused = self.state.refused.settlements.iter();
+        let ran = |settlement: &&Settlement| matches!(settlement.outcome, Outcome::Done);
+        self.held
+            .set_refused(refused.filter(|one| !ran(one)).count());
+    }
 }
 
 impl Part {
+    fn new(command: Command) -> Self {
+        Self {
+            command,
+            settlements: Vec::new(),
+            moved_bytes: 0,
+            sent_bytes: SCRIPT_BYTES,
+        }
+    }
+
+    /// Whether another outcome fits, when a round trip may have `window` bytes.
+    fn has_room(&self, moved: usize, sent: usize, window: usize) -> bool {
+        self.settlements.is_empty()
+            || (self.settlements.len() < self.command.max_entries()
+                && self.moved_bytes + moved <= MAX_SCRIPTED_BYTES
+                && self.sent_bytes + sent <= window)
+    }
+
     /// The answers, when there is one for each outcome.
     fn complete(&self, answers: Vec<Answer>) -> Result<Vec<Answer>, Error> {
         if answers.len() == self.settlements.len() {
@@ -258,6 +399,7 @@ impl Command {
             Outcome::Park(_) | Outcome::Retry { .. } => Self::Schedule,
             Outcome::Dead(_) => Self::Bury,
             Outcome::PutBack { .. } => Self::PutBack,
+            Outcome::PutOff { .. } => Self::PutOff,
         }
     }
 
@@ -267,7 +409,7 @@ impl Command {
             Self::Acknowledge => "acknowledge",
             Self::Schedule => "schedule",
             Self::Bury => "bury",
-            Self::PutBack => "put back",
+            Self::PutBack | Self::PutOff => "put back",
         }
     }
 
@@ -279,61 +421,54 @@ impl Command {
     }
 }
 
-/// Sorts outcomes by the command that settles them, within the commands' limits.
-fn split(batch: Vec<Settlement>) -> Vec<Part> {
+/// Sorts outcomes by the command that settles them, within the commands' limits and the
+/// `window` of a round trip.
+fn split(batch: Vec<Settlement>, window: usize) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     for settlement in batch {
         let command = Command::of(&settlement.outcome);
-        let bytes = bytes(&settlement.outcome);
+        let (moved, sent) = bytes(&settlement.outcome);
         // The latest part of a kind is the one that may have room.
-        let open = parts.iter_mut().rev().find(|part| part.command == command);
-        match open {
-            Some(part)
-                if part.settlements.len() < command.max_entries()
-                    && part.bytes + bytes <= MAX_SCRIPTED_BYTES =>
-            {
-                part.settlements.push(settlement);
-                part.bytes += bytes;
-            }
-            _ => parts.push(Part {
-                command,
-                settlements: vec![settlement],
-                bytes,
-            }),
-        }
+        let latest = parts.iter().rposition(|part| part.command == command);
+        let open = latest.filter(|latest| parts[*latest].has_room(moved, sent, window));
+        let open = open.unwrap_or_else(|| {
+            parts.push(Part::new(command));
+            parts.len() - 1
+        });
+        let part = &mut parts[open];
+        part.settlements.push(settlement);
+        part.moved_bytes += moved;
+        part.sent_bytes += sent;
     }
     parts
 }
 
-/// Parts that go out together: as many as their bytes allow. What is sent in one go has
-/// to arrive within the time that one reply may take, or it would be sent again for ever.
-fn round_trips(parts: Vec<Part>) -> Vec<Vec<Part>> {
-    let mut trips: Vec<Vec<Part>> = Vec::new();
+/// Takes the parts that go out together: as many as the `window` allows, and one at least.
+/// What is sent in one go has to arrive within the time that one reply may take, or it
+/// would be sent again for ever.
+fn next_trip(parts: &mut VecDeque<Part>, window: usize) -> Vec<Part> {
     let mut bytes = 0;
-    for part in parts {
-        bytes += part.bytes;
-        match trips.last_mut() {
-            Some(trip) if bytes <= MAX_SCRIPTED_BYTES => trip.push(part),
-            _ => {
-                bytes = part.bytes;
-                trips.push(vec![part]);
-            }
-        }
-    }
-    trips
+    let fits = |part: &&Part| {
+        bytes += part.sent_bytes;
+        bytes <= window
+    };
+    let count = parts.iter().take_while(fits).count().max(1);
+    parts.drain(..count.min(parts.len())).collect()
 }
 
-/// How many bytes of a job or a dead letter an outcome sends.
-fn bytes(outcome: &Outcome) -> usize {
-    match outcome {
-        Outcome::Park(delivery) => delivery.json.len(),
-        Outcome::Retry { job, .. } => job.len(),
-        Outcome::Dead(letter) => letter
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum(),
-        Outcome::Done | Outcome::PutBack { .. } => 0,
-    }
+/// How many bytes an outcome moves within Redis, and about how many it has on the wire.
+fn bytes(outcome: &Outcome) -> (usize, usize) {
+    let (moved, sent) = match outcome {
+        Outcome::Done | Outcome::PutBack { .. } | Outcome::PutOff { .. } => (0, 0),
+        // Its edits take its delay away, and may name it.
+        Outcome::Park(delivery) => (delivery.json.len(), 4 * NAME_BYTES),
+        Outcome::Retry { edits, .. } => {
+            let texts = edits.edits.iter().map(|edit| NAME_BYTES + edit.text.len());
+            (edits.of_bytes, NAME_BYTES + texts.sum::<usize>())
+        }
+        Outcome::Dead(death) => (death.bytes, 2 * NAME_BYTES + death.error.len()),
+    };
+    (moved, NAME_BYTES + sent)
 }
 
 fn to_move(settlement: &Settlement) -> Option<Move> {
@@ -342,65 +477,101 @@ fn to_move(settlement: &Settlement) -> Option<Move> {
         Outcome::Park(delivery) => Some(Move {
             id,
             due: Due::AfterEntry(delivery.job.delay_ms),
-            job: job::moved(&delivery.json, &id.to_string(), delivery.job.attempt)
+            edits: job::moved(&delivery.json, &id.to_string(), delivery.job.attempt)
                 .expect("cannot fail because the job was parsed from the same JSON"),
         }),
-        Outcome::Retry { job, backoff } => Some(Move {
+        Outcome::Retry { edits, backoff } => Some(Move {
             id,
             due: Due::AfterNow(u64::try_from(backoff.as_millis()).unwrap_or(u64::MAX)),
-            job: job.clone(),
+            edits: edits.clone(),
         }),
         _ => None,
     }
 }
 
+/// What tells the job of an entry from another one that gets the same id.
+fn digest(delivery: &Delivery) -> (EntryId, String) {
+    let mut digest = sha1_smol::Sha1::from(&delivery.json).digest().to_string();
+    digest.truncate(DIGEST_DIGITS);
+    (delivery.id, digest)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::service::jobqueue::held::Admission;
+    use crate::service::jobqueue::job::Edits;
 
-    fn settlements(count: u64, outcome: impl Fn() -> Outcome) -> Vec<Settlement> {
-        let one = |n: u64| Settlement {
-            id: format!("{n}-0").parse().unwrap(),
-            outcome: outcome(),
+    const WINDOW: usize = 1024 * 1024;
+
+    fn settlements(outcomes: Vec<Outcome>) -> Vec<Settlement> {
+        let held = Held::new(1);
+        let mut admission = Admission::default();
+        for (n, outcome) in outcomes.into_iter().enumerate() {
+            let id = format!("{n}-0").parse().unwrap();
+            admission.settled.push((id, 1, outcome));
+        }
+        assert!(!held.admit(admission, 0, Instant::now()));
+        held.take_outcomes(usize::MAX)
+    }
+
+    fn done(count: usize) -> Vec<Outcome> {
+        (0..count).map(|_| Outcome::Done).collect()
+    }
+
+    fn retries(count: usize, of_bytes: usize) -> Vec<Outcome> {
+        let edits = Edits {
+            of_bytes,
+            edits: Vec::new(),
         };
-        (0..count).map(one).collect()
+        let backoff = Duration::ZERO;
+        let retry = |_| Outcome::Retry {
+            edits: edits.clone(),
+            backoff,
+        };
+        (0..count).map(retry).collect()
+    }
+
+    fn sizes(parts: &[Part]) -> Vec<usize> {
+        parts.iter().map(|part| part.settlements.len()).collect()
     }
 
     #[test]
     fn an_acknowledgement_names_at_most_five_hundred_entries() {
-        let sizes = |count| -> Vec<usize> {
-            let parts = split(settlements(count, || Outcome::Done));
-            parts.iter().map(|part| part.settlements.len()).collect()
-        };
+        let sizes = |count| sizes(&split(settlements(done(count)), WINDOW));
         assert_eq!(sizes(500), [500]);
         assert_eq!(sizes(501), [500, 1]);
     }
 
     #[test]
     fn a_script_call_moves_a_bounded_number_of_bytes() {
-        let large = || Outcome::Retry {
-            job: vec![b'x'; MAX_SCRIPTED_BYTES / 2],
-            backoff: Duration::ZERO,
-        };
-        let parts = split(settlements(5, large));
-        let sizes: Vec<usize> = parts.iter().map(|part| part.settlements.len()).collect();
-        assert_eq!(sizes, [2, 2, 1]);
-        let mut batch = settlements(5, large);
-        batch.extend(settlements(3, || Outcome::Done));
-        let trips = round_trips(split(batch));
-        let sizes: Vec<usize> = trips.iter().map(Vec::len).collect();
-        assert_eq!(sizes, [1, 1, 2], "what has no bytes goes along");
+        let large = retries(5, MAX_SCRIPTED_BYTES / 2);
+        assert_eq!(sizes(&split(settlements(large), WINDOW)), [2, 2, 1]);
+        let larger = retries(2, 2 * MAX_SCRIPTED_BYTES);
+        assert_eq!(sizes(&split(settlements(larger), WINDOW)), [1, 1]);
+    }
+
+    #[test]
+    fn a_round_trip_has_no_more_bytes_than_the_line_carries() {
+        let window = SCRIPT_BYTES + 10 * NAME_BYTES;
+        let mut outcomes = done(25);
+        outcomes.extend(retries(1, 0));
+        let mut parts: VecDeque<Part> = split(settlements(outcomes), window).into();
+        let trip = next_trip(&mut parts, window);
+        assert_eq!(sizes(&trip), [10]);
+        let trip = next_trip(&mut parts, 10);
+        assert_eq!(sizes(&trip), [10], "one part at least");
+        let trip = next_trip(&mut parts, 3 * window);
+        assert_eq!(sizes(&trip), [5, 1], "parts of all kinds go together");
+        assert!(parts.is_empty());
     }
 
     #[test]
     fn outcomes_of_one_kind_share_a_command_whatever_lies_between() {
-        let mut batch = settlements(3, || Outcome::Done);
-        batch.extend(settlements(2, || Outcome::PutBack { deliveries: 1 }));
-        batch.extend(settlements(3, || Outcome::Done));
-        let parts = split(batch);
-        assert_eq!(parts.len(), 2);
-        assert_eq!(parts[0].settlements.len(), 6);
+        let mut batch = done(3);
+        batch.extend((0..2).map(|_| Outcome::PutBack { deliveries: 1 }));
+        batch.extend(done(3));
+        let parts = split(settlements(batch), WINDOW);
+        assert_eq!(sizes(&parts), [6, 2]);
     }
 }

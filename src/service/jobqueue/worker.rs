@@ -104,21 +104,20 @@ impl Worker {
         let mut next = self.held.start(Instant::now());
         while let Some((delivery, more)) = next {
             self.start_runner(more);
-            let id = delivery.id;
             next = match self.run(&delivery).await {
                 Ran::Written(written) => {
-                    self.conclude_when(written, delivery);
-                    self.held.leave_to_output(id, Instant::now())
+                    self.conclude_when(written, Arc::clone(&delivery));
+                    self.held.leave_to_output(&delivery, Instant::now())
                 }
                 Ran::Ended(result) => {
-                    let outcome = self.decide(delivery, result);
-                    self.held.end(id, outcome, Instant::now())
+                    let outcome = self.decide(&delivery, result);
+                    self.held.end(&delivery, outcome, Instant::now())
                 }
                 Ran::CutOff => {
                     self.cut_off.fetch_add(1, Ordering::Relaxed);
                     let deliveries = delivery.deliveries;
                     let outcome = Outcome::PutBack { deliveries };
-                    self.held.end(id, outcome, Instant::now())
+                    self.held.end(&delivery, outcome, Instant::now())
                 }
             };
         }
@@ -126,7 +125,7 @@ impl Worker {
 
     /// Ends a delivery once it is known whether its line went out. Its runner does not
     /// wait for that: it would have to be woken for every line.
-    fn conclude_when(self: &Arc<Self>, written: Written, delivery: Delivery) {
+    fn conclude_when(self: &Arc<Self>, written: Written, delivery: Arc<Delivery>) {
         let worker = Arc::clone(self);
         // The shutdown waits for lines as it does for runners.
         let token = self.tracker.token();
@@ -135,9 +134,8 @@ impl Worker {
                 WriteError::Abandoned => JobError::Interrupted,
                 WriteError::Output(_) => JobError::ProcessUnfit(error.to_string()),
             });
-            let id = delivery.id;
-            let outcome = worker.decide(delivery, result);
-            worker.start_runner(worker.held.end_output(id, outcome));
+            let outcome = worker.decide(&delivery, result);
+            worker.start_runner(worker.held.end_output(&delivery, outcome));
             drop(token);
         });
     }
@@ -180,7 +178,7 @@ impl Worker {
         }
     }
 
-    fn decide(&self, delivery: Delivery, result: Result<(), JobError>) -> Outcome {
+    fn decide(&self, delivery: &Delivery, result: Result<(), JobError>) -> Outcome {
         let deliveries = delivery.deliveries;
         let Err(error) = result else {
             return Outcome::Done;
@@ -200,9 +198,9 @@ impl Worker {
             }
             JobError::Malformed(error) => {
                 warn!(id = %delivery.id, error, "malformed job; moving it to the dead letters");
-                Outcome::Dead(letter::malformed(&delivery, &error))
+                Outcome::Dead(letter::malformed(delivery, &error))
             }
-            JobError::Failed(error) => self.retry_or_bury(&delivery, &error),
+            JobError::Failed(error) => self.retry_or_bury(delivery, &error),
         }
     }
 
@@ -219,7 +217,7 @@ impl Worker {
             return Outcome::Dead(letter::exhausted(delivery, error));
         }
         match job::moved(&delivery.json, &entry, failures) {
-            Ok(job) => {
+            Ok(edits) => {
                 let backoff = retry::backoff(self.retry, failures, fastrand::f64());
                 debug!(
                     id,
@@ -228,9 +226,12 @@ impl Worker {
                     ?backoff,
                     "job failed; it will be tried again"
                 );
-                Outcome::Retry { job, backoff }
+                Outcome::Retry { edits, backoff }
             }
-            Err(json) => Outcome::Dead(letter::malformed(delivery, &MalformedJob::from(json))),
+            Err(json) => {
+                let error = MalformedJob::from(json).to_string();
+                Outcome::Dead(letter::malformed(delivery, &error))
+            }
         }
     }
 }

@@ -90,7 +90,7 @@ impl Default for Reference {
 impl Reference {
     pub(crate) fn step(&mut self, transition: &Transition) -> Expected {
         match transition {
-            Transition::Read { by, count } => self.read(*by, *count),
+            Transition::Read { by, count, .. } => self.read(*by, *count),
             Transition::Acknowledge { targets } => {
                 let before = self.pending();
                 for target in targets {
@@ -127,6 +127,10 @@ impl Reference {
                     _ => None,
                 };
                 Expected::Delivered(targets.iter().filter_map(mine).collect())
+            }
+            Transition::Recognise { targets } => {
+                let there = |target: &Target| u8::from(self.entry(*target).is_some());
+                Expected::Outcomes(targets.iter().map(there).collect())
             }
             Transition::Reclaim { by, room } => self.reclaim(*by, *room),
             Transition::Promote { limit } => self.promote(*limit),

@@ -11,7 +11,10 @@ use crate::support::{DEAD, GROUP, SCHEDULED, STATE, STREAM};
 /// Longer than any test, in ms: a lease, a stall, a hold, a wait.
 pub(crate) const HOUR: u64 = 3_600_000;
 
-const MIGRATION: &str = include_str!("../../../migrations/0001_create_consumer_group.lua");
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/0001_create_consumer_group.lua"),
+    include_str!("../../../migrations/0002_mark_incarnation.lua"),
+];
 
 /// A script as the broker sends it.
 macro_rules! script {
@@ -33,6 +36,8 @@ pub(crate) struct System {
     pub(crate) ids: BTreeMap<Target, String>,
     /// How often each job was tried, as its worker would write it.
     attempts: Vec<u32>,
+    /// The stream's mark.
+    incarnation: String,
 }
 
 impl System {
@@ -43,6 +48,7 @@ impl System {
             redis: client.get_connection().unwrap(),
             ids: BTreeMap::new(),
             attempts: Vec::new(),
+            incarnation: String::new(),
         };
         system.cmd::<()>(&["FLUSHALL"]);
         assert_eq!(system.migrate(), 1);
@@ -59,7 +65,17 @@ impl System {
                 let id = self.cmd(&["XADD", STREAM, "*", "job", &json(job, 0)]);
                 self.ids.insert((job, 0), id);
             }
-            Transition::Read { by, count } => {
+            Transition::Read {
+                by,
+                count,
+                bounded: true,
+            } => {
+                let (name, count) = (worker(*by), count.to_string());
+                let args = [GROUP, &name, &count, "1000000"];
+                let entries = self.query(&eval(script!("read"), &[STREAM], &args));
+                assert_eq!(Expected::Delivered(self.targets(entries)), *expected);
+            }
+            Transition::Read { by, count, .. } => {
                 let mut command = redis::cmd("XREADGROUP");
                 command.arg("GROUP").arg(GROUP).arg(worker(*by));
                 command.arg("COUNT").arg(*count).arg("STREAMS").arg(STREAM);
@@ -72,20 +88,12 @@ impl System {
                 assert_eq!(Expected::Delivered(self.targets(entries)), *expected);
             }
             Transition::Acknowledge { targets } => {
-                let mut command = eval(script!("acknowledge"), &[STREAM], &[GROUP]);
-                command.arg(self.ids(targets));
+                let command = self.acknowledge(targets, &self.incarnation);
                 assert_eq!(Expected::Count(self.query(&command)), *expected);
             }
             Transition::Schedule { by, moves } => self.schedule(*by, moves, reference),
             Transition::Bury { by, targets } => {
-                let name = worker(*by);
-                let keys = [STREAM, DEAD];
-                let mut command = eval(script!("bury"), &keys, &[GROUP, &name, "100"]);
-                for target in targets {
-                    let job = json(target.0, self.attempts[target.0]);
-                    command.arg(&self.ids[target]).arg(4);
-                    command.arg("job").arg(job).arg("reason").arg("test");
-                }
+                let command = self.bury(*by, targets, &self.incarnation);
                 let (owned, dropped): (Vec<u8>, u64) = self.query(&command);
                 assert_eq!((Expected::Outcomes(owned), dropped), (expected.clone(), 0));
             }
@@ -98,9 +106,11 @@ impl System {
             }
             Transition::Take { by, targets } => {
                 let (name, lease) = (worker(*by), HOUR.to_string());
-                let mut command = eval(script!("take"), &[STREAM], &[GROUP, &name, &lease]);
+                let args = [GROUP, &name, &lease, "1000000", "0"];
+                let mut command = eval(script!("take"), &[STREAM], &args);
                 command.arg(self.ids(targets));
-                let entries = self.query(&command);
+                let (looked, entries): (usize, _) = self.query(&command);
+                assert_eq!(targets.len(), looked);
                 assert_eq!(Expected::Delivered(self.targets(entries)), *expected);
             }
             Transition::Reclaim { by, room } => self.reclaim(*by, *room, expected, reference),
@@ -112,29 +122,62 @@ impl System {
             Transition::Pause { on: true } => self.cmd(&["HSET", STATE, "paused", "1"]),
             Transition::Pause { on: false } => self.cmd(&["HDEL", STATE, "paused"]),
             Transition::RemoveConsumers { only } => self.remove_consumers(*only, reference),
-            Transition::Migrate => assert_eq!(self.migrate(), 0),
+            Transition::Migrate => {
+                let incarnation = self.incarnation.clone();
+                assert_eq!(self.migrate(), 0);
+                assert_eq!(self.incarnation, incarnation);
+            }
+            Transition::Recognise { targets } => {
+                let mut command = eval(script!("recognise"), &[STREAM], &[] as &[&str]);
+                for target in targets {
+                    let job = json(target.0, self.attempts[target.0]);
+                    let digest = sha1_smol::Sha1::from(job).digest().to_string();
+                    command.arg(&self.ids[target]).arg(&digest[..16]);
+                }
+                assert_eq!(Expected::Outcomes(self.query(&command)), *expected);
+            }
+            Transition::SettleAnother { by, targets } => {
+                let moves: Vec<_> = targets.iter().map(|one| (*one, Wait::Retry)).collect();
+                for command in [
+                    self.acknowledge(targets, "another"),
+                    self.moving(*by, &moves, "another"),
+                    self.bury(*by, targets, "another"),
+                ] {
+                    let refused = command.query::<Value>(&mut self.redis).unwrap_err();
+                    assert_eq!(refused.code(), Some("INCARNATION"));
+                }
+            }
         }
     }
 
     fn migrate(&mut self) -> u64 {
-        self.query(&eval(MIGRATION, &[STREAM, STATE], &[GROUP]))
+        let [create, mark] = MIGRATIONS.map(|script| eval(script, &[STREAM, STATE], &[GROUP, "x"]));
+        let created = self.query(&create);
+        self.incarnation = self.query(&mark);
+        created
+    }
+
+    fn acknowledge(&self, targets: &[Target], incarnation: &str) -> Cmd {
+        let args = [GROUP, incarnation];
+        let mut command = eval(script!("acknowledge"), &[STREAM, STATE], &args);
+        command.arg(self.ids(targets));
+        command
+    }
+
+    fn bury(&self, by: usize, targets: &[Target], incarnation: &str) -> Cmd {
+        let (keys, name) = ([STREAM, DEAD, STATE], worker(by));
+        let args = [GROUP, &name, incarnation, "100"];
+        let mut command = eval(script!("bury"), &keys, &args);
+        for target in targets {
+            command.arg(&self.ids[target]);
+            command.arg("test").arg("an error").arg(1).arg(1);
+        }
+        command
     }
 
     fn schedule(&mut self, by: usize, moves: &[(Target, Wait)], reference: &Reference) {
         let head: Vec<(String, u64)> = self.cmd(&["ZRANGE", SCHEDULED, "0", "0", "WITHSCORES"]);
-        let name = worker(by);
-        let keys = [STREAM, SCHEDULED];
-        let mut command = eval(script!("schedule"), &keys, &[GROUP, &name]);
-        for (target, wait) in moves {
-            let (from, delay, tried) = match wait {
-                Wait::Retry => ("now", HOUR, 1),
-                Wait::RetryNow => ("now", 0, 1),
-                Wait::Park => ("entry", HOUR, 0),
-                Wait::ParkOver => ("entry", 0, 0),
-            };
-            let job = json(target.0, self.attempts[target.0] + tried);
-            command.arg(&self.ids[target]).arg(from).arg(delay).arg(job);
-        }
+        let command = self.moving(by, moves, &self.incarnation);
         let (outcomes, due_in): (Vec<u8>, i64) = self.query(&command);
         let moved: Vec<(usize, Wait)> = moves
             .iter()
@@ -160,6 +203,28 @@ impl System {
                 self.set_turn(job, reference);
             }
         }
+    }
+
+    fn moving(&self, by: usize, moves: &[(Target, Wait)], incarnation: &str) -> Cmd {
+        let (keys, name) = ([STREAM, SCHEDULED, STATE], worker(by));
+        let mut command = eval(script!("schedule"), &keys, &[GROUP, &name, incarnation]);
+        for (target, wait) in moves {
+            let (from, delay, tried) = match wait {
+                Wait::Retry => ("now", HOUR, 1),
+                Wait::RetryNow => ("now", 0, 1),
+                Wait::Park => ("entry", HOUR, 0),
+                Wait::ParkOver => ("entry", 0, 0),
+            };
+            let attempts = self.attempts[target.0];
+            let before = json(target.0, attempts);
+            command.arg(&self.ids[target]).arg(from).arg(delay);
+            // Two edits: nothing becomes nothing, and the attempts are counted.
+            let end = before.len() - 1;
+            let start = end - attempts.to_string().len();
+            command.arg(before.len()).arg(2).arg(1).arg(1).arg("");
+            command.arg(start).arg(end).arg(attempts + tried);
+        }
+        command
     }
 
     /// Makes a lease look as old as it may get.

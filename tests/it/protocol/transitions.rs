@@ -19,6 +19,8 @@ pub(crate) enum Transition {
     Read {
         by: usize,
         count: usize,
+        /// By the script that bounds the reply.
+        bounded: bool,
     },
     Acknowledge {
         targets: Vec<Target>,
@@ -75,6 +77,15 @@ pub(crate) enum Transition {
         only: Option<usize>,
     },
     Migrate,
+    /// Which entries are still the ones that were read.
+    Recognise {
+        targets: Vec<Target>,
+    },
+    /// Outcomes of a stream that is no more.
+    SettleAnother {
+        by: usize,
+        targets: Vec<Target>,
+    },
 }
 
 /// For how long a job is put into the scheduled set.
@@ -102,7 +113,8 @@ impl ReferenceStateMachine for Reference {
         let by = 0..WORKERS;
         let on_queue = prop_oneof![
             4 => Just(Transition::Enqueue),
-            6 => (by.clone(), 1..4_usize).prop_map(|(by, count)| Transition::Read { by, count }),
+            6 => (by.clone(), 1..4_usize, proptest::bool::weighted(0.2))
+                .prop_map(|(by, count, bounded)| Transition::Read { by, count, bounded }),
             4 => (by.clone(), 0..4_usize).prop_map(|(by, room)| Transition::Reclaim { by, room }),
             3 => (1..4_usize).prop_map(|limit| Transition::Promote { limit }),
             1 => Just(Transition::Stall),
@@ -137,7 +149,10 @@ impl ReferenceStateMachine for Reference {
                 .prop_map(|(by, targets)| Transition::Renew { by, targets }),
             1 => (by.clone(), one, 0..5_u64)
                 .prop_map(|(by, target, count)| Transition::Recount { by, target, count }),
-            2 => (by, some).prop_map(|(by, targets)| Transition::Take { by, targets }),
+            2 => (by.clone(), some.clone())
+                .prop_map(|(by, targets)| Transition::Take { by, targets }),
+            1 => some.clone().prop_map(|targets| Transition::Recognise { targets }),
+            1 => (by, some).prop_map(|(by, targets)| Transition::SettleAnother { by, targets }),
             4 => job.clone().prop_map(|job| Transition::LoseLease { job }),
             4 => job.prop_map(|job| Transition::FallDue { job }),
         ];
@@ -163,6 +178,8 @@ impl ReferenceStateMachine for Reference {
             Transition::Bury { targets, .. }
             | Transition::PutBack { targets, .. }
             | Transition::Renew { targets, .. }
+            | Transition::Recognise { targets }
+            | Transition::SettleAnother { targets, .. }
             | Transition::Take { targets, .. } => targets.iter().all(known),
             Transition::Recount { target, .. } => known(target),
             Transition::LoseLease { job } => matches!(place(job), Some(Place::Pending { .. })),

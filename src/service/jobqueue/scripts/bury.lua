@@ -1,16 +1,17 @@
 -- Moves entries that this consumer owns to the dead letters.
 --
--- KEYS[1] stream   KEYS[2] dead letters
--- ARGV[1] group   ARGV[2] this consumer   ARGV[3] how many dead letters are kept
--- ARGV[4...] for each entry: its id, the number n of strings that follow, and
---   n strings: the dead letter's fields and values in turn
+-- KEYS[1] stream   KEYS[2] dead letters   KEYS[3] state
+-- ARGV[1] group    ARGV[2] this consumer   ARGV[3] incarnation
+-- ARGV[4] how many dead letters are kept
+-- ARGV[5...] fives: entry id, reason, error, attempt, deliveries
 -- Returns {{1|0, ...}, dropped}: whether this consumer still owned the entry, and
 -- how many of the oldest dead letters made room.
 --
 -- One step: the dead letter is there before the job leaves the stream, and a
--- worker that lost its lease buries nothing.
+-- worker that lost its lease buries nothing. What the entry holds is copied within Redis,
+-- however large it is: no line has to carry it, and nobody needs to have read it.
 
-local refused = refusal(KEYS[2], 'stream', {
+local refused = replaced(KEYS[3], ARGV[3]) or refusal(KEYS[2], 'stream', {
   {'XADD', KEYS[2], '*', 'job', ''}, {'XTRIM', KEYS[2], 'MAXLEN', '1'},
   {'XACK', KEYS[1], ARGV[1], '0-1'}, {'XDEL', KEYS[1], '0-1'},
 })
@@ -18,18 +19,72 @@ if refused then
   return refused
 end
 
+-- So many fields of a foreign entry each have one to itself. Lua passes no more than about
+-- 8,000 arguments to a command, so those beyond are kept together.
+local MAX_FIELDS = 1000
+-- About so many bytes are kept together: no client takes a value of more than 512 MB.
+local MAX_TOGETHER = 64 * 1024 * 1024
+
+-- Appends the fields from the `from`th string on as netstrings, `5:field,3:val,`, which
+-- hold any bytes and add little to them: in `entries`, or `entries.1`, `entries.2`, ...
+local function append_together(letter, fields, from)
+  local values, parts, bytes = {}, {}, 0
+  for i = from, #fields do
+    local text = fields[i]
+    parts[#parts + 1] = #text .. ':'
+    parts[#parts + 1] = text
+    parts[#parts + 1] = ','
+    bytes = bytes + #text
+    -- A name stays with its value.
+    if i % 2 == 0 and (bytes >= MAX_TOGETHER or i == #fields) then
+      values[#values + 1] = table.concat(parts)
+      parts, bytes = {}, 0
+    end
+  end
+  for i, value in ipairs(values) do
+    letter[#letter + 1] = #values == 1 and 'entries' or 'entries.' .. i
+    letter[#letter + 1] = value
+  end
+end
+
+-- What an entry holds, as the dead letter's first fields.
+local function carried(fields)
+  if #fields == 2 and fields[1] == 'job' then
+    return fields
+  end
+  local letter = {}
+  local own = math.min(#fields, 2 * MAX_FIELDS)
+  for i = 1, own, 2 do
+    letter[i] = 'entry.' .. fields[i]
+    letter[i + 1] = fields[i + 1]
+  end
+  append_together(letter, fields, own + 1)
+  return letter
+end
+
+local NAMES = {'reason', 'error', 'attempt', 'deliveries'}
+
 local owned = {}
-local i = 4
-while i <= #ARGV do
-  local id, n = ARGV[i], tonumber(ARGV[i + 1])
+for i = 5, #ARGV, 5 do
+  local id = ARGV[i]
   local mine = owns(KEYS[1], ARGV[1], ARGV[2], id)
   owned[#owned + 1] = mine and 1 or 0
   if mine then
-    redis.call('XADD', KEYS[2], '*', unpack(ARGV, i + 2, i + 1 + n))
+    local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
+    -- Absent when somebody has deleted the entry: there is nothing left to keep.
+    if entry then
+      local letter = carried(entry[2])
+      for k, name in ipairs(NAMES) do
+        letter[#letter + 1] = name
+        letter[#letter + 1] = ARGV[i + k]
+      end
+      letter[#letter + 1] = 'died_from'
+      letter[#letter + 1] = id
+      redis.call('XADD', KEYS[2], '*', unpack(letter))
+    end
     redis.call('XACK', KEYS[1], ARGV[1], id)
     redis.call('XDEL', KEYS[1], id)
   end
-  i = i + 2 + n
 end
 
-return {owned, redis.call('XTRIM', KEYS[2], 'MAXLEN', ARGV[3])}
+return {owned, redis.call('XTRIM', KEYS[2], 'MAXLEN', ARGV[4])}

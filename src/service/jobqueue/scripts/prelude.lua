@@ -36,3 +36,25 @@ local function refusal(key, kind, commands)
   end
 end
 
+-- What the stream's entries are called may mean something else by now: a Redis that lost
+-- its data, and whose clock is behind, gives the same ids again. Each time the group is
+-- made anew it gets another mark. Returns the error to answer with when the stream is not
+-- the one that the caller read from, or nil.
+local function replaced(state, incarnation)
+  local mark = redis.pcall('HGET', state, 'incarnation')
+  -- A key of another type is an operator's mistake and no loss of data: jobs go on.
+  local broken = type(mark) == 'table'
+  if mark ~= incarnation and not broken then
+    return redis.error_reply('INCARNATION the stream is not the one that was read')
+  end
+end
+
+-- How many bytes an entry has: its fields' names and values, in turn.
+local function size(fields)
+  local bytes = 0
+  for _, text in ipairs(fields) do
+    bytes = bytes + #text
+  end
+  return bytes
+end
+

@@ -1,10 +1,11 @@
 -- Moves entries that this consumer owns to the scheduled set: parks a job until
 -- its delay is over, or a failed one until its next attempt.
 --
--- KEYS[1] stream   KEYS[2] scheduled
--- ARGV[1] group   ARGV[2] this consumer
--- ARGV[3...] fours: entry id, what the delay counts from ('entry' or 'now'),
---   delay_ms, the job's JSON
+-- KEYS[1] stream   KEYS[2] scheduled   KEYS[3] state
+-- ARGV[1] group    ARGV[2] this consumer   ARGV[3] incarnation
+-- ARGV[4...] for each entry: its id, what the delay counts from ('entry' or 'now'),
+--   delay_ms, how many bytes its job has, the number n of edits that follow, and n times
+--   the place where an edit begins and ends (bytes, from 0), and the text to put there
 -- Returns {{outcome, ...}, due_in_us}:
 --   outcome    1 moved, 0 not owned any more, 2 its delay is over: left where it is,
 --              to be run. A failed job is moved in any case: its move is what counts
@@ -13,13 +14,26 @@
 --              earliest of all, else -1
 --
 -- One step: the job is in the set before it leaves the stream, and a worker that
--- lost its lease moves nothing. Redis' clock decides when a job is due.
+-- lost its lease moves nothing. Redis' clock decides when a job is due. The job is taken
+-- from the entry, so that no line has to carry it back.
 
-local refused = refusal(KEYS[2], 'zset', {
+local refused = replaced(KEYS[3], ARGV[3]) or refusal(KEYS[2], 'zset', {
   {'ZADD', KEYS[2], '0', ''}, {'XACK', KEYS[1], ARGV[1], '0-1'}, {'XDEL', KEYS[1], '0-1'},
 })
 if refused then
   return refused
+end
+
+-- `job` with the `n` edits that begin at ARGV[i].
+local function edited(job, i, n)
+  local parts, from = {}, 1
+  for k = i, i + 3 * (n - 1), 3 do
+    parts[#parts + 1] = string.sub(job, from, ARGV[k])
+    parts[#parts + 1] = ARGV[k + 2]
+    from = ARGV[k + 1] + 1
+  end
+  parts[#parts + 1] = string.sub(job, from)
+  return table.concat(parts)
 end
 
 local clock_us = now_us()
@@ -30,8 +44,10 @@ local earliest = head[2] and tonumber(head[2]) or math.huge
 local first = math.huge
 
 local outcomes = {}
-for i = 3, #ARGV, 4 do
-  local id, from, delay, job = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
+local i = 4
+while i <= #ARGV do
+  local id, from, delay = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
+  local bytes, n = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
   local outcome = 0
   if owns(KEYS[1], ARGV[1], ARGV[2], id) then
     local due = now + delay
@@ -42,14 +58,21 @@ for i = 3, #ARGV, 4 do
     if from == 'entry' and due <= now then
       outcome = 2
     else
-      redis.call('ZADD', KEYS[2], due, id .. ':' .. job)
-      redis.call('XACK', KEYS[1], ARGV[1], id)
-      redis.call('XDEL', KEYS[1], id)
-      first = math.min(first, due)
-      outcome = 1
+      local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
+      if not entry then
+        -- Somebody has deleted it: there is nothing left to move.
+        redis.call('XACK', KEYS[1], ARGV[1], id)
+      elseif #entry[2][2] == bytes then
+        redis.call('ZADD', KEYS[2], due, id .. ':' .. edited(entry[2][2], i + 5, n))
+        redis.call('XACK', KEYS[1], ARGV[1], id)
+        redis.call('XDEL', KEYS[1], id)
+        first = math.min(first, due)
+        outcome = 1
+      end
     end
   end
   outcomes[#outcomes + 1] = outcome
+  i = i + 5 + 3 * n
 end
 
 local due_in = -1

@@ -1,8 +1,9 @@
 -- Renews the leases of entries that this consumer owns, or puts the entries back for
--- anyone to claim.
+-- anyone to claim, at once or later.
 --
 -- KEYS[1] stream
--- ARGV[1] group   ARGV[2] this consumer   ARGV[3] 'renew' or 'put_back'
+-- ARGV[1] group   ARGV[2] this consumer   ARGV[3] 'renew', 'put_back', or for how many ms
+--   they are to look idle, which leaves the rest of their lease
 -- ARGV[4...] pairs: entry id, delivery count to set ('' leaves it)
 -- Returns {1|0, ...}: whether this consumer still owned the entry.
 --
@@ -17,7 +18,7 @@ if refused then
   return refused
 end
 
-local time = {'IDLE', 0}
+local time = {'IDLE', tonumber(ARGV[3]) or 0}
 if ARGV[3] == 'put_back' then
   time = {'TIME', 1}
 end
