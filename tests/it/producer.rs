@@ -240,7 +240,7 @@ async fn when_the_client_ends_everybody_is_answered() {
                 async move { client.enqueue(&job, Duration::from_secs(60)).await }
             })
             .collect();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         if aborted {
             running.abort();
         } else {

@@ -20,7 +20,8 @@ use super::connection::Connector;
 use super::error::{Class, Error};
 use super::job::Job;
 use super::migrations;
-use super::outbox::{Answer, Outbox, Outcome, Unanswered};
+use super::outbox::{Answer, Outbox, Outcome, Unanswered, Wanted};
+use super::pace::{Window, time_for};
 use crate::config::RedisConfig;
 
 /// A connection on which a job's time runs out this long after it was sent, or later, is
@@ -28,6 +29,9 @@ use crate::config::RedisConfig;
 const SUSPICIOUS_SILENCE: Duration = Duration::from_millis(500);
 /// How many batches are on their way at once.
 const MAX_BATCHES: usize = 16;
+/// A batch that takes so much longer than the fastest was one of too many bytes: callers do
+/// not wait for long.
+const LONG_TRIP: Duration = Duration::from_millis(250);
 /// How many jobs are worth one more: fewer wait for a reply, since each batch costs a round
 /// trip's work.
 const WORTH_A_BATCH: usize = 8;
@@ -135,43 +139,68 @@ impl Client {
     async fn send_batches(&self) {
         let mut on_their_way = FuturesUnordered::new();
         let mut last = Instant::now();
+        let mut line = Line::new();
         loop {
             let (enough, wake_up) = match on_their_way.len() {
                 0 => (1, None),
-                MAX_BATCHES => (usize::MAX, Some(Instant::now() + DEADLINE_CHECK)),
+                full if full == MAX_BATCHES || line.room() == 0 => {
+                    (usize::MAX, Some(Instant::now() + DEADLINE_CHECK))
+                }
                 _ if last.elapsed() >= LONG_REPLY => (1, None),
                 _ => (WORTH_A_BATCH, Some(last + LONG_REPLY)),
             };
-            if let Some(batch) = self.outbox.next_batch(enough) {
+            let wanted = Wanted {
+                enough,
+                bytes: line.room(),
+                lead: line.lead(),
+            };
+            if let Some(batch) = self.outbox.next_batch(wanted) {
+                let bytes = line.begin(&batch);
                 // Not subject to tokio's budget for one poll of a task: a batch that is held up
                 // before its first step is overtaken by the next.
-                on_their_way.push(unconstrained(self.send(batch)));
+                on_their_way.push(unconstrained(self.send(batch, bytes)));
                 last = Instant::now();
                 continue;
             }
             consume_budget().await;
             tokio::select! {
                 biased;
-                Some(()) = on_their_way.next() => {}
+                Some(trip) = on_their_way.next() => line.end(&trip),
                 () = self.outbox.enough() => {}
                 Some(()) = at(wake_up) => {}
             }
         }
     }
 
-    /// Sends one batch, and answers for it.
-    async fn send(&self, mut batch: Vec<Unanswered>) {
+    /// Sends one batch, and answers for it. With it `bytes` are on their way.
+    async fn send(&self, batch: Vec<Unanswered>, bytes: Bytes) -> Trip {
         let sent_at = Instant::now();
+        let replied = self.send_and_answer(batch, bytes, sent_at).await;
+        Trip {
+            bytes,
+            took: replied.then(|| sent_at.elapsed()),
+        }
+    }
+
+    /// False when no reply came.
+    async fn send_and_answer(
+        &self,
+        mut batch: Vec<Unanswered>,
+        bytes: Bytes,
+        sent_at: Instant,
+    ) -> bool {
         batch.retain(Unanswered::is_awaited);
         let Some((generation, mut connection)) = self.connector.shared() else {
             for mut job in batch {
                 job.answer(Err(EnqueueError::NotConnected));
             }
-            return;
+            return false;
         };
         if batch.is_empty() {
-            return;
+            return false;
         }
+        let time = time_for(bytes.in_flight);
+        connection.set_response_timeout(self.connector.response_timeout() + time);
         let mut pipeline = Pipeline::with_capacity(batch.len());
         for job in &mut batch {
             pipeline.add_command(broker::enqueue(&self.keys, &job.json));
@@ -185,15 +214,23 @@ impl Client {
                 biased;
                 replies = &mut replies => break replies,
                 // One that is silent is found out by others before its time is over.
-                () = self.connector.gone(generation) => return,
+                () = self.connector.gone(generation) => return false,
                 Some(()) = at(deadline) => {
-                    self.give_up_overdue(&mut batch, sent_at, generation);
+                    let silence = give_up_overdue(&mut batch, sent_at);
+                    if silence >= SUSPICIOUS_SILENCE + time {
+                        let error = format!("no reply within {} ms", silence.as_millis());
+                        let error = Error::new(Class::Reconnect, error);
+                        self.connector.lost(generation, &error);
+                    }
                 }
             }
         };
         let replies = match replies {
             Ok(replies) => replies,
-            Err(error) => return self.connector.lost(generation, &Error::from(error)),
+            Err(error) => {
+                self.connector.lost(generation, &Error::from(error));
+                return false;
+            }
         };
         for (job, reply) in batch.iter_mut().zip(replies) {
             job.answer(match reply {
@@ -201,21 +238,7 @@ impl Client {
                 _ => Ok(()),
             });
         }
-    }
-
-    fn give_up_overdue(&self, batch: &mut [Unanswered], sent_at: Instant, generation: u64) {
-        let now = Instant::now();
-        for job in batch {
-            if job.deadline <= now {
-                job.answer(Err(EnqueueError::OutcomeUnknown));
-            }
-        }
-        let silence = now - sent_at;
-        if silence >= SUSPICIOUS_SILENCE {
-            let error = format!("no reply within {} ms", silence.as_millis());
-            let error = Error::new(Class::Reconnect, error);
-            self.connector.lost(generation, &error);
-        }
+        true
     }
 
     fn refused(&self, generation: u64, error: Error) -> EnqueueError {
@@ -225,6 +248,87 @@ impl Client {
         }
         tracing::debug!(%error, "redis refused a job");
         EnqueueError::Refused(refusal(error.code.as_deref().unwrap_or_default()))
+    }
+}
+
+/// Tells callers whose time is over that nothing is known. Answers how long ago the batch
+/// was sent.
+fn give_up_overdue(batch: &mut [Unanswered], sent_at: Instant) -> Duration {
+    let now = Instant::now();
+    for job in batch {
+        if job.deadline <= now {
+            job.answer(Err(EnqueueError::OutcomeUnknown));
+        }
+    }
+    now - sent_at
+}
+
+/// How many bytes are sent at once, so that the replies come while their callers wait.
+#[derive(Debug)]
+struct Line {
+    window: Window,
+    in_flight: usize,
+    /// What a round trip takes, lately.
+    usual: Duration,
+}
+
+/// The jobs of a batch.
+#[derive(Debug, Clone, Copy)]
+struct Bytes {
+    own: usize,
+    /// With those that were sent before and have no reply yet.
+    in_flight: usize,
+}
+
+/// The end of a batch.
+#[derive(Debug)]
+struct Trip {
+    bytes: Bytes,
+    /// Absent when no reply came.
+    took: Option<Duration>,
+}
+
+impl Line {
+    fn new() -> Self {
+        Self {
+            window: Window::new(LONG_TRIP),
+            in_flight: 0,
+            usual: Duration::ZERO,
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.window.bytes().saturating_sub(self.in_flight)
+    }
+
+    /// A job whose deadline is nearer would be answered that its outcome is unknown. But
+    /// where nothing is on its way, something has to be sent to find out.
+    fn lead(&self) -> Duration {
+        if self.in_flight == 0 {
+            Duration::ZERO
+        } else {
+            self.usual
+        }
+    }
+
+    fn begin(&mut self, batch: &[Unanswered]) -> Bytes {
+        let own = batch.iter().map(|job| job.json.len()).sum();
+        self.in_flight += own;
+        Bytes {
+            own,
+            in_flight: self.in_flight,
+        }
+    }
+
+    fn end(&mut self, trip: &Trip) {
+        self.in_flight -= trip.bytes.own;
+        match trip.took {
+            Some(took) => {
+                self.window.passed(trip.bytes.in_flight, took);
+                self.usual = (3 * self.usual + took) / 4;
+            }
+            None => self.window.lost(trip.bytes.in_flight),
+        }
     }
 }
 

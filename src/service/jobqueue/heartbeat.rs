@@ -17,7 +17,7 @@ use super::connection::{Connector, OPERATOR_RETRY};
 use super::error::Class;
 use super::held::Held;
 use super::link::Link;
-use super::pace::{NAME_BYTES, Window, time_for};
+use super::pace::{LONG_TRIP, NAME_BYTES, Window, time_for};
 
 /// How many leases one command renews.
 const BATCH: usize = 500;
@@ -51,7 +51,7 @@ impl Heartbeat {
     }
 
     async fn run(self, mut link: Link) {
-        let mut window = Window::new();
+        let mut window = Window::new(LONG_TRIP);
         while !self.stop.is_cancelled() {
             tokio::select! {
                 _ = link.connect() => {}

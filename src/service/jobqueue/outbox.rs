@@ -7,15 +7,15 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::client::EnqueueError;
 
-/// How many jobs go out in one batch, and about how many bytes of them.
+/// How many jobs go out in one batch.
 const MAX_BATCH: usize = 256;
-const MAX_BATCH_BYTES: usize = 1024 * 1024;
 /// How many jobs wait to be sent at most; who brings more waits before that.
 const MAX_WAITING: usize = 4096;
 
@@ -59,6 +59,17 @@ impl Drop for Unanswered {
             EnqueueError::NotSent
         }));
     }
+}
+
+/// What the sender wants.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    /// No batch before there are so many jobs.
+    pub(super) enough: usize,
+    /// About how many bytes of jobs go out in one batch; one job at least.
+    pub(super) bytes: usize,
+    /// How long before its deadline it is too late to send a job.
+    pub(super) lead: Duration,
 }
 
 /// The callers' end and the sender's.
@@ -130,14 +141,14 @@ impl Outbox {
         Ok(answer)
     }
 
-    /// The jobs of the next batch when there are `enough` in all; else [`Self::enough`]
-    /// answers when there are. Tells callers whose deadline has passed that their jobs
+    /// The jobs of the next batch when there are enough in all; else [`Self::enough`]
+    /// answers when there are. Tells callers whose deadline is too near that their jobs
     /// were not sent.
-    pub(super) fn next_batch(&self, enough: usize) -> Option<Vec<Unanswered>> {
+    pub(super) fn next_batch(&self, wanted: Wanted) -> Option<Vec<Unanswered>> {
         let mut waiting = self.lock();
-        let overdue = waiting.take_overdue(Instant::now());
-        waiting.enough = enough;
-        let batch = (waiting.jobs.len() >= enough).then(|| waiting.take());
+        let overdue = waiting.take_overdue(Instant::now() + wanted.lead);
+        waiting.enough = wanted.enough;
+        let batch = (waiting.jobs.len() >= wanted.enough).then(|| waiting.take(wanted.bytes));
         drop(waiting);
         let taken = batch.as_ref().map_or(0, Vec::len);
         self.room.add_permits(overdue.len() + taken);
@@ -165,23 +176,23 @@ impl Outbox {
 }
 
 impl Waiting {
-    /// Those whose time is over.
-    fn take_overdue(&mut self, now: Instant) -> VecDeque<Unanswered> {
-        if self.earliest.is_none_or(|earliest| earliest > now) {
+    /// Those whose deadline is not after `time`.
+    fn take_overdue(&mut self, time: Instant) -> VecDeque<Unanswered> {
+        if self.earliest.is_none_or(|earliest| earliest > time) {
             return VecDeque::new();
         }
         let (kept, overdue) = mem::take(&mut self.jobs)
             .into_iter()
-            .partition(|job| job.deadline > now);
+            .partition(|job| job.deadline > time);
         self.jobs = kept;
         self.earliest = self.jobs.iter().map(|job| job.deadline).min();
         overdue
     }
 
-    fn take(&mut self) -> Vec<Unanswered> {
+    fn take(&mut self, limit: usize) -> Vec<Unanswered> {
         let mut bytes = 0;
         let fits = |job: &&Unanswered| {
-            let fits = bytes < MAX_BATCH_BYTES;
+            let fits = bytes == 0 || bytes < limit;
             bytes += job.json.len();
             fits
         };
@@ -196,8 +207,6 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures_util::FutureExt;
     use tokio::time::timeout;
 
@@ -205,6 +214,16 @@ mod tests {
 
     const SOON: Duration = Duration::from_millis(20);
     const LATER: Duration = Duration::from_secs(60);
+
+    const BATCH_BYTES: usize = 1024 * 1024;
+
+    fn next_batch(outbox: &Outbox, enough: usize) -> Option<Vec<Unanswered>> {
+        outbox.next_batch(Wanted {
+            enough,
+            bytes: BATCH_BYTES,
+            lead: Duration::ZERO,
+        })
+    }
 
     async fn push(outbox: &Outbox, json: &str, time: Duration) -> Answer {
         let deadline = Instant::now() + time;
@@ -220,15 +239,15 @@ mod tests {
     #[tokio::test]
     async fn the_sender_is_woken_when_there_are_enough_and_not_before() {
         let outbox = Outbox::new();
-        assert!(outbox.next_batch(3).is_none());
+        assert!(next_batch(&outbox, 3).is_none());
         let mut answers = Vec::new();
         for (job, woken) in [("a", false), ("b", false), ("c", true), ("d", false)] {
             answers.push(push(&outbox, job, LATER).await);
             assert_eq!(outbox.enough().now_or_never().is_some(), woken, "{job}");
         }
-        let batch = outbox.next_batch(3).unwrap();
+        let batch = next_batch(&outbox, 3).unwrap();
         assert_eq!(jobs(&batch), ["a", "b", "c", "d"]);
-        assert!(outbox.next_batch(1).is_none());
+        assert!(next_batch(&outbox, 1).is_none());
     }
 
     #[tokio::test]
@@ -238,15 +257,15 @@ mod tests {
         for _ in 0..=MAX_BATCH {
             answers.push(push(&outbox, "job", LATER).await);
         }
-        assert_eq!(outbox.next_batch(1).unwrap().len(), MAX_BATCH);
-        assert_eq!(outbox.next_batch(1).unwrap().len(), 1);
+        assert_eq!(next_batch(&outbox, 1).unwrap().len(), MAX_BATCH);
+        assert_eq!(next_batch(&outbox, 1).unwrap().len(), 1);
 
-        let large = "x".repeat(MAX_BATCH_BYTES / 2);
+        let large = "x".repeat(BATCH_BYTES / 2);
         for _ in 0..3 {
             answers.push(push(&outbox, &large, LATER).await);
         }
-        assert_eq!(outbox.next_batch(1).unwrap().len(), 2);
-        assert_eq!(outbox.next_batch(1).unwrap().len(), 1);
+        assert_eq!(next_batch(&outbox, 1).unwrap().len(), 2);
+        assert_eq!(next_batch(&outbox, 1).unwrap().len(), 1);
     }
 
     #[tokio::test]
@@ -255,8 +274,23 @@ mod tests {
         let late = push(&outbox, "late", SOON).await;
         let in_time = push(&outbox, "in time", LATER).await;
         tokio::time::sleep(SOON).await;
-        let batch = outbox.next_batch(1).unwrap();
+        let batch = next_batch(&outbox, 1).unwrap();
         assert_eq!(jobs(&batch), ["in time"]);
+        assert!(matches!(late.await.unwrap(), Err(EnqueueError::NotSent)));
+        drop(in_time);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_would_come_too_late_is_not_sent() {
+        let outbox = Outbox::new();
+        let late = push(&outbox, "late", SOON).await;
+        let in_time = push(&outbox, "in time", LATER).await;
+        let batch = outbox.next_batch(Wanted {
+            enough: 1,
+            bytes: 1,
+            lead: SOON,
+        });
+        assert_eq!(jobs(&batch.unwrap()), ["in time"]);
         assert!(matches!(late.await.unwrap(), Err(EnqueueError::NotSent)));
         drop(in_time);
     }
@@ -272,7 +306,7 @@ mod tests {
         assert!(matches!(refused, Err(EnqueueError::NotSent)));
 
         let (pushed, batch) = tokio::join!(timeout(LATER, push(&outbox, "next", LATER)), async {
-            outbox.next_batch(1)
+            next_batch(&outbox, 1)
         });
         assert!(pushed.is_ok());
         assert_eq!(batch.unwrap().len(), MAX_BATCH);
@@ -292,7 +326,7 @@ mod tests {
             answers.push(push(&outbox, "job", SOON).await);
         }
         tokio::time::sleep(SOON).await;
-        assert!(outbox.next_batch(usize::MAX).is_none());
+        assert!(next_batch(&outbox, usize::MAX).is_none());
         for _ in 0..MAX_WAITING {
             answers.push(push(&outbox, "job", LATER).await);
         }
@@ -303,7 +337,7 @@ mod tests {
         let outbox = Outbox::new();
         let first = push(&outbox, "first", LATER).await;
         let second = push(&outbox, "second", LATER).await;
-        let mut batch = outbox.next_batch(1).unwrap();
+        let mut batch = next_batch(&outbox, 1).unwrap();
         batch[1].sent = true;
         drop(batch);
         assert!(matches!(first.await.unwrap(), Err(EnqueueError::NotSent)));

@@ -50,8 +50,8 @@ pub(super) const NAME_BYTES: usize = 40;
 /// The slowest line that is waited for, in bytes a second. What is sent or asked for may
 /// take so much longer than a reply that brings nothing.
 const SLOWEST_LINE: u64 = 64 * 1024;
-/// A round trip that takes longer carried too much.
-const LONG_TRIP: Duration = Duration::from_secs(1);
+/// A worker's round trip that takes so much longer than the fastest carried too much.
+pub(super) const LONG_TRIP: Duration = Duration::from_secs(1);
 /// The bytes of one round trip, at the start, at least and at most.
 const START_BYTES: usize = 64 * 1024;
 const MIN_BYTES: usize = 4 * 1024;
@@ -69,11 +69,20 @@ pub(super) fn time_for(bytes: usize) -> Duration {
 #[derive(Debug)]
 pub(super) struct Window {
     bytes: usize,
+    /// What a round trip may take beyond the fastest.
+    long_trip: Duration,
+    /// What a round trip takes that carries next to nothing, as far as is known: a Redis
+    /// that is far away is no slow line.
+    fastest: Duration,
 }
 
 impl Window {
-    pub(super) fn new() -> Self {
-        Self { bytes: START_BYTES }
+    pub(super) fn new(long_trip: Duration) -> Self {
+        Self {
+            bytes: START_BYTES,
+            long_trip,
+            fastest: Duration::MAX,
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -82,10 +91,12 @@ impl Window {
 
     /// A round trip of `bytes` took this long.
     pub(super) fn passed(&mut self, bytes: usize, took: Duration) {
-        if took > LONG_TRIP {
-            let share = LONG_TRIP.as_secs_f64() / took.as_secs_f64();
+        self.fastest = self.fastest.min(took);
+        let took = took - self.fastest;
+        if took > self.long_trip {
+            let share = self.long_trip.as_secs_f64() / took.as_secs_f64();
             self.bytes = scaled(bytes, share).clamp(MIN_BYTES, self.bytes);
-        } else if bytes >= self.bytes / 2 && took < LONG_TRIP / 2 {
+        } else if bytes >= self.bytes / 2 && took < self.long_trip / 2 {
             self.bytes = (self.bytes * 2).min(MAX_BYTES);
         }
     }
@@ -111,7 +122,7 @@ pub(super) struct ReplySize {
 impl ReplySize {
     pub(super) fn new() -> Self {
         Self {
-            window: Window::new(),
+            window: Window::new(LONG_TRIP),
             average: USUAL_BYTES,
             asked: 0,
         }
@@ -210,8 +221,8 @@ mod tests {
 
     #[test]
     fn a_round_trip_carries_what_a_line_carries_in_a_second() {
-        let mut window = Window::new();
-        window.passed(START_BYTES, Duration::from_millis(10));
+        let mut window = Window::new(LONG_TRIP);
+        window.passed(START_BYTES, Duration::ZERO);
         assert_eq!(window.bytes(), 2 * START_BYTES);
         window.passed(100, Duration::from_millis(1));
         assert_eq!(window.bytes(), 2 * START_BYTES, "that says nothing");
@@ -229,6 +240,16 @@ mod tests {
         assert_eq!(window.bytes(), MAX_BYTES, "it was not too large");
         window.lost(MAX_BYTES);
         assert_eq!(window.bytes(), MAX_BYTES / 2);
+    }
+
+    #[test]
+    fn a_redis_that_is_far_away_is_no_slow_line() {
+        let mut window = Window::new(Duration::from_millis(300));
+        let trip = Duration::from_millis(1000);
+        for _ in 0..10 {
+            window.passed(window.bytes(), trip);
+        }
+        assert_eq!(window.bytes(), MAX_BYTES);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::error::{Class, Error};
 use super::held::{Delivery, Held, Outcome, Settlement};
 use super::job;
 use super::link::Link;
-use super::pace::{NAME_BYTES, Window, time_for};
+use super::pace::{LONG_TRIP, NAME_BYTES, Window, time_for};
 use super::promoter::Alarm;
 use super::reply::{self, Answer, EntryId};
 use super::worker::Worker;
@@ -84,7 +84,7 @@ impl Settling {
     pub(crate) fn new() -> Self {
         Self {
             epoch: 0,
-            window: Window::new(),
+            window: Window::new(LONG_TRIP),
             refused: Refused {
                 settlements: Vec::new(),
                 retry_at: Instant::now(),

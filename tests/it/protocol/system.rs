@@ -104,15 +104,6 @@ impl System {
             Transition::Recount { by, target, count } => {
                 self.touch(*by, &[*target], "renew", Some(*count), expected);
             }
-            Transition::Take { by, targets } => {
-                let (name, lease) = (worker(*by), HOUR.to_string());
-                let args = [GROUP, &name, &lease, "1000000", "0"];
-                let mut command = eval(script!("take"), &[STREAM], &args);
-                command.arg(self.ids(targets));
-                let (looked, entries): (usize, _) = self.query(&command);
-                assert_eq!(targets.len(), looked);
-                assert_eq!(Expected::Delivered(self.targets(entries)), *expected);
-            }
             Transition::Reclaim { by, room } => self.reclaim(*by, *room, expected, reference),
             Transition::Promote { limit } => self.promote(*limit, reference),
             Transition::FallDue { job } => self.set_turn(*job, reference),
@@ -122,10 +113,26 @@ impl System {
             Transition::Pause { on: true } => self.cmd(&["HSET", STATE, "paused", "1"]),
             Transition::Pause { on: false } => self.cmd(&["HDEL", STATE, "paused"]),
             Transition::RemoveConsumers { only } => self.remove_consumers(*only, reference),
+            _ => self.apply_between_epochs(transition, expected),
+        }
+    }
+
+    /// What happens when a connection or the stream is lost.
+    fn apply_between_epochs(&mut self, transition: &Transition, expected: &Expected) {
+        match transition {
             Transition::Migrate => {
                 let incarnation = self.incarnation.clone();
                 assert_eq!(self.migrate(), 0);
                 assert_eq!(self.incarnation, incarnation);
+            }
+            Transition::Take { by, targets } => {
+                let (name, lease) = (worker(*by), HOUR.to_string());
+                let args = [GROUP, &name, &lease, "1000000", "0"];
+                let mut command = eval(script!("take"), &[STREAM], &args);
+                command.arg(self.ids(targets));
+                let (looked, entries): (usize, _) = self.query(&command);
+                assert_eq!(targets.len(), looked);
+                assert_eq!(Expected::Delivered(self.targets(entries)), *expected);
             }
             Transition::Recognise { targets } => {
                 let mut command = eval(script!("recognise"), &[STREAM], &[] as &[&str]);
@@ -147,6 +154,7 @@ impl System {
                     assert_eq!(refused.code(), Some("INCARNATION"));
                 }
             }
+            _ => unreachable!("{transition:?}"),
         }
     }
 
