@@ -100,7 +100,8 @@ async fn bare_server() -> Result<ExitCode, Box<dyn Error>> {
     let listener = listen::bind(&settings.host, settings.port, "server").await?;
     let router = Router::new().route(REGISTER, post(created));
     let stop = CancellationToken::new();
-    serve::serve(listener, router, stop, settings.shutdown_timeout).await?;
+    let grace = settings.shutdown_timeout;
+    serve::serve(listener, router, serve::MAX_CLIENTS, stop, grace).await?;
     Ok(ExitCode::SUCCESS)
 }
 

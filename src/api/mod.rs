@@ -1,10 +1,12 @@
 //! The HTTP side: what comes in, what goes out, and how long it may take.
 //!
-//! A request passes `listen` and `serve` (sockets), the router below, `dm_jobqueue`
-//! (which reads it with `body` and `object`) and goes on to `usecase::api`; whatever goes
-//! wrong comes back through `problem`. Nothing in here talks to Redis.
+//! A request passes `listen` and `serve` (sockets; `connections` and `stream` bound what a
+//! client may hold), the router below, `dm_jobqueue` (which reads it with `body` and
+//! `object`) and goes on to `usecase::api`; whatever goes wrong comes back through
+//! `problem`. Nothing in here talks to Redis.
 
 mod body;
+mod connections;
 pub mod dm_jobqueue;
 pub mod health;
 pub mod listen;
@@ -12,6 +14,7 @@ mod object;
 mod openapi;
 pub mod problem;
 pub mod serve;
+mod stream;
 mod throttle;
 
 use std::time::Duration;
@@ -167,7 +170,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let _stop_in_the_end = stop.clone().drop_guard();
-        tokio::spawn(serve::serve(listener, server(), stop, Duration::ZERO));
+        let serving = serve::serve(listener, server(), 1, stop, Duration::ZERO);
+        tokio::spawn(serving);
 
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();

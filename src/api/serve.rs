@@ -1,79 +1,265 @@
 //! Serves a router on a listener until told to stop.
 //!
-//! `axum::serve` waits for ever for a client's headers, so a few thousand slow clients
-//! would use up the process' files; axum-server lets hyper's timeout be set.
+//! The accept loop is hyper's usual one, and not `axum::serve` or axum-server: those do not
+//! know which connection waits for its client. Here that decides which of them is closed
+//! when there are too many, and which of them a stop waits for.
 
 use std::{
-    io,
-    net::{SocketAddr, TcpListener},
+    convert::Infallible,
+    future::{Future, pending},
+    io::{self, ErrorKind},
+    net,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use axum::Router;
-use axum_server::{Handle, accept::NoDelayAcceptor};
-use hyper_util::rt::TokioTimer;
+use axum::{Router, body::Bytes, response::Response};
+use hyper::{
+    Request,
+    body::{Body, Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::{Service, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::throttle::Throttle;
+use super::{
+    connections::{Connections, Progress},
+    stream::{ClientStream, ReadingTime},
+    throttle::Throttle,
+};
 
-/// How long a client may take over the headers of a request, and how long a connection
-/// may be idle between two requests.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many clients the API serves at once, where files do not run short before.
+pub const MAX_CLIENTS: usize = 4096;
+
+/// How many clients may ask for a worker's health at once.
+pub const MAX_PROBES: usize = 64;
+
+/// Files that connections leave to everything else: to Redis above all, whose connections
+/// must be opened anew in the middle of an attack. An idle worker has 23 files open.
+const RESERVED_FILES: usize = 64;
+
+/// How long to wait for a file when there is none.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a client may take.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// Over the head of a request, and between two requests.
+    head: Duration,
+    answer: ReadingTime,
+}
+
+const PATIENCE: Patience = Patience {
+    head: Duration::from_secs(5),
+    answer: ReadingTime {
+        stalled: Duration::from_secs(5),
+        whole: Duration::from_secs(30),
+    },
+};
 
 /// Serves `router` on `listener` until `stop` is cancelled and the requests in
 /// progress are answered, which may take `grace` at most.
 ///
+/// Serves `max_connections` at once, or fewer when the limit on open files is too low for
+/// that. A further one takes the place of the one that has waited longest for its client.
+///
 /// After `stop` no connection is accepted, and connections without a request in progress
-/// are closed. What is not answered within `grace` is cut off. Raises the
-/// process' limit on open files as far as it may.
+/// are closed; one that still waits for its client half a second later is closed too. What
+/// is not answered within `grace` is cut off. Raises the process' limit on open files as
+/// far as it may.
 ///
 /// # Errors
 ///
 /// When the listener cannot be used. Failures of single connections are no errors.
+///
+/// # Cancel safety
+///
+/// Dropping the future closes all connections.
 pub async fn serve(
-    listener: TcpListener,
+    listener: net::TcpListener,
     router: Router,
+    max_connections: usize,
     stop: CancellationToken,
     grace: Duration,
 ) -> io::Result<()> {
+    let limit = connection_limit(max_connections);
+    serve_within(listener, router, limit, stop, grace, PATIENCE).await
+}
+
+/// At least 1.
+fn connection_limit(max_connections: usize) -> usize {
     // Often 1,024 by default, which slow clients alone could use up.
-    if let Err(why) = rlimit::increase_nofile_limit(u64::MAX) {
+    let files = rlimit::increase_nofile_limit(u64::MAX).or_else(|why| {
         tracing::warn!("cannot raise the limit on open files: {why}");
-    }
-    serve_within(listener, router, stop, grace, HEADER_READ_TIMEOUT).await
+        rlimit::Resource::NOFILE.get_soft()
+    });
+    let files = files.map_or(usize::MAX, |files| {
+        usize::try_from(files).unwrap_or(usize::MAX)
+    });
+    let reserved = RESERVED_FILES.min(files / 2);
+    max_connections.min(files - reserved).max(1)
 }
 
 async fn serve_within(
-    listener: TcpListener,
+    listener: net::TcpListener,
     router: Router,
+    limit: usize,
     stop: CancellationToken,
     grace: Duration,
-    header_read_timeout: Duration,
+    patience: Patience,
 ) -> io::Result<()> {
-    let handle = Handle::<SocketAddr>::new();
-    let failures = Throttle::default();
-    let mut server = axum_server::from_tcp(listener)?
-        .http1_only()
-        .acceptor(NoDelayAcceptor::new())
-        .handle(handle.clone())
-        .accept_error_handler(move |_, why| log_accept_error(&failures, why));
-    server
-        .http_builder()
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(header_read_timeout);
-    let mut serving = std::pin::pin!(server.serve(router.into_make_service()));
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let mut connections = Connections::new(limit);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(patience.head);
+    let server = Server {
+        http,
+        router: TowerToHyperService::new(router),
+        patience: patience.answer,
+        stop: stop.clone(),
+    };
 
     tokio::select! {
-        result = &mut serving => return result,
-        () = stop.cancelled() => handle.graceful_shutdown(Some(grace)),
+        () = server.accept_all(&listener, &mut connections) => {}
+        () = stop.cancelled() => {}
     }
-    serving.await?;
-    match handle.connection_count() {
+    drop(listener);
+    match connections.end_within(grace).await {
         0 => {}
         cut_off => tracing::warn!(cut_off, "connections were cut off"),
     }
     Ok(())
+}
+
+/// What each connection needs.
+#[derive(Debug, Clone)]
+struct Server {
+    http: http1::Builder,
+    router: TowerToHyperService<Router>,
+    patience: ReadingTime,
+    stop: CancellationToken,
+}
+
+impl Server {
+    /// Never returns.
+    async fn accept_all(&self, listener: &TcpListener, connections: &mut Connections) {
+        let failures = Throttle::default();
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = connections.one_ended() => continue,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    connections.make_room().await;
+                    connections.open(|progress| self.clone().serve(stream, progress));
+                }
+                Err(why) if is_of_the_client(&why) => {}
+                Err(why) => {
+                    log_accept_error(&failures, &why);
+                    // The limit on files may be lower than it was at the start, or that of
+                    // the whole system is reached.
+                    connections.evict_stalest();
+                    drop(timeout(ACCEPT_PAUSE, connections.one_ended()).await);
+                }
+            }
+        }
+    }
+
+    /// Serves one connection to its end.
+    async fn serve(self, stream: TcpStream, progress: Arc<Progress>) {
+        if stream.set_nodelay(true).is_err() {
+            return;
+        }
+        let io = TokioIo::new(ClientStream::new(stream, self.patience));
+        let service = service_fn(|request| answer(&self.router, request, &progress));
+        let mut connection = pin!(self.http.serve_connection(io, service));
+        // How it ends is the client's business.
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return drop(ended),
+            () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        }
+        drop(connection.await);
+    }
+}
+
+/// Answers one request. The progress is told from within: hyper calls for the next answer
+/// while the client has yet to read the last one, but does not begin with it.
+fn answer(
+    router: &TowerToHyperService<Router>,
+    request: Request<Incoming>,
+    progress: &Arc<Progress>,
+) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+    let (router, progress) = (router.clone(), Arc::clone(progress));
+    async move {
+        if !progress.works() {
+            return pending().await;
+        }
+        let body_of = |body| RequestBody {
+            body,
+            progress: Arc::clone(&progress),
+        };
+        let Ok(answer) = router.call(request.map(body_of)).await;
+        progress.waits();
+        Ok(answer)
+    }
+}
+
+/// A request's body. While a handler waits for it, the connection waits for its client.
+#[derive(Debug)]
+struct RequestBody {
+    body: Incoming,
+    progress: Arc<Progress>,
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_pending() {
+            self.progress.waits();
+        }
+        let frame = ready!(frame);
+        if self.progress.works() {
+            Poll::Ready(frame)
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A connection that ended before it was accepted.
+fn is_of_the_client(why: &io::Error) -> bool {
+    matches!(
+        why.kind(),
+        ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused
+    )
 }
 
 /// Such as "too many open files", which would repeat itself twenty times a second.
@@ -86,7 +272,7 @@ fn log_accept_error(failures: &Throttle, why: &io::Error) {
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
-    use std::sync::Arc;
+    use std::net::SocketAddr;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
@@ -101,6 +287,17 @@ mod tests {
     /// Far more than anything here takes.
     const LONG: Duration = Duration::from_secs(10);
 
+    const LIMIT: usize = 8;
+
+    /// How long a client may take over its headers, and as long over anything else.
+    fn patience(head: Duration) -> Patience {
+        let (stalled, whole) = (head, head * 2);
+        Patience {
+            head,
+            answer: ReadingTime { stalled, whole },
+        }
+    }
+
     struct TestServer {
         address: SocketAddr,
         stop: CancellationToken,
@@ -112,7 +309,7 @@ mod tests {
     }
 
     impl TestServer {
-        async fn start(grace: Duration, header_read_timeout: Duration) -> Self {
+        async fn start(grace: Duration, patience: Patience) -> Self {
             let (reached, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
             let slow = {
                 let (reached, finish) = (reached.clone(), finish.clone());
@@ -135,9 +332,10 @@ mod tests {
             let serving = tokio::spawn(serve_within(
                 listener,
                 router,
+                LIMIT,
                 stop.clone(),
                 grace,
-                header_read_timeout,
+                patience,
             ));
             Self {
                 address,
@@ -183,7 +381,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_never_finishes_its_headers_is_cut_off() {
         let limit = Duration::from_millis(300);
-        let server = TestServer::start(LONG, limit).await;
+        let server = TestServer::start(LONG, patience(limit)).await;
         for start in ["", "G", "GET / HTTP/1.1\r\nhost: x\r\nx-slow: "] {
             let (_, took) = read_to_end(server.send(start).await).await;
             assert!(took < LONG / 2, "{start:?} {took:?}");
@@ -193,7 +391,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_trickle_of_headers_is_cut_off_too() {
-        let server = TestServer::start(LONG, Duration::from_millis(300)).await;
+        let server = TestServer::start(LONG, patience(Duration::from_millis(300))).await;
         let mut stream = server.send("GET / HTTP/1.1\r\n").await;
         let started = Instant::now();
         let trickle = async {
@@ -208,7 +406,7 @@ mod tests {
     #[tokio::test]
     async fn a_handler_may_take_longer_than_the_headers() {
         let limit = Duration::from_millis(50);
-        let server = TestServer::start(LONG, limit).await;
+        let server = TestServer::start(LONG, patience(limit)).await;
         let mut stream = server.send(GET_SLOW).await;
         server.reached.notified().await;
         tokio::time::sleep(limit * 3).await;
@@ -218,7 +416,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_of_a_handler_ends_its_connection_only() {
-        let server = TestServer::start(LONG, LONG).await;
+        let server = TestServer::start(LONG, patience(LONG)).await;
         let panics = server.send("GET /panic HTTP/1.1\r\nhost: x\r\n\r\n").await;
         assert_eq!(read_to_end(panics).await.0, "");
         let mut stream = server.send(GET).await;
@@ -227,7 +425,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_in_progress_is_answered_after_the_stop() {
-        let server = TestServer::start(LONG, LONG).await;
+        let server = TestServer::start(LONG, patience(LONG)).await;
         let in_progress = server.send(GET_SLOW).await;
         server.reached.notified().await;
         server.stop.cancel();
@@ -245,7 +443,7 @@ mod tests {
 
     #[tokio::test]
     async fn idle_connections_do_not_delay_the_stop() {
-        let server = TestServer::start(LONG, LONG).await;
+        let server = TestServer::start(LONG, patience(LONG)).await;
         let mut used = server.send(GET).await;
         assert!(read_some(&mut used).await.ends_with("hello"));
         let _unused = server.send("").await;
@@ -261,7 +459,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_that_outlasts_the_grace_is_cut_off() {
-        let server = TestServer::start(Duration::from_millis(100), LONG).await;
+        let server = TestServer::start(Duration::from_millis(100), patience(LONG)).await;
         let in_progress = server.send(GET_SLOW).await;
         server.reached.notified().await;
         server.stop.cancel();

@@ -59,6 +59,7 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let http = tokio::spawn(serve::serve(
         listener,
         api::worker_router(readiness),
+        serve::MAX_PROBES,
         http_stop.clone(),
         settings.shutdown_timeout,
     ));

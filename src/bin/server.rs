@@ -71,7 +71,14 @@ async fn run() -> Result<(), Box<dyn Error>> {
             std::process::exit(1);
         }
     });
-    serve::serve(listener, router, stop, settings.shutdown_timeout).await?;
+    serve::serve(
+        listener,
+        router,
+        serve::MAX_CLIENTS,
+        stop,
+        settings.shutdown_timeout,
+    )
+    .await?;
     stopped.cancel();
     info!("server stopped");
     Ok(())

@@ -44,6 +44,7 @@ mod slow_clients;
 mod smoke;
 mod stalls;
 mod startup;
+mod stuck_clients;
 mod support;
 mod suspects;
 mod workers;

@@ -318,6 +318,23 @@ impl ProcessBuilder {
         self
     }
 
+    /// How many files it may have open, which it cannot change itself.
+    pub(crate) fn files(mut self, count: usize) -> Self {
+        let mut limited = Command::new("sh");
+        let script = format!("ulimit -n {count} && exec \"$0\" \"$@\"");
+        limited.arg("-c").arg(script);
+        limited.arg(self.command.get_program());
+        limited.args(self.command.get_args());
+        for (key, value) in self.command.get_envs() {
+            match value {
+                Some(value) => limited.env(key, value),
+                None => limited.env_remove(key),
+            };
+        }
+        self.command = limited;
+        self
+    }
+
     /// The name that failures show instead of the program's.
     pub(crate) fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);

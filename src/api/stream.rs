@@ -1,0 +1,194 @@
+//! A client's connection that fails when the client does not read its answer.
+//!
+//! hyper limits how long a client may take over the head of a request, and the handlers
+//! over its body. Neither limits how long it may take over the answer.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// How long a client may take over an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReadingTime {
+    /// Without taking a single byte.
+    pub(super) stalled: Duration,
+    /// Until all is taken that was to be sent. It bounds a client that takes a few bytes now
+    /// and then.
+    pub(super) whole: Duration,
+}
+
+/// The connection `S`, whose writes fail with `TimedOut` when the client takes too long.
+#[derive(Debug)]
+pub(super) struct ClientStream<S> {
+    stream: S,
+    time: ReadingTime,
+    blocked: Option<Blocked>,
+}
+
+/// A client that has not yet taken all that was to be sent.
+#[derive(Debug)]
+struct Blocked {
+    deadline: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl<S> ClientStream<S> {
+    pub(super) fn new(stream: S, time: ReadingTime) -> Self {
+        let blocked = None;
+        Self {
+            stream,
+            time,
+            blocked,
+        }
+    }
+
+    /// What becomes of the `result` of a write.
+    fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let stalled = self.time.stalled;
+        if result.is_ready() {
+            if let Some(Blocked { deadline, timer }) = &mut self.blocked {
+                timer
+                    .as_mut()
+                    .reset((Instant::now() + stalled).min(*deadline));
+            }
+            return result;
+        }
+        let blocked = self.blocked.get_or_insert_with(|| {
+            let now = Instant::now();
+            let deadline = now + self.time.whole;
+            let timer = Box::pin(sleep_until((now + stalled).min(deadline)));
+            Blocked { deadline, timer }
+        });
+        ready!(blocked.timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.written(cx, result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.written(cx, result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper flushes when it has nothing left to write.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.blocked = None;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        time::{sleep, timeout},
+    };
+
+    use super::*;
+
+    const TIME: ReadingTime = ReadingTime {
+        stalled: Duration::from_millis(200),
+        whole: Duration::from_millis(600),
+    };
+
+    /// Far more than anything here takes.
+    const LONG: Duration = Duration::from_secs(10);
+
+    fn pair() -> (ClientStream<DuplexStream>, DuplexStream) {
+        let (server, client) = duplex(1024);
+        (ClientStream::new(server, TIME), client)
+    }
+
+    async fn assert_gives_up(stream: &mut ClientStream<DuplexStream>, after: Duration) {
+        let started = Instant::now();
+        let written = timeout(LONG, stream.write_all(&[0; 1_000_000])).await;
+        assert_eq!(
+            written.unwrap().unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
+        assert!(started.elapsed() >= after, "{:?}", started.elapsed());
+        assert!(started.elapsed() < LONG / 2);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_does_not_read_is_given_up() {
+        let (mut stream, _client) = pair();
+        assert_gives_up(&mut stream, TIME.stalled).await;
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_a_few_bytes_now_and_then_is_given_up_later() {
+        let (mut stream, mut client) = pair();
+        let trickle = async {
+            while client.read_u8().await.is_ok() {
+                sleep(TIME.stalled / 4).await;
+            }
+        };
+        tokio::select! {
+            () = trickle => panic!("it was closed"),
+            () = assert_gives_up(&mut stream, TIME.whole) => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_each_answer_in_time_is_kept() {
+        let (mut stream, mut client) = pair();
+        let started = Instant::now();
+        while started.elapsed() < TIME.whole * 2 {
+            let mut answer = [0; 2048];
+            let reading = async {
+                sleep(TIME.stalled / 2).await;
+                client.read_exact(&mut answer).await.unwrap();
+            };
+            let writing = async {
+                stream.write_all(&[0; 2048]).await.unwrap();
+                stream.flush().await.unwrap();
+            };
+            tokio::join!(reading, writing);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Clients that get stuck on purpose: they do not read their answers, or do not finish what
+//! they send. There are more of them than the program may have files, and nobody else
+//! notices: not other clients, not Redis, and not who stops the program.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::support::{PATIENCE, Process, Redis, TestApp, eventually};
+
+const FILES: usize = 256;
+const CLIENTS: usize = 260;
+
+/// How long anything may take that should happen at once.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// How long a client may leave its answers unread.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a stuck client does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Stuck {
+    /// Asks, and asks again, and reads no answer.
+    Reading(&'static str),
+    /// Sends nothing at all.
+    Silent,
+    /// Sends no more of a request's head.
+    Head,
+    /// Sends no more of a request's body.
+    Body,
+}
+
+/// A connection on which nothing happens any more.
+async fn stuck_client(addr: SocketAddr, stuck: Stuck) -> std::io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    // The less there is room for, the sooner the server cannot write any more.
+    socket.set_recv_buffer_size(4 << 10)?;
+    socket.set_send_buffer_size(16 << 10)?;
+    let mut stream = socket.connect(addr).await?;
+    match stuck {
+        Stuck::Silent => {}
+        Stuck::Head => stream.write_all(b"GET /health HTTP/1.1\r\nhost: x").await?,
+        Stuck::Body => {
+            let head = "POST /api/dm-jobqueue/register HTTP/1.1\r\nhost: x\r\n\
+                content-length: 1000\r\n\r\n{\"message\":";
+            stream.write_all(head.as_bytes()).await?;
+        }
+        Stuck::Reading(request) => {
+            let requests = format!("{request} HTTP/1.1\r\nhost: x\r\n\r\n").repeat(500);
+            let enough = Duration::from_millis(300);
+            while let Ok(written) = timeout(enough, stream.write_all(requests.as_bytes())).await {
+                written?;
+            }
+        }
+    }
+    Ok(stream)
+}
+
+/// Many of them at once, for as long as what is returned is kept.
+async fn attack(addr: SocketAddr, kinds: &'static [Stuck]) -> Vec<TcpStream> {
+    // Both ends of each connection need a file, this one in the test's process.
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let mut clients = JoinSet::new();
+    for n in 0..CLIENTS {
+        clients.spawn(stuck_client(addr, kinds[n % kinds.len()]));
+    }
+    // Some are closed for others before they have sent all.
+    clients.join_all().await.into_iter().flatten().collect()
+}
+
+async fn assert_answers(process: &Process, paths: &[&str]) {
+    for _ in 0..20 {
+        for path in paths {
+            let asked = Instant::now();
+            let (status, body) = process.get(path).await;
+            assert!(asked.elapsed() < AT_ONCE, "{path}: {:?}", asked.elapsed());
+            assert_eq!(status, 200, "{path}: {body}");
+        }
+    }
+}
+
+async fn assert_stops_at_once(process: &Process) {
+    let asked = Instant::now();
+    process.term();
+    let status = process.wait_exit(PATIENCE * 4).await;
+    let took = asked.elapsed();
+    eprintln!("stopped after {took:?}");
+    assert_eq!(status.code(), Some(0));
+    assert!(took < AT_ONCE, "{took:?}");
+}
+
+/// Attacks both ports of `app`, whose Redis restarts meanwhile.
+async fn stuck_clients_shut_out_nobody(of_server: &'static [Stuck], of_worker: &'static [Stuck]) {
+    let redis = Redis::start().await;
+    let worker = Process::jobqueue(&redis).files(FILES).start();
+    let server = Process::server(&redis).files(FILES).start();
+    worker.wait_ready(PATIENCE).await;
+    server.wait_ready(PATIENCE).await;
+    let app = TestApp::around(redis, server).await;
+    let _clients = tokio::join!(
+        attack(app.server.http_addr().await, of_server),
+        attack(worker.http_addr().await, of_worker),
+    );
+
+    assert_answers(&app.server, &["/health", "/ready"]).await;
+    assert_answers(&worker, &["/health", "/ready"]).await;
+    app.redis.kill();
+    for process in [&app.server, &worker] {
+        process.wait_not_ready(PATIENCE).await;
+    }
+    app.redis.up_empty().await;
+    for process in [&app.server, &worker] {
+        process.wait_ready(AT_ONCE * 3).await;
+    }
+    for n in 0..10 {
+        let asked = Instant::now();
+        app.registered(json!({"message": n.to_string(), "delay": "0s"}))
+            .await;
+        assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
+    }
+    worker.wait_for_lines(10, AT_ONCE * 3).await;
+    assert_eq!(worker.count_log("cannot accept"), 0);
+    assert_eq!(app.server.count_log("cannot accept"), 0);
+    assert_stops_at_once(&app.server).await;
+    assert_stops_at_once(&worker).await;
+}
+
+const HEALTH: Stuck = Stuck::Reading("GET /health");
+const DESCRIPTION: Stuck = Stuck::Reading("GET /openapi.json");
+
+#[tokio::test]
+async fn clients_that_never_read_shut_out_nobody() {
+    stuck_clients_shut_out_nobody(&[DESCRIPTION], &[HEALTH]).await;
+}
+
+#[tokio::test]
+async fn clients_that_never_finish_their_headers_shut_out_nobody() {
+    stuck_clients_shut_out_nobody(&[Stuck::Head], &[Stuck::Head, Stuck::Silent]).await;
+}
+
+#[tokio::test]
+async fn clients_that_never_finish_their_bodies_shut_out_nobody() {
+    stuck_clients_shut_out_nobody(&[Stuck::Body], &[Stuck::Body]).await;
+}
+
+#[tokio::test]
+async fn stuck_clients_of_every_kind_shut_out_nobody() {
+    const ALL: &[Stuck] = &[
+        HEALTH,
+        Stuck::Head,
+        DESCRIPTION,
+        Stuck::Body,
+        Stuck::Reading("HEAD /ready"),
+        Stuck::Silent,
+        Stuck::Reading("PUT /nothing"),
+    ];
+    stuck_clients_shut_out_nobody(ALL, ALL).await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_closed_after_five_seconds() {
+    let app = TestApp::start().await;
+    let addr = app.server.http_addr().await;
+    let began = Instant::now();
+    let mut client = stuck_client(addr, DESCRIPTION).await.unwrap();
+    let mut requests = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n".repeat(500);
+    requests.push_str("GET /health HTTP/1.1\r\n");
+    // What it sends meets nobody in the end. Its own side may take a lot before it is full.
+    eventually("it is closed", PATIENCE, async || {
+        client.try_write(requests.as_bytes()).err().and_then(|why| {
+            let is_full = why.kind() == std::io::ErrorKind::WouldBlock;
+            (!is_full).then_some(())
+        })
+    })
+    .await;
+    let lived = began.elapsed();
+    eprintln!("closed after {lived:?}");
+    assert!(lived > READ_LIMIT - AT_ONCE, "{lived:?}");
+    assert!(lived < READ_LIMIT + AT_ONCE * 3, "{lived:?}");
+    drop(client.read_to_end(&mut Vec::new()).await);
+    app.registered(json!({"message": "afterwards"})).await;
+}
+
+#[tokio::test]
+async fn no_stuck_client_delays_the_stop() {
+    let redis = Redis::start().await;
+    for stuck in [DESCRIPTION, Stuck::Head, Stuck::Body, Stuck::Silent] {
+        let server = Process::server(&redis)
+            .env("APP__SERVER__REQUEST_TIMEOUT", "20s")
+            .start();
+        server.wait_ready(PATIENCE).await;
+        let _client = stuck_client(server.http_addr().await, stuck).await.unwrap();
+        assert_stops_at_once(&server).await;
+    }
+}
+
+/// A body that comes in its own time is no stuck client.
+#[tokio::test]
+async fn a_body_that_comes_slowly_is_still_answered_after_the_signal() {
+    let redis = Redis::start().await;
+    let server = Process::server(&redis)
+        .env("APP__SERVER__REQUEST_TIMEOUT", "20s")
+        .start();
+    server.wait_ready(PATIENCE).await;
+    let addr = server.http_addr().await;
+    let mut client = TcpStream::connect(addr).await.unwrap();
+    let body = r#"{"message": "slow"}"#;
+    let head = format!(
+        "POST /api/dm-jobqueue/register HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut bytes = vec![0; 1024];
+    let count = client.read(&mut bytes).await.unwrap();
+    assert!(bytes[..count].starts_with(b"HTTP/1.1 100"), "{bytes:?}");
+    server.term();
+    for byte in body.bytes() {
+        client.write_all(&[byte]).await.unwrap();
+        sleep(Duration::from_millis(100)).await;
+    }
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert_eq!(server.wait_exit(PATIENCE).await.code(), Some(0));
+}
