@@ -32,6 +32,7 @@ mod permissions;
 mod poison;
 mod producer;
 mod protocol;
+mod readiness;
 mod refusals;
 mod register;
 mod renewals;

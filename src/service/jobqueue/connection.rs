@@ -9,6 +9,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::{BoxFuture, FutureExt, Shared};
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
@@ -32,6 +33,8 @@ pub(crate) const OPERATOR_RETRY: Duration = Duration::from_secs(5);
 const REMINDER_CHECK: Duration = Duration::from_secs(5);
 /// How long a connection may be silent before the kernel asks whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(15);
+/// How long Redis' word that all is well is good for those who ask whether it is.
+const READY_PERIOD: Duration = Duration::from_secs(1);
 /// The oldest Redis whose scripts have flags.
 const MIN_REDIS_MAJOR: u32 = 7;
 /// The outage log's name for a Redis that cannot be reached or used at all.
@@ -54,7 +57,21 @@ struct Inner {
     log: Mutex<OutageLog>,
     /// What an operator should know about a Redis that can be used.
     warnings: Mutex<Vec<String>>,
+    /// The last question of [`Connector::ready`].
+    question: Mutex<Option<Question>>,
 }
+
+/// Whether Redis can be used, as it was asked on a connection of `generation`. All who ask
+/// within a while share it, and so its answer.
+struct Question {
+    generation: u64,
+    asked: Instant,
+    /// Whether it will be asked again, for those who came while its answer was still good.
+    repeats: bool,
+    answer: Answer,
+}
+
+type Answer = Shared<BoxFuture<'static, Result<(), String>>>;
 
 #[derive(Debug, Clone)]
 pub(super) struct State {
@@ -94,6 +111,7 @@ impl Connector {
             shared: Mutex::new(None),
             log: Mutex::new(OutageLog::default()),
             warnings: Mutex::new(Vec::new()),
+            question: Mutex::new(None),
         })))
     }
 
@@ -130,20 +148,73 @@ impl Connector {
     }
 
     /// Whether Redis can be used now: warnings for an operator when it can, the
-    /// reason when it cannot. Asks Redis only when it could be used a moment ago, so
-    /// that asking costs no connection attempts.
+    /// reason when it cannot.
+    ///
+    /// A trouble that is known already is told at once. Only when there is none Redis is
+    /// asked, once a second however many ask. So asking costs no connection attempts
+    /// either. Who is told the answer of a moment ago makes Redis be asked again when that
+    /// is a second old: a new trouble is found by then. Cancel safe.
     pub async fn ready(&self) -> Result<Vec<String>, String> {
         if let Some(reason) = self.log().reason() {
             return Err(reason);
         }
-        let Some((generation, mut connection)) = self.shared() else {
+        let Some((generation, connection)) = self.shared() else {
             return Err("not connected to redis yet".to_owned());
         };
-        if let Err(error) = self.set_up(&mut connection).await {
-            self.lost(generation, &error);
-            return Err(error.to_string());
-        }
+        self.answer(generation, connection).await?;
         Ok(lock(&self.0.warnings).clone())
+    }
+
+    /// The answer to the question that is being asked, or was a moment ago, or else to a
+    /// new one.
+    fn answer(&self, generation: u64, connection: MultiplexedConnection) -> Answer {
+        let mut question = lock(&self.0.question);
+        if let Some(last) = &mut *question
+            && last.generation == generation
+        {
+            let left = READY_PERIOD.saturating_sub(last.asked.elapsed());
+            match last.answer.peek() {
+                None => return last.answer.clone(),
+                Some(Ok(())) if !left.is_zero() => {
+                    if !std::mem::replace(&mut last.repeats, true) {
+                        self.ask_again(left);
+                    }
+                    return last.answer.clone();
+                }
+                _ => {}
+            }
+        }
+        let answer = self.ask(generation, connection);
+        *question = Some(Question {
+            generation,
+            asked: Instant::now(),
+            repeats: false,
+            answer: answer.clone(),
+        });
+        answer
+    }
+
+    fn ask(&self, generation: u64, mut connection: MultiplexedConnection) -> Answer {
+        let connector = self.clone();
+        let asking = async move {
+            let answer = connector.set_up(&mut connection).await;
+            answer.map_err(|error| {
+                connector.lost(generation, &error);
+                error.to_string()
+            })
+        };
+        let answer = asking.boxed().shared();
+        // Any of the askers may go away at any time, and all of them.
+        tokio::spawn(answer.clone());
+        answer
+    }
+
+    fn ask_again(&self, after: Duration) {
+        let connector = self.clone();
+        tokio::spawn(async move {
+            sleep(after).await;
+            drop(connector.ready().await);
+        });
     }
 
     /// The shared connection and its generation, when Redis could be used a moment ago.
