@@ -1,7 +1,7 @@
 //! The HTTP side: what comes in, what goes out, and how long it may take.
 //!
 //! A request passes `listen` and `serve` (sockets; `connections` and `stream` bound what a
-//! client may hold), the router below, `dm_jobqueue` (which reads it with `body` and
+//! client may hold), `host`, the router below, `dm_jobqueue` (which reads it with `body` and
 //! `object`) and goes on to `usecase::api`; whatever goes wrong comes back through
 //! `problem`. Nothing in here talks to Redis.
 
@@ -9,6 +9,7 @@ mod body;
 mod connections;
 pub mod dm_jobqueue;
 pub mod health;
+mod host;
 pub mod listen;
 mod object;
 mod openapi;

@@ -33,6 +33,9 @@ pub struct Problem {
     detail: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<ErrorDetail>,
+    /// Whether the connection is closed with it.
+    #[serde(skip)]
+    closes: bool,
 }
 
 impl Problem {
@@ -43,7 +46,19 @@ impl Problem {
             status,
             detail: detail.into(),
             errors: Vec::new(),
+            // The rest of the body may still be on its way, and would be taken for the
+            // next request.
+            closes: matches!(
+                status,
+                StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE
+            ),
         }
+    }
+
+    /// The same, after which no further request is read from the connection.
+    pub(super) fn closing(mut self) -> Self {
+        self.closes = true;
+        self
     }
 
     /// The body is JSON, and these are all its errors.
@@ -102,16 +117,11 @@ impl IntoResponse for Problem {
         let mut response =
             (self.status, [(header::CONTENT_TYPE, content_type)], body).into_response();
         let headers = response.headers_mut();
-        match self.status {
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, RETRY_AFTER_S);
-            }
-            // The rest of the body may still be on its way, and would be taken for the
-            // next request.
-            StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE => {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            _ => {}
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER_S);
+        }
+        if self.closes {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

@@ -15,7 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, body::Bytes, response::Response};
+use axum::{
+    Router,
+    body::Bytes,
+    response::{IntoResponse, Response},
+};
 use hyper::{
     Request,
     body::{Body, Frame, Incoming, SizeHint},
@@ -34,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connections::{Connections, Progress},
+    host,
     stream::{ClientStream, ReadingTime},
     throttle::Throttle,
 };
@@ -208,11 +213,17 @@ fn answer(
         if !progress.works() {
             return pending().await;
         }
-        let body_of = |body| RequestBody {
-            body,
-            progress: Arc::clone(&progress),
+        let answer = match host::check(&request) {
+            Err(problem) => problem.into_response(),
+            Ok(()) => {
+                let body_of = |body| RequestBody {
+                    body,
+                    progress: Arc::clone(&progress),
+                };
+                let Ok(answer) = router.call(request.map(body_of)).await;
+                answer
+            }
         };
-        let Ok(answer) = router.call(request.map(body_of)).await;
         progress.waits();
         Ok(answer)
     }

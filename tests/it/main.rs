@@ -16,6 +16,7 @@ mod dead_letters;
 mod fairness;
 mod fault_table;
 mod harness;
+mod host;
 mod inspection;
 mod jobs;
 mod kills;

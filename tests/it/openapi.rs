@@ -153,6 +153,9 @@ fn checked(addr: SocketAddr, all: &Description, request: &Request) -> Result<Ans
     let Some(response) = all.response(&request.path, status) else {
         return fail("this status is not documented");
     };
+    if matches!(request.twist, Twist::Hosts(_)) && status != 400 {
+        return fail("a request for no host, or for several");
+    }
     if request.twist.is_refused() || (status == 400 && answer.body.is_empty()) {
         if !request.twist.is_refused() || !NO_HTTP.contains(&status) || !answer.body.is_empty() {
             return fail("not how a request that is no HTTP is refused");

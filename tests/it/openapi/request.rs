@@ -37,6 +37,8 @@ pub(super) enum Twist {
     BigHeader(usize),
     ManyHeaders(usize),
     LongQuery(usize),
+    /// These lines instead of one good `Host`.
+    Hosts(&'static str),
     BadHttp(&'static str),
 }
 
@@ -44,7 +46,7 @@ impl Twist {
     /// Whether no handler gets to see the request.
     pub(super) fn is_refused(&self) -> bool {
         match self {
-            Self::None | Self::Header(..) | Self::Coding(_) => false,
+            Self::None | Self::Header(..) | Self::Coding(_) | Self::Hosts(_) => false,
             Self::BigHeader(len) => *len > 400_000,
             Self::ManyHeaders(count) => *count > 100,
             Self::LongQuery(len) => *len > 65_534,
@@ -72,6 +74,7 @@ impl Request {
         self.method == "POST"
             && self.path == REGISTER
             && !self.twist.is_refused()
+            && !matches!(self.twist, Twist::Hosts(_))
             && self.framing.is_some()
             && self.body.len() <= MAX_BODY_LEN
             && (self.body.is_empty() || typed)
@@ -94,7 +97,12 @@ impl Request {
             _ => String::new(),
         };
         let mut bytes = format!("{} {}{query} HTTP/1.1\r\n", self.method, self.path).into_bytes();
-        bytes.extend_from_slice(b"host: x\r\nconnection: close\r\n");
+        let host = match self.twist {
+            Twist::Hosts(lines) => lines,
+            _ => "host: x\r\n",
+        };
+        bytes.extend_from_slice(host.as_bytes());
+        bytes.extend_from_slice(b"connection: close\r\n");
         let mut header = |name: &str, value: &[u8]| {
             bytes.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());
         };
@@ -104,7 +112,7 @@ impl Request {
             Twist::BigHeader(len) => header("x-big", &vec![b'y'; *len]),
             Twist::ManyHeaders(count) => (0..*count).for_each(|_| header("x", b"y")),
             Twist::BadHttp(line) => header(line, b""),
-            Twist::None | Twist::LongQuery(_) => {}
+            Twist::None | Twist::LongQuery(_) | Twist::Hosts(_) => {}
         }
         if let Some((content_type, _)) = self.content_type {
             header("content-type", content_type.as_bytes());
@@ -234,6 +242,7 @@ fn twists() -> impl Strategy<Value = Twist> {
         "content-length: 1\r\ncontent-length: 2\r\nx",
         "content-length: -1\r\nx",
     ];
+    let hosts = ["", "host: x\r\nHost: x\r\n", "host: a b\r\n"];
     prop_oneof![
         20 => Just(Twist::None),
         3 => ("x-[a-z0-9!#$%&'*+.^_`|~-]{0,20}", vec(value, 0..60))
@@ -244,6 +253,7 @@ fn twists() -> impl Strategy<Value = Twist> {
         1 => one_of(&[9_000_usize, 300_000, 2_000_000]).prop_map(Twist::BigHeader),
         1 => one_of(&[80_usize, 120, 5_000]).prop_map(Twist::ManyHeaders),
         1 => one_of(&[0_usize, 60_000, 66_000]).prop_map(Twist::LongQuery),
+        1 => one_of(&hosts).prop_map(Twist::Hosts),
         1 => one_of(&bad).prop_map(Twist::BadHttp),
     ]
 }
