@@ -198,7 +198,7 @@ impl Connector {
         let connector = self.clone();
         let asking = async move {
             let answer = connector.set_up(&mut connection).await;
-            answer.map_err(|error| {
+            answer.map(drop).map_err(|error| {
                 connector.lost(generation, &error);
                 error.to_string()
             })
