@@ -42,8 +42,10 @@
 
 pub mod api;
 pub mod config;
+mod descriptor;
 mod duration;
 pub mod service;
+mod shortened;
 pub mod shutdown;
 pub mod telemetry;
 pub mod usecase;

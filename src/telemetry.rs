@@ -1,11 +1,26 @@
 //! Logging: where log lines go and how they look. Stdout belongs to the output of jobs,
 //! so everything here goes to stderr. What is logged, and when, is up to each module.
+//!
+//! Logging never blocks: the lines go through a queue, see [`queue`].
 
+mod queue;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::error::Error;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
+use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
 
+use tracing::{Dispatch, error};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::shortened::shortened;
+
+use self::queue::{Enqueue, LogQueue, Stderr};
+
+static QUEUE: LogQueue = LogQueue::new();
 
 /// Why logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +43,10 @@ pub enum TelemetryError {
         source: tracing_subscriber::filter::ParseError,
     },
 
+    /// The system gives no thread or file descriptor.
+    #[error("cannot write to stderr: {0}")]
+    Stderr(#[from] io::Error),
+
     /// Logging was set up before.
     #[error("logging is already set up")]
     AlreadySetUp,
@@ -35,31 +54,37 @@ pub enum TelemetryError {
 
 /// Sends log lines to stderr from now on: those that `RUST_LOG` asks for (`info` when
 /// unset or empty), as the text or JSON that `LOG_FORMAT` asks for (text when unset or
-/// empty), coloured only on a terminal.
+/// empty), coloured only on a terminal. Panics become log lines as well. Nobody who logs
+/// waits for stderr; [`flush`] before the process ends.
 ///
 /// # Errors
 ///
-/// When one of the variables cannot be understood, and when called twice.
+/// When one of the variables cannot be understood, when called twice, and when the system
+/// gives no thread or file descriptor.
 pub fn init() -> Result<(), TelemetryError> {
-    let filter = filter(&variable("RUST_LOG"))?;
+    let directives = variable("RUST_LOG");
     let format = format(&variable("LOG_FORMAT"))?;
+    let out = Stderr::open()?;
+    let direct = out.clone();
+    let reporter = dispatch(filter(&directives)?, format, move || direct.clone());
+    QUEUE.start(out, reporter)?;
+    dispatch(filter(&directives)?, format, || Enqueue(&QUEUE))
+        .try_init()
+        .map_err(|_| TelemetryError::AlreadySetUp)?;
+    // The default hook writes to stderr, and waits for it.
+    panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
 
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        // What says that stderr does not take a line says so on stderr, and panics when
-        // that fails: it would take down whatever had something to log.
-        .log_internal_errors(false)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        Format::Text => builder.try_init(),
-        Format::Json => builder.json().try_init(),
-    }
-    .map_err(|_| TelemetryError::AlreadySetUp)
+/// Waits until all that was logged is out: a second at most, and 200 ms when stderr takes
+/// nothing.
+pub fn flush() {
+    QUEUE.flush();
 }
 
 /// Says on stderr why a program does not start, causes included, and gives its exit
-/// status: 78, which sysexits.h calls a configuration error.
+/// status: 78, which sysexits.h calls a configuration error. Waits for stderr no longer
+/// than [`flush`] does.
 pub fn refuse_to_start(error: &dyn Error) -> ExitCode {
     let mut message = error.to_string();
     let mut cause = error.source();
@@ -68,13 +93,37 @@ pub fn refuse_to_start(error: &dyn Error) -> ExitCode {
         message.push_str(&error.to_string());
         cause = error.source();
     }
-    // Not a log line: logging may be what could not be set up. Nobody is left to tell
-    // when stderr does not take it.
-    drop(writeln!(std::io::stderr(), "error: {message}"));
+    let message = format!("error: {message}\n");
+    // Not a log line: logging may be what could not be set up.
+    match Stderr::open().and_then(|out| QUEUE.start(out, Dispatch::none())) {
+        Ok(()) => {
+            QUEUE.push(message.as_bytes());
+            QUEUE.flush();
+        }
+        // Without a thread it may block; nobody is left to tell when it fails.
+        Err(_) => drop(io::stderr().write_all(message.as_bytes())),
+    }
     ExitCode::from(78)
 }
 
-#[derive(Debug, PartialEq, Eq)]
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let message = shortened(message);
+    let location = panic.location().map(ToString::to_string);
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then_some(backtrace);
+    error!(
+        message = "panicked",
+        thread,
+        location,
+        panic = message,
+        backtrace = backtrace.as_ref().map(tracing::field::display),
+    );
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Text,
     Json,
@@ -93,6 +142,24 @@ fn format(found: &str) -> Result<Format, TelemetryError> {
         _ => Err(TelemetryError::UnknownFormat {
             found: found.to_owned(),
         }),
+    }
+}
+
+/// A subscriber that writes as it is asked to.
+fn dispatch<W>(filter: EnvFilter, format: Format, out: W) -> Dispatch
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(out)
+        // What says that stderr does not take a line says so on stderr, and panics when
+        // that fails: it would take down whatever had something to log.
+        .log_internal_errors(false)
+        .with_ansi(io::stderr().is_terminal());
+    match format {
+        Format::Text => Dispatch::new(builder.finish()),
+        Format::Json => Dispatch::new(builder.json().finish()),
     }
 }
 

@@ -10,7 +10,8 @@ use axum::{
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::problem::{Problem, shortened};
+use super::problem::Problem;
+use crate::shortened::shortened;
 
 /// The largest body that is accepted.
 pub(super) const MAX_BODY_LEN: usize = 64 * 1024;

@@ -25,6 +25,7 @@ use axum::{
     http::{Method, StatusCode, Uri},
 };
 
+use crate::shortened::shortened;
 use crate::usecase::api::dm_jobqueue::DmJobqueueUsecase;
 use health::Readiness;
 use problem::Problem;
@@ -54,16 +55,13 @@ fn with_fallbacks(router: Router) -> Router {
         .fallback(async |uri: Uri| {
             Problem::new(
                 StatusCode::NOT_FOUND,
-                format!("there is nothing at {}", problem::shortened(uri.path())),
+                format!("there is nothing at {}", shortened(uri.path())),
             )
         })
         .method_not_allowed_fallback(async |method: Method| {
             Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,
-                format!(
-                    "method {} is not allowed",
-                    problem::shortened(method.as_str())
-                ),
+                format!("method {} is not allowed", shortened(method.as_str())),
             )
         })
 }

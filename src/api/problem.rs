@@ -14,15 +14,13 @@ use serde_json::{
 };
 
 use crate::service::jobqueue::client::EnqueueError;
+use crate::shortened::{MAX_SHOWN_BYTES, shortened};
 
 /// Clients may try again after this many seconds.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
 /// The most errors that one answer lists; a count stands for the others.
 pub(super) const MAX_ERRORS: usize = 20;
-
-/// The most bytes of a client's own text that are sent back to it in one place.
-const MAX_ECHO_LEN: usize = 128;
 
 /// An error response.
 #[derive(Debug, Serialize)]
@@ -156,18 +154,6 @@ impl ErrorDetail {
     }
 }
 
-/// `text`, cut to a length that is safe to send back.
-pub fn shortened(text: &str) -> String {
-    if text.len() <= MAX_ECHO_LEN {
-        return text.to_owned();
-    }
-    let mut end = MAX_ECHO_LEN;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &text[..end])
-}
-
 /// The value itself where that is short and any JSON parser takes it, else a text.
 ///
 /// Valid JSON is not enough: `1e400`, a lone surrogate or 200 nested arrays would
@@ -175,7 +161,7 @@ pub fn shortened(text: &str) -> String {
 fn echo(raw: &RawValue) -> Box<RawValue> {
     match serde_json::from_str(raw.get()) {
         Ok(Value::String(text)) => echo_text(&text),
-        Ok(_) if raw.get().len() <= MAX_ECHO_LEN => raw.to_owned(),
+        Ok(_) if raw.get().len() <= MAX_SHOWN_BYTES => raw.to_owned(),
         _ => echo_text(raw.get()),
     }
 }
@@ -277,10 +263,10 @@ mod tests {
 
     #[test]
     fn a_value_of_any_length_and_depth_comes_back_short() {
-        let longest = format!("\"{}\"", "x".repeat(MAX_ECHO_LEN));
+        let longest = format!("\"{}\"", "x".repeat(MAX_SHOWN_BYTES));
         assert_eq!(echo(&raw(&longest)).get(), longest);
         for text in [
-            format!("\"{}\"", "x".repeat(MAX_ECHO_LEN + 1)),
+            format!("\"{}\"", "x".repeat(MAX_SHOWN_BYTES + 1)),
             format!("\"{}\"", "\u{1f980}".repeat(10_000)),
             "1".repeat(1_000),
             format!("[{}0]", "0,".repeat(1_000)),
@@ -288,8 +274,8 @@ mod tests {
         ] {
             let echoed = echo(&raw(&text));
             let echoed: String = serde_json::from_str(echoed.get()).unwrap();
-            assert!(echoed.ends_with('…'), "{echoed}");
-            assert!(echoed.len() <= MAX_ECHO_LEN + '…'.len_utf8(), "{echoed}");
+            assert!(echoed.ends_with(" bytes)"), "{echoed}");
+            assert!(echoed.len() <= MAX_SHOWN_BYTES + 20, "{echoed}");
         }
     }
 

@@ -16,7 +16,7 @@ use dm_jobqueue::telemetry;
 use dm_jobqueue::usecase::jobqueue::delay_print::DelayPrintUsecase;
 use mimalloc::MiMalloc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
     };
     // Without waiting for the lookup of a host name that takes its time.
     runtime.shutdown_background();
+    telemetry::flush();
     exit
 }
 
@@ -48,7 +49,11 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let server = Server::new(settings, &config.redis, mux)?;
 
     // Several workers run on one host with the same settings.
-    let listener = listen::bind_or_any(&settings.host, settings.port, "jobqueue").await?;
+    let listener = tokio::select! {
+        listener = listen::bind_or_any(&settings.host, settings.port, "jobqueue") => listener?,
+        // Looking up a host name may take its time.
+        _ = signals.recv() => return Ok(ExitCode::SUCCESS),
+    };
     info!(addr = %listener.local_addr()?, "listening");
     let connector = server.connector();
     let readiness = Readiness::new(move || {
@@ -71,14 +76,8 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     });
     tokio::spawn(async move {
         let signal = signals.recv().await;
-        info!(signal, "asked to stop");
         stop.cancel();
-        let signal = signals.recv().await;
-        warn!(
-            signal,
-            "asked again: exiting at once; running jobs run again"
-        );
-        std::process::exit(1);
+        info!(signal, "asked to stop");
     });
     let exit = server.run().await?;
     http_stop.cancel();

@@ -12,7 +12,7 @@ use dm_jobqueue::telemetry;
 use dm_jobqueue::usecase::api::dm_jobqueue::DmJobqueueUsecase;
 use mimalloc::MiMalloc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
     // Without waiting for an attempt to connect, or the lookup of a host name, that takes
     // its time.
     runtime.shutdown_background();
+    telemetry::flush();
     exit
 }
 
@@ -39,7 +40,11 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let settings = &config.server;
 
     let client = Client::new(&config.redis, &config.jobqueue.queue)?;
-    let listener = listen::bind(&settings.host, settings.port, "server").await?;
+    let listener = tokio::select! {
+        listener = listen::bind(&settings.host, settings.port, "server") => listener?,
+        // Looking up a host name may take its time.
+        _ = signals.recv() => return Ok(()),
+    };
     info!(addr = %listener.local_addr()?, "listening");
     let stop = CancellationToken::new();
     let stopped = CancellationToken::new();
@@ -64,11 +69,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
         let stop = stop.clone();
         async move {
             let signal = signals.recv().await;
-            info!(signal, "asked to stop");
             stop.cancel();
-            let signal = signals.recv().await;
-            warn!(signal, "asked again: exiting at once");
-            std::process::exit(1);
+            info!(signal, "asked to stop");
         }
     });
     serve::serve(

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and its helpers explain themselves on stderr"
 )]
 
+mod blocked_log;
 mod chaos;
 mod connections;
 mod consumers;

@@ -15,6 +15,7 @@ mod jobs;
 mod leases;
 mod load;
 mod output;
+mod pipe;
 mod port;
 mod process;
 mod recovery;
@@ -37,7 +38,10 @@ pub(crate) use self::jobs::{LEASE, test_job};
 pub(crate) use self::leases::{LONG_IDLE, stays};
 pub(crate) use self::load::{Answers, Load};
 pub(crate) use self::output::Line;
-pub(crate) use self::process::{Process, ProcessBuilder, listening_addr, process_exists};
+pub(crate) use self::pipe::{Reading, SmallPipe};
+pub(crate) use self::process::{
+    Process, ProcessBuilder, http_client, listening_addr, process_exists,
+};
 pub(crate) use self::recovery::LONG_LEASE;
 pub(crate) use self::redis::{Redis, RedisBuilder};
 pub(crate) use self::wire::Wire;

@@ -55,6 +55,7 @@ fn worker_program() {
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let exit = runtime.block_on(run());
+    telemetry::flush();
     // As the real program ends: without waiting for handlers that do not yield.
     std::process::exit(match exit {
         Exit::Clean => 0,
@@ -104,8 +105,6 @@ async fn run() -> Exit {
     tokio::spawn(async move {
         signals.recv().await;
         stop.cancel();
-        signals.recv().await;
-        std::process::exit(1);
     });
     server.run().await.unwrap()
 }

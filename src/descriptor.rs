@@ -1,0 +1,16 @@
+//! What the standard library does not tell about a file descriptor.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Waits until `fd` takes more bytes, for `limit` at most, or without a limit. False when
+/// it did not within that time. An error counts as writable: the write will tell of it.
+pub(crate) fn wait_writable(fd: impl AsFd, limit: Option<Duration>) -> bool {
+    let limit = limit.map_or(PollTimeout::NONE, |limit| {
+        PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)
+    });
+    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
+    poll(&mut fds, limit) != Ok(0)
+}
