@@ -11,6 +11,7 @@ use dm_jobqueue::service::jobqueue::mux::Mux;
 use dm_jobqueue::service::jobqueue::processor;
 use dm_jobqueue::service::jobqueue::server::Server;
 use dm_jobqueue::service::line_writer::LineWriter;
+use dm_jobqueue::service::output_watch::OutputWatch;
 use dm_jobqueue::shutdown::Signals;
 use dm_jobqueue::telemetry;
 use dm_jobqueue::usecase::jobqueue::delay_print::DelayPrintUsecase;
@@ -56,9 +57,14 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     };
     info!(addr = %listener.local_addr()?, "listening");
     let connector = server.connector();
+    let watch = OutputWatch::new(out.clone(), settings.job_timeout, server.suspended());
+    tokio::spawn(watch.clone().run());
     let readiness = Readiness::new(move || {
-        let connector = connector.clone();
-        async move { connector.ready().await }
+        let (connector, watch) = (connector.clone(), watch.clone());
+        async move {
+            watch.ready()?;
+            connector.ready().await
+        }
     });
     let http_stop = CancellationToken::new();
     let http = tokio::spawn(serve::serve(

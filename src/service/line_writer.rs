@@ -1,25 +1,34 @@
 //! One thread that writes lines to the output, and tells for each whether it went out.
 //!
 //! Lines that are ready go out together, cut at line ends into chunks of at most
-//! PIPE_BUF bytes, which a pipe takes whole: lines of several processes on one pipe
-//! do not mix. A longer line goes alone. A blocked pipe blocks this thread and
-//! nothing else.
+//! PIPE_BUF bytes. A longer line goes alone. On an output that can block, a line is taken
+//! out of the queue only when the output takes more and it is this process' turn, see
+//! [`super::output_turn`]: what is still in the queue has surely not been begun, and can be
+//! given back. A blocked output blocks this thread and nothing else.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::sync::oneshot;
 
-/// What POSIX lets a pipe take in one piece, as it is on Linux.
-const PIPE_BUF: usize = 4096;
+use super::output_turn::{OutputTurn, PIPE_BUF};
+use crate::descriptor::wait_writable;
+
+/// How long the thread waits for a blocked output before it looks whether lines are still
+/// wanted.
+const BLOCKED_LOOK: Duration = Duration::from_secs(1);
 /// How long to wait before writing again to an output that is non-blocking and full.
 const NON_BLOCKING_PAUSE: Duration = Duration::from_millis(1);
+/// Other processes get their turn after so many bytes.
+const MAX_TURN_BYTES: usize = 64 * 1024;
 
 /// Hands lines to the thread. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -31,8 +40,9 @@ pub enum WriteError {
     /// The output does not take it, nor any other.
     #[error("cannot write to the output: {0}")]
     Output(Arc<io::Error>),
-    /// It was given back before it was begun, because of [`LineWriter::abandon`].
-    #[error("the line was not written because of the shutdown")]
+    /// It was given back before it was begun, by [`LineWriter::abandon`] or
+    /// [`LineWriter::give_back`].
+    #[error("the line was given back before it was begun")]
     Abandoned,
 }
 
@@ -52,11 +62,17 @@ struct Shared {
     queue: Mutex<Queue>,
     /// There are lines, or they are not wanted any more.
     changed: Condvar,
+    /// The output, when it is one that can block.
+    out: Option<Arc<File>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Queue {
     lines: VecDeque<Line>,
+    /// How many lines were taken out that are not out yet.
+    begun: usize,
+    /// When the output last took something.
+    moved: Instant,
     /// The thread sleeps: only then does it have to be woken.
     waits: bool,
     /// Why no line is taken any more.
@@ -66,7 +82,17 @@ struct Queue {
 #[derive(Debug)]
 struct Line {
     text: String,
+    since: Instant,
     fate: Arc<Mutex<Fate>>,
+}
+
+/// Lines that wait for the output.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiting {
+    /// How many, the one that is being written included.
+    pub(super) lines: usize,
+    /// Since when none of them has got any further.
+    pub(super) since: Instant,
 }
 
 impl LineWriter {
@@ -77,22 +103,37 @@ impl LineWriter {
     pub fn stdout() -> io::Result<Self> {
         // Without the line buffer of `std::io::Stdout`, which would not tell how much
         // of a chunk went out before an error.
-        Self::spawn(File::from(io::stdout().as_fd().try_clone_to_owned()?))
+        let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        if is_closed(&out)? {
+            return Err(io::Error::other(
+                "stdout is closed, and what jobs print would be lost; give it a file, a pipe \
+                 or a terminal, or >/dev/null to print nowhere",
+            ));
+        }
+        let out = Arc::new(out);
+        let turn = OutputTurn::of(&out)?;
+        Self::start(Arc::clone(&out), turn.is_some().then_some(out), turn)
     }
 
-    /// A writer to `out`, which should have no buffer of its own.
+    /// A writer to `out`, which should have no buffer of its own, and which no other
+    /// process writes to.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn spawn(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue::default()),
-            changed: Condvar::new(),
-        });
+        Self::start(out, None, None)
+    }
+
+    fn start(
+        out: impl Write + Send + 'static,
+        blocks: Option<Arc<File>>,
+        turn: Option<OutputTurn>,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared::new(blocks));
         let thread = Arc::clone(&shared);
         thread::Builder::new()
             .name("line-writer".to_owned())
-            .spawn(move || thread.run(out))?;
+            .spawn(move || thread.run(out, turn))?;
         Ok(Self(shared))
     }
 
@@ -105,7 +146,11 @@ impl LineWriter {
         }
         let fate = Arc::new(Mutex::new(Fate::Open));
         let written = Written(Arc::clone(&fate));
-        queue.lines.push_back(Line { text: line, fate });
+        queue.lines.push_back(Line {
+            text: line,
+            since: Instant::now(),
+            fate,
+        });
         let waits = std::mem::take(&mut queue.waits);
         drop(queue);
         if waits {
@@ -118,6 +163,40 @@ impl LineWriter {
     /// written is finished if the output takes it.
     pub fn abandon(&self) {
         self.0.close(WriteError::Abandoned);
+    }
+
+    /// Gives back every line that has waited since `before` or longer and was not begun.
+    pub fn give_back(&self, before: Instant) {
+        let mut queue = lock(&self.0.queue);
+        let late = queue.lines.iter().take_while(|line| line.since <= before);
+        let late = late.count();
+        let lines: Vec<Line> = queue.lines.drain(..late).collect();
+        drop(queue);
+        answer(lines, 0, &WriteError::Abandoned);
+    }
+
+    /// Since when the oldest line waits that was not begun.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        lock(&self.0.queue).lines.front().map(|line| line.since)
+    }
+
+    /// What waits for the output, if anything does.
+    pub(super) fn waiting(&self) -> Option<Waiting> {
+        let queue = lock(&self.0.queue);
+        let lines = queue.lines.len() + queue.begun;
+        let oldest = queue.lines.front().filter(|_| queue.begun == 0);
+        let since = oldest.map_or(queue.moved, |line| queue.moved.max(line.since));
+        (lines > 0).then_some(Waiting { lines, since })
+    }
+
+    /// Whether the output has taken something since `time`, or would.
+    pub(super) fn flows_since(&self, time: Instant) -> bool {
+        let queue = lock(&self.0.queue);
+        let idle = queue.lines.is_empty() && queue.begun == 0;
+        let moved = queue.moved > time;
+        drop(queue);
+        let writable = |out: &Arc<File>| wait_writable(&**out, Some(Duration::ZERO));
+        moved || (idle && self.0.out.as_ref().is_none_or(writable))
     }
 }
 
@@ -172,38 +251,138 @@ impl fmt::Debug for Fate {
 }
 
 impl Shared {
-    fn run(&self, mut out: impl Write) {
-        while let Some(chunk) = self.next_chunk() {
-            let (written, result) = write_all(&mut out, &concat(&chunk));
-            if let Err(error) = result {
-                let error = WriteError::Output(Arc::new(error));
-                // First, so that whoever learns of the error finds the writer closed.
-                self.close(error.clone());
-                answer(chunk, written, &error);
-                return;
-            }
-            answer(chunk, written, &WriteError::Abandoned);
+    fn new(out: Option<Arc<File>>) -> Self {
+        let queue = Queue {
+            lines: VecDeque::new(),
+            begun: 0,
+            moved: Instant::now(),
+            waits: false,
+            closed: None,
+        };
+        Self {
+            queue: Mutex::new(queue),
+            changed: Condvar::new(),
+            out,
         }
     }
 
-    /// Waits for lines, and takes as many as fit into one chunk.
-    fn next_chunk(&self) -> Option<Vec<Line>> {
-        let mut queue = self
+    fn run(&self, mut out: impl Write, mut turn: Option<OutputTurn>) {
+        while self.wait_for_lines() {
+            let Some(turn) = &mut turn else {
+                if self.write_chunk(&mut out, PIPE_BUF, None).is_none() {
+                    return;
+                }
+                continue;
+            };
+            if !turn.wait_writable(BLOCKED_LOOK) || !turn.begin() {
+                continue;
+            }
+            let ended = self.write_turn(&mut out, turn);
+            turn.end();
+            if ended.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Writes lines while there are any, the output takes them, and others need not wait
+    /// for too long. None when the output has failed.
+    fn write_turn(&self, out: &mut impl Write, turn: &OutputTurn) -> Option<()> {
+        let mut bytes = 0;
+        while bytes < MAX_TURN_BYTES && (bytes == 0 || turn.writable()) {
+            match self.write_chunk(out, turn.chunk_bytes(), Some(turn))? {
+                0 => break,
+                count => bytes += count,
+            }
+        }
+        Some(())
+    }
+
+    /// Writes one chunk and answers its lines. How many bytes it had; None when the output
+    /// has failed.
+    fn write_chunk(
+        &self,
+        out: &mut impl Write,
+        limit: usize,
+        turn: Option<&OutputTurn>,
+    ) -> Option<usize> {
+        let chunk = self.take_chunk(limit);
+        let bytes = concat(&chunk);
+        let (written, result) = self.write_all(out, &bytes, turn);
+        if let Err(error) = result {
+            let error = WriteError::Output(Arc::new(error));
+            // First, so that whoever learns of the error finds the writer closed.
+            self.close(error.clone());
+            answer(chunk, written, &error);
+            return None;
+        }
+        answer(chunk, written, &WriteError::Abandoned);
+        Some(bytes.len())
+    }
+
+    /// Waits for lines. False when there will be none.
+    fn wait_for_lines(&self) -> bool {
+        let mut queue = lock(&self.queue);
+        queue.begun = 0;
+        let queue = self
             .changed
-            .wait_while(lock(&self.queue), |queue| {
+            .wait_while(queue, |queue| {
                 queue.waits = queue.lines.is_empty() && queue.closed.is_none();
                 queue.waits
             })
             .unwrap_or_else(PoisonError::into_inner);
-        let mut chunk = vec![queue.lines.pop_front()?];
-        let mut bytes = chunk[0].text.len();
+        !queue.lines.is_empty()
+    }
+
+    /// Takes as many lines as have `limit` bytes together, or one that is longer. They are
+    /// begun from now on: only the output decides what becomes of them.
+    fn take_chunk(&self, limit: usize) -> Vec<Line> {
+        let mut queue = lock(&self.queue);
+        let mut chunk = Vec::new();
+        let mut bytes = 0;
         while let Some(line) = queue.lines.front()
-            && bytes + line.text.len() <= PIPE_BUF
+            && (chunk.is_empty() || bytes + line.text.len() <= limit)
         {
             bytes += line.text.len();
             chunk.extend(queue.lines.pop_front());
         }
-        Some(chunk)
+        queue.begun = chunk.len();
+        queue.moved = Instant::now();
+        chunk
+    }
+
+    /// How many bytes went out, and what went wrong if that is not all. To an output that
+    /// can block, in pieces that it takes without blocking: so it is known when it moves.
+    fn write_all(
+        &self,
+        out: &mut impl Write,
+        bytes: &[u8],
+        turn: Option<&OutputTurn>,
+    ) -> (usize, io::Result<()>) {
+        let piece = turn.map_or(usize::MAX, |_| PIPE_BUF);
+        let mut written = 0;
+        while written < bytes.len() {
+            if written > 0
+                && let Some(turn) = turn
+            {
+                while !turn.wait_writable(BLOCKED_LOOK) {}
+                turn.resume();
+                lock(&self.queue).moved = Instant::now();
+            }
+            let end = bytes.len().min(written.saturating_add(piece));
+            match out.write(&bytes[written..end]) {
+                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Somebody who shares the output has made it non-blocking.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match &self.out {
+                    Some(out) => drop(wait_writable(&**out, None)),
+                    None => thread::sleep(NON_BLOCKING_PAUSE),
+                },
+                Err(error) => return (written, Err(error)),
+            }
+        }
+        (written, Ok(()))
     }
 
     fn close(&self, error: WriteError) {
@@ -244,21 +423,14 @@ fn concat(lines: &[Line]) -> Vec<u8> {
     bytes
 }
 
-/// How many bytes went out, and what went wrong if that is not all.
-fn write_all(out: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
-    let mut written = 0;
-    while written < bytes.len() {
-        match out.write(&bytes[written..]) {
-            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
-            Ok(count) => written += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                thread::sleep(NON_BLOCKING_PAUSE);
-            }
-            Err(error) => return (written, Err(error)),
-        }
-    }
-    (written, Ok(()))
+/// Whether stdout was closed when the process started. Rust's runtime then opens
+/// `/dev/null` in its place, for reading and writing; who means to print nowhere opens it
+/// for writing alone.
+fn is_closed(out: &File) -> io::Result<bool> {
+    let flags = OFlag::from_bits_retain(fcntl(out, FcntlArg::F_GETFL)?);
+    let null = std::fs::metadata("/dev/null").map(|null| null.rdev());
+    let is_null = null.is_ok_and(|null| null == out.metadata().map_or(0, |out| out.rdev()));
+    Ok(is_null && flags & OFlag::O_ACCMODE == OFlag::O_RDWR)
 }
 
 #[cfg(test)]
@@ -290,11 +462,7 @@ mod tests {
 
     /// A queue with these lines, before any thread looks at it.
     fn queued(lines: &[String]) -> (LineWriter, Vec<Written>) {
-        let shared = Shared {
-            queue: Mutex::new(Queue::default()),
-            changed: Condvar::new(),
-        };
-        let writer = LineWriter(Arc::new(shared));
+        let writer = LineWriter(Arc::new(Shared::new(None)));
         let written = lines
             .iter()
             .map(|line| writer.write(line.clone()))
@@ -326,10 +494,8 @@ mod tests {
         let (writes, wrote) = mpsc::channel();
         let shared = Arc::clone(&writer.0);
         let thread = thread::spawn(move || {
-            shared.run(Output {
-                writes,
-                budget: usize::MAX,
-            })
+            let budget = usize::MAX;
+            shared.run(Output { writes, budget }, None);
         });
         for each in written {
             fate(each).unwrap();
@@ -344,7 +510,7 @@ mod tests {
     fn only_lines_that_went_out_whole_are_written() {
         let (writer, written) = queued(&[line(10), line(10), line(10), line(5000)]);
         let (writes, _wrote) = mpsc::channel();
-        writer.0.run(Output { writes, budget: 25 });
+        writer.0.run(Output { writes, budget: 25 }, None);
         let fates: Vec<bool> = written.into_iter().map(|each| fate(each).is_ok()).collect();
         assert_eq!(fates, [true, true, false, false]);
         let later = writer.write(line(10));

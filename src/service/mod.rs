@@ -3,3 +3,5 @@
 pub mod delay_print_service;
 pub mod jobqueue;
 pub mod line_writer;
+mod output_turn;
+pub mod output_watch;

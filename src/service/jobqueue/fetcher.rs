@@ -6,7 +6,7 @@
 //! there cannot be started behind its back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
@@ -48,6 +48,8 @@ pub(crate) struct Fetcher {
     /// The connection's id, for who wants to end a blocking read; 0 when unknown.
     pub(crate) client_id: Arc<AtomicI64>,
     pub(crate) stop: CancellationToken,
+    /// While it is set there is no room for anything; see [`super::server::Server::suspended`].
+    pub(crate) suspended: Arc<AtomicBool>,
     pub(crate) schedule: Schedule,
 }
 
@@ -191,6 +193,9 @@ impl Fetcher {
         let now = Instant::now();
         let mut room = self.held.room(now);
         room.entries = room.entries.saturating_sub(fetched);
+        if self.suspended.load(Ordering::Relaxed) {
+            room.entries = 0;
+        }
         let schedule = &mut self.schedule;
         if schedule.next_reclaim <= now || (schedule.reclaim_first && room.entries > 0) {
             return Errand::Reclaim(room);

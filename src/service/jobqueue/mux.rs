@@ -33,8 +33,9 @@ pub enum JobError {
     /// back without an attempt being charged, and the worker stops with status 74.
     #[error("{0}")]
     ProcessUnfit(String),
-    /// The worker is shutting down and the job has not had its effect: it is put back.
-    #[error("interrupted by the shutdown")]
+    /// The job has not had its effect, and will not have it in this process: it is put
+    /// back, and neither an attempt nor the delivery is charged.
+    #[error("interrupted")]
     Interrupted,
 }
 

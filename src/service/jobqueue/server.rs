@@ -51,6 +51,7 @@ pub struct Server {
     mux: Mux,
     stop: CancellationToken,
     cutoff: CancellationToken,
+    suspended: Arc<AtomicBool>,
     /// A part has panicked.
     broken: Arc<AtomicBool>,
 }
@@ -111,6 +112,7 @@ impl Server {
             mux,
             stop: CancellationToken::new(),
             cutoff: CancellationToken::new(),
+            suspended: Arc::default(),
             broken: Arc::default(),
         })
     }
@@ -128,6 +130,12 @@ impl Server {
     /// Cancelled at the shutdown's deadline: what waits for anything gives up.
     pub fn cutoff(&self) -> CancellationToken {
         self.cutoff.clone()
+    }
+
+    /// While it is set the worker takes no more jobs; what it has goes on. For a process
+    /// that cannot do any job for the time being.
+    pub fn suspended(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.suspended)
     }
 
     /// Takes and runs jobs until [`Self::stop`] is cancelled or a handler finds the
@@ -205,6 +213,7 @@ impl Server {
             hang_limit,
             client_id: Arc::clone(&fetcher_client_id),
             stop: self.stop.clone(),
+            suspended: Arc::clone(&self.suspended),
             schedule: Schedule::new(Instant::now()),
         };
         let fetcher = self.spawn("fetcher", fetcher.run());
