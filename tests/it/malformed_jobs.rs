@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::dead_letters::{Letter, hello, letter_of, text};
-use crate::support::{PATIENCE, Process, Redis, TestApp};
+use crate::support::{DEAD, PATIENCE, Process, Redis, TestApp, eventually};
 
 /// The largest job, in bytes, as the README has it.
 const MAX_JOB_BYTES: usize = 256 * 1024;
@@ -116,12 +116,75 @@ async fn bytes_that_are_not_utf8_are_malformed_wherever_they_are() {
 async fn a_payload_that_its_handler_cannot_read_is_buried_at_once() {
     let jobs: &[&[u8]] = &[
         br#"{"type":"demo:delay_print","payload":{"message":1}}"#,
-        br#"{"type":"demo:delay_print","payload":"hello"}"#,
+        br#"{"type":"demo:delay_print","payload":{"message":["x"]}}"#,
         br#"{"type":"demo:delay_print","payload":{"message":"\ud800"}}"#,
-        br#"{"type":"demo:delay_print","payload":7,"max_retry":1000,"attempt":3}"#,
     ];
     for error in buried(jobs).await {
         assert!(error.contains("the payload cannot be read"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_payload_that_is_no_object_is_buried_at_once() {
+    let jobs: &[&[u8]] = &[
+        br#"{"type":"demo:delay_print","payload":["x"]}"#,
+        br#"{"type":"demo:delay_print","payload": [null]}"#,
+        br#"{"type":"demo:delay_print","payload":[]}"#,
+        br#"{"type":"demo:delay_print","payload":"hello"}"#,
+        br#"{"type":"demo:delay_print","payload":true}"#,
+        br#"{"type":"demo:delay_print","payload":7,"max_retry":1000,"attempt":3}"#,
+    ];
+    for error in buried(jobs).await {
+        assert_eq!(error, "the payload is not a JSON object");
+    }
+}
+
+/// However long what it has to say is, the log says it shortly.
+#[tokio::test]
+async fn no_log_line_grows_with_a_job() {
+    for format in ["text", "json"] {
+        let redis = Redis::start().await;
+        let worker = Process::jobqueue(&redis)
+            .env("LOG_FORMAT", format)
+            .env("RUST_LOG", "dm_jobqueue=trace")
+            .env("APP__JOBQUEUE__RETRY__INITIAL", "1h")
+            .env("APP__JOBQUEUE__RETRY__MAX", "1h")
+            .start();
+        for piece in ["x", "\u{1f980}", "\\u0001"] {
+            let long = piece.repeat(200_000 / piece.len());
+            for (job, letters) in [
+                (r#"{"type":"no:such","id":"LONG","max_retry":0}"#, 1),
+                (r#"{"type":"no:such","id":"LONG","max_retry":1}"#, 0),
+                (r#"{"type":"LONG","max_retry":0}"#, 1),
+                (r#"{"type":"LONG","max_retry":1}"#, 0),
+                (r#"{"type":"demo:delay_print","delay_ms":"LONG"}"#, 1),
+                (r#"{"type":"demo:delay_print","LONG":1,"id":["LONG"]}"#, 1),
+                (
+                    r#"{"type":"demo:delay_print","id":"LONG","payload":{"message":["LONG"]}}"#,
+                    1,
+                ),
+            ] {
+                let job = job.replacen("LONG", &long, 1);
+                let before: usize = redis.query(&["XLEN", DEAD]).await;
+                let mark = worker.log_mark();
+                redis.add_job(&job).await;
+                worker.wait_for_log_since(mark, "job", PATIENCE).await;
+                eventually("it is settled", PATIENCE, async || {
+                    (redis.xlen().await == 0).then_some(())
+                })
+                .await;
+                let buried: usize = redis.query(&["XLEN", DEAD]).await;
+                assert_eq!(buried, before + letters, "{job:.60}");
+            }
+        }
+        for line in worker.stderr() {
+            assert!(
+                line.text.len() < 2_000,
+                "{} bytes: {:.200}",
+                line.text.len(),
+                line.text
+            );
+        }
     }
 }
 

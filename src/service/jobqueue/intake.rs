@@ -12,6 +12,7 @@ use super::job::{self, Job};
 use super::letter::{self, Death};
 use super::reply::{Body, Entry, EntryId};
 use super::worker::Worker;
+use crate::shortened::shortened;
 
 /// From this delivery on an entry is a suspect: it may be what kills workers.
 const SUSPECT_DELIVERIES: u32 = 3;
@@ -128,6 +129,7 @@ impl Intake {
 
 fn unreadable(entry: &Entry, error: &str) -> Triage {
     let death: Death = letter::unreadable(entry, error);
-    warn!(id = %entry.id, error = death.error, "not a job; moving it to the dead letters");
+    let error = shortened(&death.error);
+    warn!(id = %entry.id, error, "malformed job; moving it to the dead letters");
     Triage::Settle(Outcome::Dead(death))
 }

@@ -3,6 +3,8 @@
 //!
 //! The only part of the queue that looks up into `usecase::jobqueue`.
 
+use serde::de::DeserializeOwned;
+
 use crate::usecase::jobqueue::delay_print::{DelayPrintPayload, DelayPrintUsecase};
 
 use super::constants::JOB_TYPE_DELAY_PRINT;
@@ -19,7 +21,17 @@ pub fn register(mux: &mut Mux, usecase: DelayPrintUsecase) {
 fn delay_print(usecase: &DelayPrintUsecase, task: &Task) -> Result<Completion, JobError> {
     // A bare job may leave its payload out.
     let payload = task.payload.as_ref().map_or("{}", |payload| payload.get());
-    let payload: DelayPrintPayload = serde_json::from_str(payload)
-        .map_err(|error| JobError::Malformed(format!("the payload cannot be read: {error}")))?;
+    let payload: DelayPrintPayload = decode(payload)?;
     Ok(Completion::Written(usecase.run(payload)))
+}
+
+/// Reads a payload, which is a JSON object.
+fn decode<P: DeserializeOwned>(payload: &str) -> Result<P, JobError> {
+    // serde would take an array of the fields' values as well.
+    if !payload.trim_ascii_start().starts_with('{') {
+        let error = "the payload is not a JSON object".to_owned();
+        return Err(JobError::Malformed(error));
+    }
+    serde_json::from_str(payload)
+        .map_err(|error| JobError::Malformed(format!("the payload cannot be read: {error}")))
 }

@@ -25,6 +25,10 @@ use super::mux::{Completion, JobError, Mux, Task};
 use super::retry;
 use crate::config::RetryConfig;
 use crate::service::line_writer::{WriteError, Written};
+use crate::shortened::{shortened, shortened_to};
+
+/// How much of a job's type an error shows, so that there is room for what it says of it.
+const MAX_TYPE_BYTES: usize = 64;
 
 /// What a worker's runners share.
 #[derive(Debug)]
@@ -144,7 +148,10 @@ impl Worker {
     async fn run(&self, delivery: &Delivery) -> Ran {
         let job = &delivery.job;
         let Some(handler) = self.mux.get(&job.job_type) else {
-            let error = format!("no handler for job type {:?} in this worker", job.job_type);
+            let error = format!(
+                "no handler for job type {:?} in this worker",
+                shortened_to(MAX_TYPE_BYTES, &job.job_type)
+            );
             return Ran::Ended(Err(JobError::Failed(error)));
         };
         let task = Task {
@@ -189,6 +196,7 @@ impl Worker {
             },
             JobError::ProcessUnfit(reason) => {
                 if !self.unfit.swap(true, Ordering::Relaxed) {
+                    let reason = shortened(&reason);
                     error!(reason, "this process cannot run jobs; stopping");
                 }
                 self.stop.cancel();
@@ -197,7 +205,11 @@ impl Worker {
                 }
             }
             JobError::Malformed(error) => {
-                warn!(id = %delivery.id, error, "malformed job; moving it to the dead letters");
+                warn!(
+                    id = %delivery.id,
+                    error = shortened(&error),
+                    "malformed job; moving it to the dead letters"
+                );
                 Outcome::Dead(letter::malformed(delivery, &error))
             }
             JobError::Failed(error) => self.retry_or_bury(delivery, &error),
@@ -208,11 +220,14 @@ impl Worker {
         let job = &delivery.job;
         let failures = job.attempt.saturating_add(1);
         let entry = delivery.id.to_string();
-        let id = job.id.as_deref().unwrap_or(&entry);
+        let id = shortened(job.id.as_deref().unwrap_or(&entry));
+        let shown = shortened(error);
         if job.attempt >= job.max_retry {
             warn!(
                 id,
-                error, failures, "job failed for the last time; moving it to the dead letters"
+                error = shown,
+                failures,
+                "job failed for the last time; moving it to the dead letters"
             );
             return Outcome::Dead(letter::exhausted(delivery, error));
         }
@@ -221,7 +236,7 @@ impl Worker {
                 let backoff = retry::backoff(self.retry, failures, fastrand::f64());
                 debug!(
                     id,
-                    error,
+                    error = shown,
                     failures,
                     ?backoff,
                     "job failed; it will be tried again"
