@@ -1,11 +1,11 @@
 //! The ground the other tests stand on: a test that trusts a Redis that never
 //! stopped, or a wait that cannot fail, proves nothing.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::support::{
-    DEAD, FaultProxy, GROUP, PATIENCE, Process, ProcessBuilder, Redis, SCHEDULED, STATE, STREAM,
-    eventually, listening_addr, process_exists,
+    Clock, DEAD, FaultProxy, GROUP, PATIENCE, Process, ProcessBuilder, Redis, SCHEDULED, STATE,
+    STREAM, eventually, listening_addr, process_exists,
 };
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -70,6 +70,27 @@ async fn a_redis_without_persistence_comes_back_empty() {
     redis.stop().await;
     redis.up().await;
     assert_eq!(redis.query::<u64>(&["DBSIZE"]).await, 0);
+}
+
+#[tokio::test]
+async fn the_clock_of_a_redis_is_set_while_it_runs_and_stays_set_through_a_restart() {
+    let clock = Clock::new();
+    let redis = Redis::builder().clock(&clock).start().await;
+    let ahead_ms = async || {
+        let real = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let real = i64::try_from(real.as_millis()).unwrap();
+        i64::try_from(redis.now_ms().await).unwrap() - real
+    };
+    for offset in [0, 3_600_000, -3_600_000, -8_123, 999] {
+        clock.set(offset);
+        // Redis looks at its clock when a command comes, and ten times a second.
+        let is = ahead_ms().await;
+        assert!((is - offset).abs() < 200, "{is} instead of {offset}");
+    }
+    redis.stop().await;
+    clock.set(-60_000);
+    redis.up().await;
+    assert!((ahead_ms().await + 60_000).abs() < 200);
 }
 
 #[tokio::test]

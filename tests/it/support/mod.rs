@@ -11,6 +11,7 @@
 
 mod app;
 mod backlog;
+mod clock;
 mod jobs;
 mod leases;
 mod load;
@@ -34,6 +35,7 @@ pub(crate) use self::app::{Reply, TestApp};
 pub(crate) use self::backlog::{
     Backlog, Consumer, DEAD, Entry, GROUP, Pending, SCHEDULED, STATE, STREAM,
 };
+pub(crate) use self::clock::Clock;
 pub(crate) use self::jobs::{LEASE, test_job};
 pub(crate) use self::leases::{LONG_IDLE, stays};
 pub(crate) use self::load::{Answers, Load};

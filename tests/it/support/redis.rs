@@ -22,7 +22,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::port::ReservedPort;
-use super::{FaultProxy, PATIENCE, eventually};
+use super::{Clock, FaultProxy, PATIENCE, eventually};
 
 /// How long a reply to one of the test's own commands may take.
 const COMMAND_LIMIT: Duration = Duration::from_secs(5);
@@ -35,6 +35,7 @@ pub(crate) struct Redis {
     port: ReservedPort,
     home: TempDir,
     password: Option<String>,
+    env: Vec<(String, String)>,
     /// Absent while the server is down.
     child: Mutex<Option<Child>>,
 }
@@ -43,6 +44,7 @@ pub(crate) struct Redis {
 #[derive(Default)]
 pub(crate) struct RedisBuilder {
     password: Option<String>,
+    env: Vec<(String, String)>,
     directives: Vec<(String, String)>,
 }
 
@@ -57,6 +59,12 @@ impl RedisBuilder {
     pub(crate) fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self.directive("requirepass", &quoted(password))
+    }
+
+    /// Gives the server a clock of its own, which may be set while it runs.
+    pub(crate) fn clock(mut self, clock: &Clock) -> Self {
+        self.env.extend(clock.env());
+        self
     }
 
     /// Adds a line to redis.conf, `value` as it would be written there.
@@ -76,6 +84,7 @@ impl RedisBuilder {
             port,
             home,
             password: self.password,
+            env: self.env,
             child: Mutex::new(None),
         }
     }
@@ -190,6 +199,7 @@ impl Redis {
         let spawned = Command::new(&program)
             .arg("../redis.conf")
             .current_dir(self.dir())
+            .envs(self.env.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(output.try_clone().unwrap())
             .stderr(output)

@@ -1,0 +1,54 @@
+//! A wall clock of its own for one process, which a test sets while the process runs.
+//! The system's clock is left alone.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// The clock of the processes that are started with [`Clock::env`].
+pub(crate) struct Clock {
+    home: TempDir,
+    offset: File,
+}
+
+impl Clock {
+    /// A clock that shows the right time. Builds the library that makes it.
+    pub(crate) fn new() -> Self {
+        let home = tempfile::Builder::new().prefix("clock-").tempdir().unwrap();
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/clock.c");
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .arg(home.path().join("clock.so"))
+            .arg(source)
+            .output()
+            .expect("a C compiler, `cc`, is what Rust links with too");
+        assert!(
+            built.status.success(),
+            "{}",
+            String::from_utf8_lossy(&built.stderr)
+        );
+        let offset = File::create(home.path().join("offset")).unwrap();
+        let clock = Self { home, offset };
+        clock.set(0);
+        clock
+    }
+
+    /// Makes the clock differ by `offset_ms` from the right time, from now on: negative
+    /// when it is to be behind.
+    pub(crate) fn set(&self, offset_ms: i64) {
+        // Eight bytes within one page: a process that reads them sees the old ones or the new.
+        let bytes = offset_ms.to_ne_bytes();
+        self.offset.write_all_at(&bytes, 0).unwrap();
+    }
+
+    /// The variables that give a process this clock.
+    pub(crate) fn env(&self) -> [(String, String); 2] {
+        let path = |name: &str| self.home.path().join(name).display().to_string();
+        [
+            ("LD_PRELOAD".to_owned(), path("clock.so")),
+            ("CLOCK_FILE".to_owned(), path("offset")),
+        ]
+    }
+}
