@@ -21,6 +21,7 @@ mod port;
 mod process;
 mod recovery;
 mod redis;
+mod slow_line;
 mod wire;
 mod worker_program;
 
@@ -46,6 +47,7 @@ pub(crate) use self::process::{
 };
 pub(crate) use self::recovery::LONG_LEASE;
 pub(crate) use self::redis::{Redis, RedisBuilder};
+pub(crate) use self::slow_line::{MBIT, Rate, SlowLine};
 pub(crate) use self::wire::Wire;
 
 /// How long something that should happen at once may take on a busy machine.
