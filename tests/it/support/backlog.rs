@@ -210,3 +210,19 @@ fn number(value: &Value) -> u64 {
 fn text(value: &Value) -> String {
     redis::from_redis_value_ref(value).unwrap()
 }
+
+/// The strings that follow each other in `bytes` as `<length>:<bytes>,`.
+pub(crate) fn netstrings(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut strings = Vec::new();
+    while !bytes.is_empty() {
+        let colon = bytes.iter().position(|byte| *byte == b':').unwrap();
+        let length: usize = std::str::from_utf8(&bytes[..colon])
+            .unwrap()
+            .parse()
+            .unwrap();
+        let (string, rest) = bytes[colon + 1..].split_at(length);
+        strings.push(string);
+        bytes = rest.strip_prefix(b",").expect("a comma behind each string");
+    }
+    strings
+}
