@@ -1,9 +1,14 @@
 //! Seeded chaos: one Redis that writes everything down, one server, three workers, clients
 //! that register jobs with mixed delays, and at random times everything is killed,
-//! frozen, restarted, cut and stalled. Then all is healed, the queue drains, and the
-//! ledger judges. `./scripts/chaos --seconds 60 --seed 7` runs it by itself.
+//! frozen, restarted, cut, stalled and strained, and operators do what they should not.
+//! Then all is healed, the queue drains, and the ledger judges.
+//! `./scripts/chaos --seconds 60 --seed 7` runs it by itself.
 
-use std::collections::BTreeMap;
+mod faults;
+mod hands;
+mod strains;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,49 +16,110 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::ledger::{Answer, Fault, Ledger, Print};
-use crate::support::{Direction, FaultProxy, LEASE, PATIENCE, Process, Redis, cut, eventually};
+use crate::ledger::{Answer, Fault, Ledger, Print, Verdict};
+use crate::support::{Clock, FaultProxy, LEASE, PATIENCE, Process, Redis, SlowLine, eventually};
 
 const WORKERS: usize = 3;
 const CLIENTS: u64 = 4;
 const CONCURRENCY: usize = 10;
 /// Slots, and what a worker fetches ahead and has not settled at most.
 const HELD: usize = 2 * (CONCURRENCY + 512);
+/// How long an operator tries, while Redis is busy with its disk.
+const INSISTS: Duration = Duration::from_secs(30);
+
+/// What happens, by the names that `CHAOS_KINDS` takes: single ones, or all of a group.
+const KINDS: [(&str, &[&str]); 4] = [
+    (
+        "faults",
+        &[
+            "worker killed",
+            "worker frozen",
+            "worker stopped",
+            "connections cut",
+            "clients killed",
+            "connections stalled",
+            "redis killed",
+            "redis frozen",
+            "scripts flushed",
+            "server killed",
+        ],
+    ),
+    (
+        "strains",
+        &[
+            "large entries",
+            "slow line",
+            "stdout blocked",
+            "stderr blocked",
+            "answers not read",
+        ],
+    ),
+    ("clock", &["clock stepped", "clock stepped in a restart"]),
+    (
+        "hands",
+        &[
+            "consumer deleted",
+            "group set ahead and back",
+            "group destroyed",
+            "state deleted",
+            "stream renamed and back",
+        ],
+    ),
+];
 
 struct Run {
     random: fastrand::Rng,
+    kinds: Vec<&'static str>,
+    clock: Clock,
     redis: Redis,
     server: Process,
     server_url: Arc<Mutex<String>>,
     proxies: Vec<FaultProxy>,
+    lines: Vec<SlowLine>,
     /// Every worker that ever was, the living ones by their place in `alive`.
     workers: Vec<Process>,
     alive: [usize; WORKERS],
     faults: Vec<Fault>,
-    kinds: BTreeMap<&'static str, u32>,
+    happened: BTreeMap<&'static str, u32>,
     slowest_recovery: Duration,
+    /// How far Redis' clock is ahead of the right time, and was at most.
+    clock_ms: i64,
+    latest_clock_ms: i64,
+    /// How many large entries there were, and which of them have no dead letter yet.
+    blobs: u32,
+    unburied: BTreeSet<u32>,
 }
 
 impl Run {
-    async fn start(seed: u64) -> Self {
-        let redis = Redis::durable().await;
+    async fn start(seed: u64, kinds: Vec<&'static str>) -> Self {
+        let clock = Clock::new();
+        let redis = Redis::builder().durable().clock(&clock).start().await;
         let server = Process::server(&redis).start();
         server.wait_ready(PATIENCE).await;
         let server_url = Arc::new(Mutex::new(register_url(&server).await));
         let mut run = Self {
             random: fastrand::Rng::with_seed(seed),
+            kinds,
+            clock,
             redis,
             server,
             server_url,
             proxies: Vec::new(),
+            lines: Vec::new(),
             workers: Vec::new(),
             alive: [0, 1, 2],
             faults: Vec::new(),
-            kinds: BTreeMap::new(),
+            happened: BTreeMap::new(),
             slowest_recovery: Duration::ZERO,
+            clock_ms: 0,
+            latest_clock_ms: 0,
+            blobs: 0,
+            unburied: BTreeSet::new(),
         };
         for place in 0..WORKERS {
-            run.proxies.push(run.redis.proxy().await);
+            let proxy = run.redis.proxy().await;
+            run.lines.push(SlowLine::to(proxy.addr()).await);
+            run.proxies.push(proxy);
             let worker = run.worker(place);
             run.workers.push(worker);
         }
@@ -63,116 +129,69 @@ impl Run {
     fn worker(&self, place: usize) -> Process {
         Process::jobqueue(&self.redis)
             .envs(&[LEASE, ("APP__JOBQUEUE__SHUTDOWN_TIMEOUT", "2s")])
-            .redis_addr(self.proxies[place].addr())
+            .redis_addr(self.lines[place].addr())
+            .small_pipes()
             .start()
     }
 
-    /// One fault, healed before it returns. Sleeps are its lengths, and nothing waits on
-    /// them.
+    /// One of the kinds, healed before it returns. Sleeps are its lengths, and nothing
+    /// waits on them.
     async fn fault(&mut self) {
+        let kind = self.kinds[self.random.usize(..self.kinds.len())];
         let place = self.random.usize(..WORKERS);
         let length = Duration::from_millis(self.random.u64(50..4000));
-        let kind = match self.random.u32(..3) {
-            0 => self.worker_fault(place, length).await,
-            1 => self.network_fault(place, length).await,
-            _ => self.server_fault(length).await,
-        };
-        *self.kinds.entry(kind).or_default() += 1;
-    }
-
-    async fn worker_fault(&mut self, place: usize, length: Duration) -> &'static str {
-        let worker = self.alive[place];
-        let from = Instant::now();
-        let kind = match self.random.u32(..3) {
-            0 => {
-                self.workers[worker].kill();
-                tokio::time::sleep(length / 4).await;
-                self.replace(place);
-                "worker killed"
-            }
-            1 => {
-                self.workers[worker].stop();
-                tokio::time::sleep(length).await;
-                self.workers[worker].cont();
-                "worker frozen"
-            }
-            _ => {
-                // In time for its jobs, so that this explains no duplicate.
-                self.workers[worker].term();
-                self.workers[worker].wait_exit(PATIENCE).await;
-                self.replace(place);
-                return "worker stopped";
-            }
-        };
-        let to = Instant::now();
-        self.faults.push(Fault { worker, from, to });
-        kind
-    }
-
-    async fn network_fault(&mut self, place: usize, length: Duration) -> &'static str {
-        match self.random.u32(..3) {
-            0 => {
-                cut(&self.proxies[place]).await;
-                "connections cut"
-            }
-            1 => {
-                self.redis
-                    .cmd(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
-                    .await;
-                "clients killed"
-            }
-            _ => {
-                let from = Instant::now();
-                let direction = if self.random.bool() {
-                    Direction::UpstreamToClient
-                } else {
-                    Direction::ClientToUpstream
-                };
-                self.proxies[place].set_stall(direction);
-                tokio::time::sleep(length).await;
-                cut(&self.proxies[place]).await;
-                // Renewals did not get through either.
-                let (worker, to) = (self.alive[place], Instant::now());
-                self.faults.push(Fault { worker, from, to });
-                "connections stalled"
-            }
+        match kind {
+            "worker killed" => self.worker_killed(place, length).await,
+            "worker frozen" => self.worker_frozen(place, length).await,
+            "worker stopped" => self.worker_stopped(place).await,
+            "connections cut" => self.connections_cut(place).await,
+            "clients killed" => self.clients_killed().await,
+            "connections stalled" => self.connections_stalled(place, length).await,
+            "redis killed" => self.redis_killed(length).await,
+            "redis frozen" => self.redis_frozen(length).await,
+            "scripts flushed" => self.scripts_flushed().await,
+            "server killed" => self.server_killed().await,
+            "large entries" => self.large_entries(length).await,
+            "slow line" => self.slow_line(place, length).await,
+            "stdout blocked" => self.stdout_blocked(place, length).await,
+            "stderr blocked" => self.stderr_blocked(place, length).await,
+            "answers not read" => self.answers_not_read(place, length).await,
+            "clock stepped" => self.step_clock(),
+            "clock stepped in a restart" => self.clock_stepped_in_a_restart(length).await,
+            "consumer deleted" => self.consumer_deleted(place).await,
+            "group set ahead and back" => self.group_set_ahead_and_back(length).await,
+            "group destroyed" => self.group_destroyed().await,
+            "state deleted" => self.state_deleted().await,
+            "stream renamed and back" => self.stream_renamed_and_back(length).await,
+            other => unreachable!("{other} is in the table and not here"),
         }
-    }
-
-    async fn server_fault(&mut self, length: Duration) -> &'static str {
-        match self.random.u32(..4) {
-            0 => {
-                self.redis.kill();
-                tokio::time::sleep(length / 4).await;
-                self.redis.up().await;
-                self.recovered().await;
-                "redis killed"
-            }
-            1 => {
-                self.redis.freeze();
-                tokio::time::sleep(length).await;
-                self.redis.resume();
-                self.recovered().await;
-                "redis frozen"
-            }
-            2 => {
-                // Its disk may keep it from answering: then there was no flush.
-                drop(self.redis.try_cmd(&["SCRIPT", "FLUSH"]).await);
-                "scripts flushed"
-            }
-            _ => {
-                self.server.kill();
-                self.server = Process::server(&self.redis).start();
-                *self.server_url.lock().unwrap() = register_url(&self.server).await;
-                "server killed"
-            }
-        }
+        *self.happened.entry(kind).or_default() += 1;
     }
 
     fn replace(&mut self, place: usize) {
         let worker = self.worker(place);
         self.alive[place] = self.workers.len();
         self.workers.push(worker);
+    }
+
+    /// What happened from then until now explains that what this worker held runs twice.
+    fn explained_by(&mut self, worker: usize, from: Instant) {
+        let to = Instant::now();
+        self.faults.push(Fault { worker, from, to });
+    }
+
+    fn explained_by_all(&mut self, from: Instant) {
+        for worker in self.alive {
+            self.explained_by(worker, from);
+        }
+    }
+
+    /// Runs a command that may be run twice until Redis has answered it.
+    async fn surely(&self, command: &[&str]) {
+        eventually(format!("{command:?}"), INSISTS, async || {
+            self.redis.try_cmd(command).await.ok()
+        })
+        .await;
     }
 
     /// How long the workers take to be ready after Redis is back.
@@ -206,14 +225,33 @@ impl Run {
             }
         }
         for (_, letter) in self.redis.dead_letters().await {
-            let job: Value = serde_json::from_slice(&letter["job"]).unwrap();
-            let message = job["payload"]["message"].as_str().unwrap();
-            ledger
-                .dead
-                .insert(message.strip_prefix("job ").unwrap().parse().unwrap());
+            // Foreign entries are not the ledger's: no client registered them.
+            if let Some(job) = letter.get("job") {
+                let job: Value = serde_json::from_slice(job).unwrap();
+                let message = job["payload"]["message"].as_str().unwrap();
+                ledger
+                    .dead
+                    .insert(message.strip_prefix("job ").unwrap().parse().unwrap());
+            }
         }
         ledger
     }
+}
+
+/// The kinds that a list names, separated by commas.
+fn kinds(list: &str) -> Vec<&'static str> {
+    let mut chosen = Vec::new();
+    for name in list.split(',').map(str::trim) {
+        let before = chosen.len();
+        for (group, kinds) in KINDS {
+            let named = kinds
+                .iter()
+                .filter(|kind| [**kind, group, "all"].contains(&name));
+            chosen.extend(named);
+        }
+        assert!(chosen.len() > before, "{name:?} is none of {KINDS:?}");
+    }
+    chosen
 }
 
 async fn register_url(server: &Process) -> String {
@@ -259,10 +297,10 @@ async fn client(
     answers
 }
 
-async fn chaos(seconds: u64, seed: u64) {
-    eprintln!("chaos: seed {seed}, {seconds} s");
+async fn chaos(seconds: u64, seed: u64, kinds: Vec<&'static str>) {
+    eprintln!("chaos: seed {seed}, {seconds} s, {} kinds", kinds.len());
     let began = Instant::now();
-    let mut run = Run::start(seed).await;
+    let mut run = Run::start(seed, kinds).await;
     let (numbers, stop) = (
         Arc::new(AtomicU64::new(0)),
         Arc::new(AtomicBool::new(false)),
@@ -286,7 +324,9 @@ async fn chaos(seconds: u64, seed: u64) {
     for client in clients {
         answers.extend(client.await.unwrap());
     }
+    run.heal_clock();
     run.redis.drained(Duration::from_secs(60)).await;
+    run.check_large_entries().await;
     // What was printed last may still be on its way through the pipe.
     eventually("all lines are read", PATIENCE, async || {
         let ledger = run.ledger(answers.clone()).await;
@@ -298,6 +338,16 @@ async fn chaos(seconds: u64, seed: u64) {
         std::fs::write(path, ledger.to_lines(began)).unwrap();
     }
     let verdict = ledger.verdict();
+    report(&run, &ledger, &verdict);
+    assert!(verdict.is_good(), "seed {seed}: {verdict:?}");
+    let unburied = &run.unburied;
+    assert!(
+        unburied.is_empty(),
+        "seed {seed}: large entries {unburied:?} are gone"
+    );
+}
+
+fn report(run: &Run, ledger: &Ledger, verdict: &Verdict) {
     let count = |wanted| {
         ledger
             .answers
@@ -307,8 +357,8 @@ async fn chaos(seconds: u64, seed: u64) {
     };
     eprintln!(
         "faults: {} {:?}",
-        run.kinds.values().sum::<u32>(),
-        run.kinds
+        run.happened.values().sum::<u32>(),
+        run.happened
     );
     eprintln!(
         "jobs: {} accepted, {} refused, {} unknown; {} lines",
@@ -325,7 +375,6 @@ async fn chaos(seconds: u64, seed: u64) {
         verdict.unexplained.len(),
         run.slowest_recovery
     );
-    assert!(verdict.is_good(), "seed {seed}: {verdict:?}");
 }
 
 fn variable(name: &str, default: u64) -> u64 {
@@ -334,5 +383,18 @@ fn variable(name: &str, default: u64) -> u64 {
 
 #[tokio::test]
 async fn chaos_loses_nothing() {
-    chaos(variable("CHAOS_SECONDS", 60), variable("CHAOS_SEED", 1)).await;
+    let list = std::env::var("CHAOS_KINDS").unwrap_or_else(|_| "all".to_owned());
+    let (seconds, seed) = (variable("CHAOS_SECONDS", 60), variable("CHAOS_SEED", 1));
+    chaos(seconds, seed, kinds(&list)).await;
+}
+
+#[test]
+fn kinds_are_chosen_by_name_and_by_group() {
+    assert_eq!(
+        kinds("slow line, clock")[..2],
+        ["slow line", "clock stepped"]
+    );
+    let all: usize = KINDS.iter().map(|(_, kinds)| kinds.len()).sum();
+    assert_eq!(kinds("all").len(), all);
+    assert!(std::panic::catch_unwind(|| kinds("slow lines")).is_err());
 }

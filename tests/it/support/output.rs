@@ -1,6 +1,7 @@
 //! What came out of a child process, line by line, and waiting for it.
 
 use std::io::{BufRead, BufReader, Read};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -19,6 +20,14 @@ pub(crate) struct Line {
 /// neither the process nor the times.
 pub(super) struct Output {
     lines: watch::Receiver<Captured>,
+    gate: Arc<Gate>,
+}
+
+/// Where the reader waits while nobody is to read the pipe.
+#[derive(Default)]
+struct Gate {
+    closed: Mutex<bool>,
+    changed: Condvar,
 }
 
 #[derive(Default)]
@@ -31,13 +40,21 @@ impl Output {
     /// Reads a pipe to its end; without a pipe there is nothing to come.
     pub(super) fn read(pipe: Option<impl Read + Send + 'static>) -> Self {
         let (sender, lines) = watch::channel(Captured::default());
+        let gate = Arc::new(Gate::default());
         match pipe {
             Some(pipe) => {
-                std::thread::spawn(move || read_lines(pipe, &sender));
+                let gate = Arc::clone(&gate);
+                std::thread::spawn(move || read_lines(pipe, &gate, &sender));
             }
             None => sender.send_modify(|captured| captured.ended = true),
         }
-        Self { lines }
+        Self { lines, gate }
+    }
+
+    /// Reads no more, but for what the reader is about to get, until it is told to go on.
+    pub(super) fn set_read(&self, read: bool) {
+        *self.gate.closed.lock().unwrap() = !read;
+        self.gate.changed.notify_all();
     }
 
     pub(super) fn lines(&self) -> Vec<Line> {
@@ -102,7 +119,14 @@ impl Output {
     }
 }
 
-fn read_lines(pipe: impl Read, sender: &watch::Sender<Captured>) {
+impl Gate {
+    fn pass(&self) {
+        let closed = self.closed.lock().unwrap();
+        drop(self.changed.wait_while(closed, |closed| *closed).unwrap());
+    }
+}
+
+fn read_lines(pipe: impl Read, gate: &Gate, sender: &watch::Sender<Captured>) {
     let mut pipe = BufReader::new(pipe);
     let mut bytes = Vec::new();
     // A pipe that cannot be read any more has ended, whatever the reason.
@@ -116,6 +140,7 @@ fn read_lines(pipe: impl Read, sender: &watch::Sender<Captured>) {
         let line = Line { text, at, complete };
         sender.send_modify(|captured| captured.lines.push(line));
         bytes.clear();
+        gate.pass();
     }
     sender.send_modify(|captured| captured.ended = true);
 }

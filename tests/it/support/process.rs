@@ -3,12 +3,15 @@
 //! shows its output when the test is failing.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use reqwest::StatusCode;
+#[cfg(target_os = "linux")]
+use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use super::output::{Line, Output};
@@ -16,6 +19,9 @@ use super::{PATIENCE, Redis, eventually};
 
 /// How long an HTTP request to a process may take.
 const HTTP_LIMIT: Duration = Duration::from_secs(10);
+
+/// The least that Linux gives a pipe: one page.
+const SMALL_PIPE: usize = 4096;
 
 /// A running child process.
 pub(crate) struct Process {
@@ -31,6 +37,7 @@ pub(crate) struct ProcessBuilder {
     command: Command,
     stdout: Option<Stdio>,
     stderr: Option<Stdio>,
+    small_pipes: bool,
 }
 
 impl Process {
@@ -56,6 +63,16 @@ impl Process {
     /// The lines on stderr so far.
     pub(crate) fn stderr(&self) -> Vec<Line> {
         self.stderr.lines()
+    }
+
+    /// Whether somebody reads its stdout; while nobody does, the pipe fills.
+    pub(crate) fn read_stdout(&self, read: bool) {
+        self.stdout.set_read(read);
+    }
+
+    /// Whether somebody reads its stderr.
+    pub(crate) fn read_stderr(&self, read: bool) {
+        self.stderr.set_read(read);
     }
 
     /// The first line on stdout that `wanted` accepts.
@@ -278,6 +295,7 @@ impl ProcessBuilder {
             command,
             stdout: None,
             stderr: None,
+            small_pipes: false,
         }
     }
 
@@ -354,6 +372,13 @@ impl ProcessBuilder {
         self
     }
 
+    /// Gives the pipes of stdout and stderr the least that a pipe can hold, so that they
+    /// are full soon after nobody reads them.
+    pub(crate) fn small_pipes(mut self) -> Self {
+        self.small_pipes = true;
+        self
+    }
+
     pub(crate) fn start(mut self) -> Process {
         let spawned = self
             .command
@@ -363,6 +388,15 @@ impl ProcessBuilder {
             .spawn();
         let mut child =
             spawned.unwrap_or_else(|error| panic!("cannot start {}: {error}", self.name));
+        #[cfg(target_os = "linux")]
+        if self.small_pipes {
+            for pipe in [
+                child.stdout.as_ref().map(AsFd::as_fd),
+                child.stderr.as_ref().map(AsFd::as_fd),
+            ] {
+                pipe.map(|pipe| fcntl_setpipe_size(pipe, SMALL_PIPE).unwrap());
+            }
+        }
         Process {
             name: self.name,
             stdout: Output::read(child.stdout.take()),
