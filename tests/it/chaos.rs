@@ -79,6 +79,10 @@ struct Run {
     /// Every worker that ever was, the living ones by their place in `alive`.
     workers: Vec<Process>,
     alive: [usize; WORKERS],
+    /// The number of the next job.
+    numbers: Arc<AtomicU64>,
+    /// Jobs that no client registered.
+    added: Vec<(u64, Answer)>,
     faults: Vec<Fault>,
     happened: BTreeMap<&'static str, u32>,
     slowest_recovery: Duration,
@@ -108,6 +112,8 @@ impl Run {
             lines: Vec::new(),
             workers: Vec::new(),
             alive: [0, 1, 2],
+            numbers: Arc::new(AtomicU64::new(0)),
+            added: Vec::new(),
             faults: Vec::new(),
             happened: BTreeMap::new(),
             slowest_recovery: Duration::ZERO,
@@ -151,7 +157,7 @@ impl Run {
             "redis frozen" => self.redis_frozen(length).await,
             "scripts flushed" => self.scripts_flushed().await,
             "server killed" => self.server_killed().await,
-            "large entries" => self.large_entries(length).await,
+            "large entries" => self.large_entries().await,
             "slow line" => self.slow_line(place, length).await,
             "stdout blocked" => self.stdout_blocked(place, length).await,
             "stderr blocked" => self.stderr_blocked(place, length).await,
@@ -301,15 +307,12 @@ async fn chaos(seconds: u64, seed: u64, kinds: Vec<&'static str>) {
     eprintln!("chaos: seed {seed}, {seconds} s, {} kinds", kinds.len());
     let began = Instant::now();
     let mut run = Run::start(seed, kinds).await;
-    let (numbers, stop) = (
-        Arc::new(AtomicU64::new(0)),
-        Arc::new(AtomicBool::new(false)),
-    );
+    let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             tokio::spawn(client(
                 run.server_url.clone(),
-                numbers.clone(),
+                run.numbers.clone(),
                 stop.clone(),
             ))
         })
@@ -324,6 +327,7 @@ async fn chaos(seconds: u64, seed: u64, kinds: Vec<&'static str>) {
     for client in clients {
         answers.extend(client.await.unwrap());
     }
+    answers.extend(run.added.iter().copied());
     run.heal_clock();
     run.redis.drained(Duration::from_secs(60)).await;
     run.check_large_entries().await;

@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::support::{
     Clock, DEAD, FaultProxy, GROUP, MBIT, PATIENCE, Process, ProcessBuilder, Rate, Redis,
-    SCHEDULED, STATE, STREAM, SlowLine, eventually, listening_addr, process_exists,
+    SCHEDULED, STATE, STREAM, SlowLine, eventually, listening_addr, process_exists, stays,
 };
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -351,6 +351,26 @@ async fn a_wait_for_a_log_line_looks_behind_its_mark() {
     process
         .wait_for_log_since(process.log_mark(), "one", SHORT)
         .await;
+}
+
+#[tokio::test]
+async fn a_process_whose_output_nobody_reads_is_blocked_until_somebody_does() {
+    let script = "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); echo $i; done; echo end";
+    let process = ProcessBuilder::program("/bin/sh")
+        .args(&["-c", script])
+        .small_pipes()
+        .start();
+    process.read_stdout(false);
+    // What one page in the pipe and one in the reader hold at most.
+    let most = 2 * 4096 / 2;
+    stays("most lines are still to come", SHORT, async || {
+        process.stdout().len() < most
+    })
+    .await;
+    assert!(process.exited().is_none());
+    process.read_stdout(true);
+    process.wait_for_line(|line| line == "end", PATIENCE).await;
+    assert_eq!(process.stdout().len(), 20_001);
 }
 
 #[tokio::test]

@@ -24,6 +24,14 @@ const PUT_BACK: &str = "
       redis.call('XADD', KEYS[1], '*', unpack(entry[2]))
     end";
 
+/// Sets the group back to one of the first entries, to its beginning, or to where it was.
+const SET_BACK: &str = "
+    local ids = {'0', ARGV[2]}
+    for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', ARGV[2], 'COUNT', 500)) do
+      ids[#ids + 1] = entry[1]
+    end
+    return redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], ids[ARGV[3] % #ids + 1])";
+
 impl Run {
     /// By a second, some seconds, or an hour at most, in either direction.
     pub(super) fn step_clock(&mut self) {
@@ -68,12 +76,16 @@ impl Run {
         };
         self.surely(&["XGROUP", "SETID", STREAM, GROUP, "$"]).await;
         tokio::time::sleep(length / 4).await;
-        let earlier = ["XRANGE", STREAM, "-", &last, "COUNT", "500"];
-        let earlier: Vec<(String, Value)> = self.redis.query(&earlier).await;
-        let mut ids: Vec<&str> = earlier.iter().map(|(id, _)| id.as_str()).collect();
-        ids.extend(["0", &last]);
-        let back = ids[usize::try_from(choice).unwrap() % ids.len()];
-        self.surely(&["XGROUP", "SETID", STREAM, GROUP, back]).await;
+        let back = [
+            "EVAL",
+            SET_BACK,
+            "1",
+            STREAM,
+            GROUP,
+            &last,
+            &choice.to_string(),
+        ];
+        self.surely(&back).await;
         self.explained_by_all(from);
     }
 

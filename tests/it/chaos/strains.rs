@@ -2,29 +2,43 @@
 //! lines, outputs and answers that nobody reads. None of it explains a duplicate.
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::Run;
-use crate::support::{DEAD, MBIT, Rate, STREAM};
+use crate::ledger::Answer;
+use crate::support::{DEAD, MBIT, PATIENCE, Rate, STREAM, eventually};
 
 /// How many clients never read.
 const DEAF_CLIENTS: usize = 200;
 /// Enough warnings for more than a pipe holds, whoever of the workers has to say them.
-const FOREIGN_ENTRIES: usize = 300;
+const FOREIGN_ENTRIES: usize = 1_000;
+/// Jobs of 2 KB, which the line needs some seconds for.
+const PADDED_JOBS: u64 = 300;
 
 /// The value of a large entry: its number, over and over, 2 MB in all.
 fn blob(n: u32) -> String {
     format!("{n:08}").repeat(250_000)
 }
 
+fn padded_job(n: u64) -> String {
+    let payload = json!({"message": format!("job {n}")});
+    let padding = "x".repeat(2_000);
+    let job = json!({"type": "demo:delay_print", "delay_ms": 1000, "payload": payload, "padding": padding});
+    job.to_string()
+}
+
 impl Run {
-    /// Entries of 2 MB, while Redis drops clients for which 1 MB waits.
-    pub(super) async fn large_entries(&mut self, length: Duration) {
+    /// Entries of 2 MB, and a Redis that drops clients for which 1 MB waits, until the
+    /// next ones come, or the end, or Redis is started again.
+    pub(super) async fn large_entries(&mut self) {
+        let count = self.random.u32(1..=4);
         self.check_large_entries().await;
         self.limit_output("1mb").await;
-        for _ in 0..self.random.u32(1..=4) {
+        for _ in 0..count {
             self.blobs += 1;
             let add = ["XADD", STREAM, "*", "blob", &blob(self.blobs)];
             // Without an answer nobody knows whether it is there.
@@ -32,8 +46,6 @@ impl Run {
                 self.unburied.insert(self.blobs);
             }
         }
-        tokio::time::sleep(length).await;
-        self.limit_output("0").await;
     }
 
     async fn limit_output(&self, limit: &str) {
@@ -45,6 +57,7 @@ impl Run {
     /// Takes note of the large entries that have been buried, and removes their dead
     /// letters: Redis would not hold those of an hour.
     pub(super) async fn check_large_entries(&mut self) {
+        self.limit_output("0").await;
         for (id, letter) in self.redis.dead_letters().await {
             if let Some(value) = letter.get("entry.blob") {
                 let n = std::str::from_utf8(&value[..8]).unwrap().parse().unwrap();
@@ -56,8 +69,20 @@ impl Run {
         }
     }
 
+    /// With jobs for it that are not small, and that have to be parked first.
     pub(super) async fn slow_line(&mut self, place: usize, length: Duration) {
         self.lines[place].set_rate(Rate::Together(MBIT));
+        let first = self.numbers.fetch_add(PADDED_JOBS, Ordering::Relaxed);
+        let numbers = first..first + PADDED_JOBS;
+        let added = self
+            .redis
+            .try_add_jobs(numbers.clone().map(padded_job))
+            .await;
+        let answer = match added {
+            Ok(_) => Answer::Accepted,
+            Err(_) => Answer::Unknown,
+        };
+        self.added.extend(numbers.map(|n| (n, answer)));
         tokio::time::sleep(2 * length).await;
         self.lines[place].set_rate(Rate::Unlimited);
     }
@@ -69,6 +94,7 @@ impl Run {
         worker.read_stdout(true);
     }
 
+    /// With much to say for everybody; half of the time the worker is asked to stop.
     pub(super) async fn stderr_blocked(&mut self, place: usize, length: Duration) {
         let worker = &self.workers[self.alive[place]];
         worker.read_stderr(false);
@@ -76,7 +102,18 @@ impl Run {
         let add = ["EVAL", add, "1", STREAM, &FOREIGN_ENTRIES.to_string()];
         drop(self.redis.try_cmd(&add).await);
         tokio::time::sleep(2 * length).await;
+        let stops = self.random.bool();
+        if stops {
+            worker.term();
+            eventually("a worker stops that cannot log", PATIENCE, async || {
+                worker.exited()
+            })
+            .await;
+        }
         worker.read_stderr(true);
+        if stops {
+            self.replace(place);
+        }
     }
 
     /// Clients of the server, or of a worker, that ask and never read an answer.

@@ -127,7 +127,8 @@ impl Gate {
 }
 
 fn read_lines(pipe: impl Read, gate: &Gate, sender: &watch::Sender<Captured>) {
-    let mut pipe = BufReader::new(pipe);
+    // No more than a small pipe holds, which else would seem to hold much more.
+    let mut pipe = BufReader::with_capacity(4096, pipe);
     let mut bytes = Vec::new();
     // A pipe that cannot be read any more has ended, whatever the reason.
     while pipe

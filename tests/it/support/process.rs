@@ -2,8 +2,8 @@
 //! time it came, their signals and their end. A process is killed on drop, and
 //! shows its output when the test is failing.
 
+use std::io::{PipeReader, pipe};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
@@ -380,30 +380,32 @@ impl ProcessBuilder {
     }
 
     pub(crate) fn start(mut self) -> Process {
-        let spawned = self
-            .command
-            .stdin(Stdio::null())
-            .stdout(self.stdout.unwrap_or_else(Stdio::piped))
-            .stderr(self.stderr.unwrap_or_else(Stdio::piped))
-            .spawn();
-        let mut child =
-            spawned.unwrap_or_else(|error| panic!("cannot start {}: {error}", self.name));
-        #[cfg(target_os = "linux")]
-        if self.small_pipes {
-            for pipe in [
-                child.stdout.as_ref().map(AsFd::as_fd),
-                child.stderr.as_ref().map(AsFd::as_fd),
-            ] {
-                pipe.map(|pipe| fcntl_setpipe_size(pipe, SMALL_PIPE).unwrap());
-            }
-        }
+        let small = self.small_pipes;
+        let (stdout, lines) = output_pipe(self.stdout.take(), small);
+        let (stderr, log) = output_pipe(self.stderr.take(), small);
+        let command = self.command.stdin(Stdio::null());
+        let spawned = command.stdout(stdout).stderr(stderr).spawn();
+        let child = spawned.unwrap_or_else(|error| panic!("cannot start {}: {error}", self.name));
         Process {
             name: self.name,
-            stdout: Output::read(child.stdout.take()),
-            stderr: Output::read(child.stderr.take()),
+            stdout: Output::read(lines),
+            stderr: Output::read(log),
             child: Mutex::new(child),
         }
     }
+}
+
+/// Where an output goes, and what is to be read of it: nothing when it goes elsewhere.
+fn output_pipe(elsewhere: Option<Stdio>, small: bool) -> (Stdio, Option<PipeReader>) {
+    if let Some(elsewhere) = elsewhere {
+        return (elsewhere, None);
+    }
+    let (reader, writer) = pipe().unwrap();
+    #[cfg(target_os = "linux")]
+    if small {
+        fcntl_setpipe_size(&writer, SMALL_PIPE).unwrap();
+    }
+    (writer.into(), Some(reader))
 }
 
 /// A client that never asks a proxy of the environment.

@@ -1,7 +1,7 @@
 //! What topics about handing jobs from one worker to another share: settings by which
 //! a job that was put back is told from one whose lease ran out, and jobs in bulk.
 
-use redis::aio::MultiplexedConnection;
+use redis::RedisResult;
 
 use super::{PATIENCE, Redis, STREAM, eventually};
 
@@ -27,6 +27,14 @@ impl Redis {
 
     /// Adds jobs in one go, and returns their entry ids.
     pub(crate) async fn add_jobs(&self, jobs: impl IntoIterator<Item = String>) -> Vec<String> {
+        self.try_add_jobs(jobs).await.unwrap()
+    }
+
+    /// The same for a Redis that may not answer: nobody knows then which were added.
+    pub(crate) async fn try_add_jobs(
+        &self,
+        jobs: impl IntoIterator<Item = String>,
+    ) -> RedisResult<Vec<String>> {
         let mut pipeline = redis::pipe();
         for job in jobs {
             pipeline
@@ -36,8 +44,8 @@ impl Redis {
                 .arg("job")
                 .arg(job);
         }
-        let mut connection: MultiplexedConnection = self.connect().await.unwrap();
-        pipeline.query_async(&mut connection).await.unwrap()
+        let mut connection = self.connect().await?;
+        pipeline.query_async(&mut connection).await
     }
 
     /// Adds an entry with any fields, and returns its id.
