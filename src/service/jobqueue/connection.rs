@@ -26,7 +26,7 @@ use super::outage::OutageLog;
 use crate::config::RedisConfig;
 
 /// Two connection attempts of a process are at least this far apart.
-const MIN_ATTEMPT_GAP: Duration = Duration::from_millis(500);
+pub(super) const MIN_ATTEMPT_GAP: Duration = Duration::from_millis(500);
 /// How often something is tried again that waits for an operator.
 pub(crate) const OPERATOR_RETRY: Duration = Duration::from_secs(5);
 /// How often the prober looks whether a reminder of an outage is due.
@@ -317,17 +317,19 @@ impl Connector {
 
     async fn open_shared(&self) -> Result<MultiplexedConnection, Error> {
         let next = self.0.state.borrow().generation + 1;
-        let mut connection = self.open("shared", self.response_timeout(), next).await?;
+        let mut connection = self
+            .open("shared", self.response_timeout(), Some(next))
+            .await?;
         self.inspect(&mut connection).await?;
         Ok(connection)
     }
 
-    /// Opens a connection that reports its own end, as one of `generation`.
+    /// Opens a connection. One of a `generation` reports its own end.
     pub(super) async fn open(
         &self,
         name: &str,
         response_timeout: Duration,
-        generation: u64,
+        generation: Option<u64>,
     ) -> Result<MultiplexedConnection, Error> {
         let inner = Arc::downgrade(&self.0);
         let config = AsyncConnectionConfig::new()
@@ -335,6 +337,7 @@ impl Connector {
             .set_response_timeout(Some(response_timeout))
             .set_push_sender(move |push: PushInfo| {
                 if push.kind == PushKind::Disconnection
+                    && let Some(generation) = generation
                     && let Some(inner) = inner.upgrade()
                 {
                     let error = Error::new(Class::Wait, "redis closed the connection");

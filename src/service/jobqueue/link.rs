@@ -1,12 +1,17 @@
 //! One part's connection to Redis, opened anew by itself after an outage.
+//!
+//! A connection of its own that ends, or whose reply is too late, is no outage: it is opened
+//! anew, and only if that fails the others are told.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, Value};
+use tokio::time::sleep;
+use tracing::debug;
 
-use super::connection::Connector;
+use super::connection::{Connector, MIN_ATTEMPT_GAP};
 use super::error::{Class, Error};
 
 /// See the file's head.
@@ -18,6 +23,8 @@ pub(crate) struct Link {
     /// How long a reply may take that brings next to nothing.
     response_timeout: Duration,
     open: Option<(u64, MultiplexedConnection)>,
+    /// When it was opened last.
+    opened: Option<Instant>,
     /// The epoch in which it was found connected last, and the stream's mark then.
     epoch: u64,
     incarnation: Arc<str>,
@@ -44,8 +51,10 @@ impl Link {
                     None => continue,
                 },
                 Some(name) => {
-                    let timeout = self.response_timeout;
-                    let opened = self.connector.open(name, timeout, state.generation).await;
+                    let since = self.opened.map_or(Duration::MAX, |at| at.elapsed());
+                    sleep(MIN_ATTEMPT_GAP.saturating_sub(since)).await;
+                    self.opened = Some(Instant::now());
+                    let opened = self.connector.open(name, self.response_timeout, None).await;
                     opened.map(|connection| (state.generation, connection))
                 }
             };
@@ -148,6 +157,11 @@ impl Link {
             Err(error) if error.class == Class::Operator => {
                 self.connector.log().failed(what, error, Instant::now());
             }
+            // No answer came, on a connection that is nobody else's.
+            Err(error) if self.own.is_some() && error.code.is_none() => {
+                debug!(what, %error, "this connection is of no use any more");
+                self.open = None;
+            }
             Err(error) => {
                 if let Some((generation, _)) = &self.open {
                     self.connector.lost(*generation, error);
@@ -179,6 +193,7 @@ impl Connector {
             own,
             response_timeout: self.response_timeout() + blocking,
             open: None,
+            opened: None,
             epoch: 0,
             incarnation: "".into(),
         }

@@ -9,11 +9,17 @@
 -- refuses to queue any command, and the workers could not drain it.
 
 local refused = replaced(KEYS[2], ARGV[2]) or refusal(KEYS[1], 'stream', {
-  {'XDEL', KEYS[1], '0-1'}, {'XACK', KEYS[1], ARGV[1], '0-1'},
+  {'XDEL', KEYS[1], '0-1'}, {'XACK', KEYS[1], ARGV[1], '0-1'}, {'XPENDING', KEYS[1], ARGV[1]},
 })
 if refused then
   return refused
 end
 
+local acknowledged = redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 3))
+if acknowledged < #ARGV - 2 then
+  -- Some are not pending: settled before, or the group is gone, which this says. Without it
+  -- an id may be another job's already.
+  redis.call('XPENDING', KEYS[1], ARGV[1])
+end
 redis.call('XDEL', KEYS[1], unpack(ARGV, 3))
-return redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 3))
+return acknowledged
