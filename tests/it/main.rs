@@ -56,5 +56,6 @@ mod stuck_clients;
 mod stuck_output;
 mod support;
 mod suspects;
+mod tls;
 mod workers;
 mod zombies;

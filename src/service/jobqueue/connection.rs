@@ -13,8 +13,8 @@ use futures_util::future::{BoxFuture, FutureExt, Shared};
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, PushInfo,
-    PushKind, RedisConnectionInfo, RedisError, Value,
+    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, Value,
 };
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -23,6 +23,7 @@ use tracing::{info, warn};
 
 use super::error::{Class, Error};
 use super::outage::OutageLog;
+use super::tls;
 use crate::config::RedisConfig;
 
 /// Two connection attempts of a process are at least this far apart.
@@ -317,11 +318,25 @@ impl Connector {
 
     async fn open_shared(&self) -> Result<MultiplexedConnection, Error> {
         let next = self.0.state.borrow().generation + 1;
-        let mut connection = self
-            .open("shared", self.response_timeout(), Some(next))
-            .await?;
+        let timeout = self.response_timeout();
+        let mut connection = match self.open("shared", timeout, Some(next)).await {
+            Err(error) if error.is_timeout() && self.lacks_tls().await => {
+                return Err(Error::new(Class::Operator, tls::NO_TLS));
+            }
+            opened => opened?,
+        };
         self.inspect(&mut connection).await?;
         Ok(connection)
+    }
+
+    /// Whether the server is addressed by TLS and speaks none.
+    async fn lacks_tls(&self) -> bool {
+        match self.0.client.get_connection_info().addr() {
+            ConnectionAddr::TcpTls { host, port, .. } => {
+                tls::answers_in_plain_text(host, *port).await
+            }
+            _ => false,
+        }
     }
 
     /// Opens a connection. One of a `generation` reports its own end.

@@ -3,7 +3,17 @@
 //! Every error is one of four classes, and the class decides what happens next;
 //! nothing else in the crate looks at error codes.
 
+use std::error::Error as StdError;
+use std::io;
+use std::sync::Arc;
+
 use redis::{ErrorKind, RedisError, ServerError};
+
+use super::tls;
+use crate::shortened::shortened_to;
+
+/// The most bytes of a message: it may carry what somebody else wrote.
+const MAX_MESSAGE_BYTES: usize = 512;
 
 /// What to do about a failed command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +46,13 @@ impl Error {
         Self {
             class,
             code: None,
-            message: message.into(),
+            message: shortened_to(MAX_MESSAGE_BYTES, &message.into()),
         }
+    }
+
+    /// No answer came in time.
+    pub(crate) fn is_timeout(&self) -> bool {
+        self.class == Class::Reconnect && self.code.is_none()
     }
 
     /// A reply that does not have the shape that the command's reply has.
@@ -53,6 +68,9 @@ impl Error {
 
 impl From<RedisError> for Error {
     fn from(error: RedisError) -> Self {
+        if let Some(trouble) = tls_trouble(&error) {
+            return Self::new(Class::Operator, trouble);
+        }
         let class = match (error.kind(), error.code()) {
             (ErrorKind::Io, _) if error.is_timeout() => Class::Reconnect,
             (ErrorKind::Io, _) => Class::Wait,
@@ -64,8 +82,25 @@ impl From<RedisError> for Error {
         Self {
             class,
             code: error.code().map(str::to_owned),
-            message: error.to_string(),
+            message: shortened_to(MAX_MESSAGE_BYTES, &error.to_string()),
         }
+    }
+}
+
+/// What TLS found wrong, if that is what the error is about.
+fn tls_trouble(error: &RedisError) -> Option<String> {
+    // As redis-rs keeps the errors of others.
+    let cause = error.source()?;
+    let cause = cause.downcast_ref::<Arc<dyn StdError + Send + Sync>>()?;
+    let inner = match cause.downcast_ref::<io::Error>() {
+        Some(error) => error.get_ref()?.downcast_ref::<rustls::Error>(),
+        None => cause.downcast_ref::<rustls::Error>(),
+    };
+    match inner {
+        Some(error) => Some(tls::explain(error)),
+        None if cause.is::<io::Error>() => None,
+        // A name that no certificate can have, or trusted certificates that cannot be read.
+        None => (error.kind() == ErrorKind::Io).then(|| format!("TLS: {cause}")),
     }
 }
 
@@ -75,7 +110,7 @@ impl From<&ServerError> for Error {
         Self {
             class: classify(error.code(), details),
             code: Some(error.code().to_owned()),
-            message: format!("{} {details}", error.code()),
+            message: shortened_to(MAX_MESSAGE_BYTES, &format!("{} {details}", error.code())),
         }
     }
 }

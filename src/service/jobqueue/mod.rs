@@ -28,6 +28,7 @@ mod reply;
 mod retry;
 pub mod server;
 mod settler;
+mod tls;
 mod worker;
 
 pub use broker::Keys;

@@ -42,6 +42,7 @@ pub(crate) use self::leases::{LONG_IDLE, stays};
 pub(crate) use self::load::{Answers, Load};
 pub(crate) use self::output::Line;
 pub(crate) use self::pipe::{Reading, SmallPipe};
+pub(crate) use self::port::ReservedPort;
 pub(crate) use self::process::{
     Process, ProcessBuilder, http_client, listening_addr, process_exists,
 };

@@ -11,13 +11,13 @@ use tokio::net::TcpSocket;
 /// (a client that polls a dead port of the ephemeral range can connect to itself),
 /// while redis-server, which sets `SO_REUSEADDR` as well, can still listen on it.
 /// Elsewhere two sockets cannot share the address, so the port is only a likely one.
-pub(super) struct ReservedPort {
-    pub(super) number: u16,
+pub(crate) struct ReservedPort {
+    pub(crate) number: u16,
     _hold: Option<TcpSocket>,
 }
 
 impl ReservedPort {
-    pub(super) fn take() -> Self {
+    pub(crate) fn take() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
