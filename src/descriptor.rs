@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Waits until `fd` takes more bytes, for `limit` at most, or without a limit. False when
@@ -12,5 +13,11 @@ pub(crate) fn wait_writable(fd: impl AsFd, limit: Option<Duration>) -> bool {
         PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)
     });
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
-    poll(&mut fds, limit) != Ok(0)
+    loop {
+        match poll(&mut fds, limit) {
+            // A signal handler ran on this thread, which says nothing about the output.
+            Err(Errno::EINTR) => {}
+            result => return result != Ok(0),
+        }
+    }
 }

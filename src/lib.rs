@@ -12,7 +12,8 @@
 //!    gets it, `intake` looks at it, `worker` runs it through [`service::jobqueue::mux`] and
 //!    [`service::jobqueue::processor`], which calls
 //! 4. [`usecase::jobqueue::delay_print`], which prints through
-//!    [`service::delay_print_service`] and [`service::line_writer`];
+//!    [`service::delay_print_service`] and [`service::line_writer`], which takes turns with
+//!    other processes by `output_turn` and is watched over by [`service::output_watch`];
 //! 5. `settler` acknowledges it.
 //!
 //! # Import rules

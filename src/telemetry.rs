@@ -1,7 +1,7 @@
 //! Logging: where log lines go and how they look. Stdout belongs to the output of jobs,
 //! so everything here goes to stderr. What is logged, and when, is up to each module.
 //!
-//! Logging never blocks: the lines go through a queue, see [`queue`].
+//! Logging never blocks: the lines go through a queue, see `queue`.
 
 mod queue;
 

@@ -3,7 +3,7 @@
 //! Lines that are ready go out together, cut at line ends into chunks of at most
 //! PIPE_BUF bytes. A longer line goes alone. On an output that can block, a line is taken
 //! out of the queue only when the output takes more and it is this process' turn, see
-//! [`super::output_turn`]: what is still in the queue has surely not been begun, and can be
+//! `output_turn`: what is still in the queue has surely not been begun, and can be
 //! given back. A blocked output blocks this thread and nothing else.
 
 use std::collections::VecDeque;
