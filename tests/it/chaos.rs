@@ -182,14 +182,17 @@ impl Run {
 
     /// What happened from then until now explains that what this worker held runs twice.
     fn explained_by(&mut self, worker: usize, from: Instant) {
-        let to = Instant::now();
-        self.faults.push(Fault { worker, from, to });
+        self.explained_by_loss(worker, from, None);
     }
 
-    fn explained_by_all(&mut self, from: Instant) {
-        for worker in self.alive {
-            self.explained_by(worker, from);
-        }
+    /// The same of a worker that is known to have held so much.
+    fn explained_by_loss(&mut self, worker: usize, from: Instant, held: Option<usize>) {
+        self.faults.push(Fault {
+            worker,
+            from,
+            to: Instant::now(),
+            held,
+        });
     }
 
     /// Runs a command that may be run twice until Redis has answered it.

@@ -12,16 +12,21 @@ use crate::support::{GROUP, STATE, STREAM};
 /// Where the stream is while it is away.
 const AWAY: &str = "jobqueue:{default}:away";
 
-/// Puts the stream back, and what came meanwhile behind it.
-const PUT_BACK: &str = "
-    if redis.call('EXISTS', KEYS[2]) == 0 then return end
-    local meanwhile = {}
-    if redis.call('EXISTS', KEYS[1]) == 1 then
-      meanwhile = redis.call('XRANGE', KEYS[1], '-', '+')
-    end
-    redis.call('RENAME', KEYS[2], KEYS[1])
-    for _, entry in ipairs(meanwhile) do
-      redis.call('XADD', KEYS[1], '*', unpack(entry[2]))
+/// How much each consumer holds, as names and counts in turn.
+const LOOK: &str = "
+    local held = {}
+    local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+    for _, consumer in ipairs(consumers.err and {} or consumers) do
+      held[#held + 1] = consumer[2]
+      held[#held + 1] = consumer[4]
+    end";
+
+/// Deletes the consumer in whose name this stands.
+const DELETE_CONSUMER: &str = "
+    for i = 1, #held, 2 do
+      if string.find(held[i], ARGV[2], 1, true) then
+        redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], held[i])
+      end
     end";
 
 /// Sets the group back to one of the first entries, to its beginning, or to where it was.
@@ -30,7 +35,20 @@ const SET_BACK: &str = "
     for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', ARGV[2], 'COUNT', 500)) do
       ids[#ids + 1] = entry[1]
     end
-    return redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], ids[ARGV[3] % #ids + 1])";
+    redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], ids[ARGV[3] % #ids + 1])";
+
+/// Puts the stream back, and what came meanwhile behind it.
+const PUT_BACK: &str = "
+    if redis.call('EXISTS', KEYS[2]) == 1 then
+      local meanwhile = {}
+      if redis.call('EXISTS', KEYS[1]) == 1 then
+        meanwhile = redis.call('XRANGE', KEYS[1], '-', '+')
+      end
+      redis.call('RENAME', KEYS[2], KEYS[1])
+      for _, entry in ipairs(meanwhile) do
+        redis.call('XADD', KEYS[1], '*', unpack(entry[2]))
+      end
+    end";
 
 impl Run {
     /// By a second, some seconds, or an hour at most, in either direction.
@@ -54,39 +72,52 @@ impl Run {
         self.recovered().await;
     }
 
-    pub(super) async fn consumer_deleted(&mut self, place: usize) {
-        let (worker, from) = (self.alive[place], Instant::now());
-        let pid = format!("-{}-", self.workers[worker].pid());
-        let consumers = self.redis.consumers().await;
-        if let Some(consumer) = consumers.iter().find(|one| one.name.contains(&pid)) {
-            self.surely(&["XGROUP", "DELCONSUMER", STREAM, GROUP, &consumer.name])
-                .await;
-            self.explained_by(worker, from);
+    /// Runs a script, which may be run twice, as an operator who looks at the same time
+    /// how much each of these workers holds: so much may run twice, and no more.
+    async fn by_hand(&mut self, workers: &[usize], script: &str, args: &[&str]) {
+        let from = Instant::now();
+        let script = format!("{LOOK} {script} return held");
+        let mut command = vec!["EVAL", &script, "3", STREAM, AWAY, STATE, GROUP];
+        command.extend(args);
+        let held = self.redis.try_cmd(&command).await;
+        if held.is_err() {
+            self.surely(&command).await;
         }
+        let held: Option<BTreeMap<String, usize>> =
+            held.ok().map(|held| redis::from_redis_value(held).unwrap());
+        for worker in workers {
+            let name = self.consumer(*worker);
+            let held = held.as_ref().map(|held| {
+                let consumer = held.iter().find(|(consumer, _)| consumer.contains(&name));
+                consumer.map_or(0, |(_, held)| *held)
+            });
+            self.explained_by_loss(*worker, from, held);
+        }
+    }
+
+    /// What stands in the name of a worker's consumer and in no other's.
+    fn consumer(&self, worker: usize) -> String {
+        format!("-{}-", self.workers[worker].pid())
+    }
+
+    pub(super) async fn consumer_deleted(&mut self, place: usize) {
+        let worker = self.alive[place];
+        let name = self.consumer(worker);
+        self.by_hand(&[worker], DELETE_CONSUMER, &[&name]).await;
     }
 
     /// Makes the group skip what waits, and then delivers it again, with some or all of
     /// what workers hold.
     pub(super) async fn group_set_ahead_and_back(&mut self, length: Duration) {
-        let from = Instant::now();
         // Drawn here, and once, so that a seed goes the same way whatever Redis holds.
-        let choice = self.random.u32(..);
+        let choice = self.random.u32(..).to_string();
         let Some(last) = self.last_delivered().await else {
             return;
         };
         self.surely(&["XGROUP", "SETID", STREAM, GROUP, "$"]).await;
         tokio::time::sleep(length / 4).await;
-        let back = [
-            "EVAL",
-            SET_BACK,
-            "1",
-            STREAM,
-            GROUP,
-            &last,
-            &choice.to_string(),
-        ];
-        self.surely(&back).await;
-        self.explained_by_all(from);
+        self.by_hand(&self.alive.clone(), SET_BACK, &[&last, &choice])
+            .await;
     }
 
     async fn last_delivered(&self) -> Option<String> {
@@ -101,27 +132,20 @@ impl Run {
     }
 
     pub(super) async fn group_destroyed(&mut self) {
-        let from = Instant::now();
-        drop(
-            self.redis
-                .try_cmd(&["XGROUP", "DESTROY", STREAM, GROUP])
-                .await,
-        );
-        self.explained_by_all(from);
+        let destroy = "redis.pcall('XGROUP', 'DESTROY', KEYS[1], ARGV[1])";
+        self.by_hand(&self.alive.clone(), destroy, &[]).await;
     }
 
     pub(super) async fn state_deleted(&mut self) {
-        let from = Instant::now();
-        drop(self.redis.try_cmd(&["DEL", STATE]).await);
-        self.explained_by_all(from);
+        self.by_hand(&self.alive.clone(), "redis.call('DEL', KEYS[3])", &[])
+            .await;
     }
 
     /// Nothing is lost by it: the operator takes care of what came meanwhile.
     pub(super) async fn stream_renamed_and_back(&mut self, length: Duration) {
-        let from = Instant::now();
-        drop(self.redis.try_cmd(&["RENAME", STREAM, AWAY]).await);
+        let away = "redis.pcall('RENAMENX', KEYS[1], KEYS[2])";
+        self.by_hand(&self.alive.clone(), away, &[]).await;
         tokio::time::sleep(length / 4).await;
-        self.surely(&["EVAL", PUT_BACK, "2", STREAM, AWAY]).await;
-        self.explained_by_all(from);
+        self.by_hand(&self.alive.clone(), PUT_BACK, &[]).await;
     }
 }

@@ -29,12 +29,23 @@ pub(crate) struct Print {
     pub(crate) at: Instant,
 }
 
-/// A worker killed, or frozen for longer than it could renew its leases.
+/// A worker killed, or frozen for longer than it could renew its leases, or what it held
+/// was taken from it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fault {
     pub(crate) worker: usize,
     pub(crate) from: Instant,
     pub(crate) to: Instant,
+    /// How many jobs the worker held, where that is known.
+    pub(crate) held: Option<usize>,
+}
+
+/// A job that came to an end again.
+#[derive(Debug, Clone, Copy)]
+struct Repeat {
+    job: u64,
+    first: Print,
+    second: Print,
 }
 
 #[derive(Debug, Default)]
@@ -84,7 +95,22 @@ impl Ledger {
             .filter(|job| !self.answers.contains_key(job));
         verdict.unexpected.extend(strangers);
 
-        let mut charged = vec![0; self.faults.len()];
+        let repeats = self.repeats(printed);
+        let mut charged = vec![Vec::new(); self.faults.len()];
+        for repeat in 0..repeats.len() {
+            let mut asked = vec![false; self.faults.len()];
+            if self.charge(repeat, &repeats, &mut charged, &mut asked) {
+                verdict.explained += 1;
+            } else {
+                verdict.unexplained.push(repeats[repeat].job);
+            }
+        }
+        verdict
+    }
+
+    /// Every second end of a job, with the end before it.
+    fn repeats(&self, printed: BTreeMap<u64, Vec<Print>>) -> Vec<Repeat> {
+        let mut repeats = Vec::new();
         for (job, mut prints) in printed {
             prints.sort_by_key(|print| print.at);
             let mut pairs: Vec<(Print, Print)> =
@@ -93,24 +119,47 @@ impl Ledger {
                 // Nobody knows who buried it. One of the two did so after its time.
                 pairs.extend(prints.last().map(|print| (*print, *print)));
             }
-            for (first, second) in pairs {
-                let fault = (0..self.faults.len()).find(|fault| {
-                    charged[*fault] < self.held && self.explains(*fault, first, second)
-                });
-                match fault {
-                    Some(fault) => {
-                        charged[fault] += 1;
-                        verdict.explained += 1;
-                    }
-                    None => verdict.unexplained.push(job),
+            let repeat = |(first, second)| Repeat { job, first, second };
+            repeats.extend(pairs.into_iter().map(repeat));
+        }
+        repeats
+    }
+
+    /// Charges a fault with a repeat that it explains. A full one may give room when
+    /// another explains what it was charged with: only when that fails everywhere there
+    /// are more repeats than the faults explain.
+    fn charge(
+        &self,
+        repeat: usize,
+        repeats: &[Repeat],
+        charged: &mut [Vec<usize>],
+        asked: &mut [bool],
+    ) -> bool {
+        let explaining: Vec<usize> = (0..self.faults.len())
+            .filter(|fault| self.explains(*fault, repeats[repeat]))
+            .collect();
+        for fault in &explaining {
+            if charged[*fault].len() < self.faults[*fault].held.unwrap_or(self.held) {
+                charged[*fault].push(repeat);
+                return true;
+            }
+        }
+        for fault in explaining {
+            if std::mem::replace(&mut asked[fault], true) {
+                continue;
+            }
+            for place in 0..charged[fault].len() {
+                if self.charge(charged[fault][place], repeats, charged, asked) {
+                    charged[fault][place] = repeat;
+                    return true;
                 }
             }
         }
-        verdict
+        false
     }
 
     /// Whether the fault is one of either printer's, and lies around the two prints.
-    fn explains(&self, fault: usize, first: Print, second: Print) -> bool {
+    fn explains(&self, fault: usize, Repeat { first, second, .. }: Repeat) -> bool {
         let fault = self.faults[fault];
         [first.worker, second.worker].contains(&fault.worker)
             && fault.from <= second.at
@@ -203,6 +252,7 @@ mod tests {
             worker,
             from: start + Duration::from_secs(from),
             to: start + Duration::from_secs(from),
+            held: None,
         };
         ledger.faults = vec![fault(2, 2)];
         assert_eq!(ledger.verdict().unexplained, [1], "another worker's fault");
@@ -238,9 +288,56 @@ mod tests {
                 worker,
                 from: start + second * 3,
                 to: start + second * 3,
+                held: None,
             });
         }
         assert_eq!(ledger.verdict().explained, 2);
+        assert!(ledger.verdict().is_good());
+    }
+
+    #[test]
+    fn a_fault_explains_what_the_worker_held_where_that_is_known() {
+        let (mut ledger, start) = good();
+        let second = Duration::from_secs(1);
+        for job in [1, 2, 3] {
+            ledger.prints.push(Print {
+                job,
+                worker: 1,
+                at: start + second * 4,
+            });
+        }
+        let fault = |worker, held| Fault {
+            worker,
+            from: start + second * 4,
+            to: start + second * 4,
+            held: Some(held),
+        };
+        ledger.faults = vec![fault(0, 2)];
+        assert_eq!(ledger.verdict().unexplained, [3]);
+        ledger.faults = vec![fault(0, 2), fault(1, 0)];
+        assert_eq!(ledger.verdict().unexplained, [3], "another held nothing");
+        ledger.faults = vec![fault(0, 3)];
+        assert!(ledger.verdict().is_good());
+    }
+
+    #[test]
+    fn a_fault_gives_room_to_what_no_other_explains() {
+        let (mut ledger, start) = good();
+        let second = Duration::from_secs(1);
+        let print = |job, worker, at| Print {
+            job,
+            worker,
+            at: start + second * at,
+        };
+        ledger.prints.extend([print(1, 1, 4), print(2, 2, 4)]);
+        let fault = |worker| Fault {
+            worker,
+            from: start + second * 3,
+            to: start + second * 3,
+            held: Some(1),
+        };
+        // Both repeats are worker 0's; the first of them is worker 1's as well.
+        ledger.faults = vec![fault(0), fault(1)];
         assert!(ledger.verdict().is_good());
     }
 
@@ -253,6 +350,7 @@ mod tests {
             worker: 0,
             from: start,
             to: start,
+            held: None,
         }];
         assert_eq!(ledger.verdict().explained, 1);
     }

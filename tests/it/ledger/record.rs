@@ -5,6 +5,7 @@
 //!     {"event":"printed","job":1,"worker":"a","at_ms":1200}
 //!     {"event":"dead","job":2}
 //!     {"event":"fault","worker":"a","from_ms":900,"to_ms":1100}
+//!     {"event":"fault","worker":"a","from_ms":900,"to_ms":1100,"held":3}
 //!
 //! An answer is `accepted`, `refused` or `unknown`. Times count from any one moment.
 
@@ -56,11 +57,15 @@ impl Ledger {
         }
         let dead = self.dead.iter();
         events.extend(dead.map(|job| json!({"event": "dead", "job": job})));
-        for Fault { worker, from, to } in &self.faults {
-            let worker = worker.to_string();
-            let (from, to) = (ms(*from), ms(*to));
-            let fault = json!({"event": "fault", "worker": worker, "from_ms": from, "to_ms": to});
-            events.push(fault);
+        for fault in &self.faults {
+            let worker = fault.worker.to_string();
+            let (from, to) = (ms(fault.from), ms(fault.to));
+            let mut event =
+                json!({"event": "fault", "worker": worker, "from_ms": from, "to_ms": to});
+            if let Some(held) = fault.held {
+                event["held"] = held.into();
+            }
+            events.push(event);
         }
         events.iter().map(|event| format!("{event}\n")).collect()
     }
@@ -76,8 +81,7 @@ impl Reader {
     fn add(&mut self, event: &Value) -> Result<(), String> {
         match text(event, "event")? {
             "limits" => {
-                let held = number(event, "held")?;
-                self.ledger.held = usize::try_from(held).map_err(|error| error.to_string())?;
+                self.ledger.held = count(event, "held")?;
                 self.ledger.window = Duration::from_millis(number(event, "window_ms")?);
             }
             "answer" => {
@@ -108,6 +112,10 @@ impl Reader {
                     worker: self.worker(event)?,
                     from: self.at(event, "from_ms")?,
                     to: self.at(event, "to_ms")?,
+                    held: match event.get("held") {
+                        Some(_) => Some(count(event, "held")?),
+                        None => None,
+                    },
                 };
                 self.ledger.faults.push(fault);
             }
@@ -137,6 +145,10 @@ fn number(event: &Value, name: &str) -> Result<u64, String> {
     value.ok_or_else(|| format!("{name:?} is not a number"))
 }
 
+fn count(event: &Value, name: &str) -> Result<usize, String> {
+    usize::try_from(number(event, name)?).map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +158,7 @@ mod tests {
 {"event":"answer","job":2,"answer":"unknown"}
 {"event":"printed","job":1,"worker":"a","at_ms":20}
 {"event":"fault","worker":"a","from_ms":30,"to_ms":40}
+{"event":"fault","worker":"b","from_ms":30,"to_ms":40,"held":2}
 {"event":"printed","job":1,"worker":"b","at_ms":900}
 {"event":"dead","job":7}
 "#;
@@ -159,6 +172,8 @@ mod tests {
         assert_eq!(again.answers, ledger.answers);
         assert_eq!((again.held, again.window), (ledger.held, ledger.window));
         assert_eq!(again.verdict().explained, 1);
+        let held: Vec<_> = again.faults.iter().map(|fault| fault.held).collect();
+        assert_eq!(held, [None, Some(2)]);
     }
 
     #[test]
@@ -174,7 +189,7 @@ mod tests {
         ] {
             let error = Ledger::from_lines(&format!("{RECORD}{line}")).unwrap_err();
             assert!(
-                error.starts_with("line 8: ") && error.contains(why),
+                error.starts_with("line 9: ") && error.contains(why),
                 "{error}"
             );
         }
