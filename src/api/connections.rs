@@ -11,7 +11,7 @@ use std::{
     future::{Future, pending},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -162,6 +162,8 @@ pub(super) struct Progress {
     start: Instant,
     /// The microseconds from `start` to the begin of the wait, or one of the values below.
     state: AtomicU64,
+    /// Whether the client was heard since the last request.
+    heard: AtomicBool,
 }
 
 /// A request is being worked on.
@@ -170,9 +172,23 @@ const WORKING: u64 = u64::MAX;
 const EVICTED: u64 = u64::MAX - 1;
 
 impl Progress {
-    fn new(start: Instant) -> Self {
-        let state = AtomicU64::new(micros(start.elapsed()));
-        Self { start, state }
+    pub(super) fn new(start: Instant) -> Self {
+        Self {
+            start,
+            state: AtomicU64::new(micros(start.elapsed())),
+            heard: AtomicBool::new(false),
+        }
+    }
+
+    /// The client was listened to.
+    pub(super) fn listens(&self) {
+        self.heard.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the request that begins now came together with the last one. hyper would
+    /// answer sixteen of those in a row before anybody else has a turn.
+    pub(super) fn is_pipelined(&self) -> bool {
+        !self.heard.swap(false, Ordering::Relaxed)
     }
 
     /// The server has what it needs and works. False when the connection is about to be

@@ -32,6 +32,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
+    task::yield_now,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -188,7 +189,11 @@ impl Server {
         if stream.set_nodelay(true).is_err() {
             return;
         }
-        let io = TokioIo::new(ClientStream::new(stream, self.patience));
+        let io = TokioIo::new(ClientStream::new(
+            stream,
+            self.patience,
+            Arc::clone(&progress),
+        ));
         let service = service_fn(|request| answer(&self.router, request, &progress));
         let mut connection = pin!(self.http.serve_connection(io, service));
         // How it ends is the client's business.
@@ -210,6 +215,9 @@ fn answer(
 ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
     let (router, progress) = (router.clone(), Arc::clone(progress));
     async move {
+        if progress.is_pipelined() {
+            yield_now().await;
+        }
         if !progress.works() {
             return pending().await;
         }
@@ -423,6 +431,20 @@ mod tests {
         tokio::time::sleep(limit * 3).await;
         server.finish.notify_one();
         assert!(read_some(&mut stream).await.ends_with("done"));
+    }
+
+    #[tokio::test]
+    async fn requests_that_come_together_take_turns_with_those_of_others() {
+        let server = TestServer::start(LONG, patience(LONG)).await;
+        let (mut greedy, mut other) = (server.send(GET).await, server.send(GET).await);
+        for stream in [&mut greedy, &mut other] {
+            assert!(read_some(stream).await.ends_with("hello"));
+        }
+        greedy.write_all(GET.repeat(200).as_bytes()).await.unwrap();
+        other.write_all(GET.as_bytes()).await.unwrap();
+        assert!(read_some(&mut other).await.ends_with("hello"));
+        let answered = read_some(&mut greedy).await.matches("hello").count();
+        assert!(answered < 8, "{answered} before the other");
     }
 
     #[tokio::test]

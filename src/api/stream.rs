@@ -7,6 +7,7 @@ use std::{
     future::Future,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -15,6 +16,8 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::{Instant, Sleep, sleep_until},
 };
+
+use super::connections::Progress;
 
 /// How long a client may take over an answer.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +34,7 @@ pub(super) struct ReadingTime {
 pub(super) struct ClientStream<S> {
     stream: S,
     time: ReadingTime,
+    progress: Arc<Progress>,
     blocked: Option<Blocked>,
 }
 
@@ -42,12 +46,12 @@ struct Blocked {
 }
 
 impl<S> ClientStream<S> {
-    pub(super) fn new(stream: S, time: ReadingTime) -> Self {
-        let blocked = None;
+    pub(super) fn new(stream: S, time: ReadingTime, progress: Arc<Progress>) -> Self {
         Self {
             stream,
             time,
-            blocked,
+            progress,
+            blocked: None,
         }
     }
 
@@ -83,6 +87,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.progress.listens();
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -140,7 +145,8 @@ mod tests {
 
     fn pair() -> (ClientStream<DuplexStream>, DuplexStream) {
         let (server, client) = duplex(1024);
-        (ClientStream::new(server, TIME), client)
+        let progress = Arc::new(Progress::new(std::time::Instant::now()));
+        (ClientStream::new(server, TIME, progress), client)
     }
 
     async fn assert_gives_up(stream: &mut ClientStream<DuplexStream>, after: Duration) {

@@ -16,8 +16,8 @@ use crate::support::{PATIENCE, Process, Redis, TestApp, eventually};
 const FILES: usize = 256;
 const CLIENTS: usize = 260;
 
-/// How long anything may take that should happen at once.
-const AT_ONCE: Duration = Duration::from_secs(1);
+/// How long anything may take on a busy machine that should happen at once.
+const AT_ONCE: Duration = Duration::from_secs(2);
 /// How long a client may leave its answers unread.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
@@ -114,7 +114,7 @@ async fn stuck_clients_shut_out_nobody(of_server: &'static [Stuck], of_worker: &
     }
     app.redis.up_empty().await;
     for process in [&app.server, &worker] {
-        process.wait_ready(AT_ONCE * 3).await;
+        process.wait_ready(AT_ONCE * 2).await;
     }
     for n in 0..10 {
         let asked = Instant::now();
@@ -122,7 +122,7 @@ async fn stuck_clients_shut_out_nobody(of_server: &'static [Stuck], of_worker: &
             .await;
         assert!(asked.elapsed() < AT_ONCE, "{:?}", asked.elapsed());
     }
-    worker.wait_for_lines(10, AT_ONCE * 3).await;
+    worker.wait_for_lines(10, AT_ONCE * 2).await;
     assert_eq!(worker.count_log("cannot accept"), 0);
     assert_eq!(app.server.count_log("cannot accept"), 0);
     assert_stops_at_once(&app.server).await;
@@ -180,7 +180,7 @@ async fn a_client_that_never_reads_is_closed_after_five_seconds() {
     let lived = began.elapsed();
     eprintln!("closed after {lived:?}");
     assert!(lived > READ_LIMIT - AT_ONCE, "{lived:?}");
-    assert!(lived < READ_LIMIT + AT_ONCE * 3, "{lived:?}");
+    assert!(lived < READ_LIMIT + AT_ONCE * 2, "{lived:?}");
     drop(client.read_to_end(&mut Vec::new()).await);
     app.registered(json!({"message": "afterwards"})).await;
 }
