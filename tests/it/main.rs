@@ -9,6 +9,7 @@
 
 mod blocked_log;
 mod chaos;
+mod clock_steps;
 mod connections;
 mod consumers;
 mod crashes;
@@ -29,6 +30,7 @@ mod lost_replies;
 mod malformed_jobs;
 mod migrations;
 mod openapi;
+mod operators;
 mod outages;
 mod output;
 mod output_faults;
@@ -42,6 +44,7 @@ mod refused_outcomes;
 mod register;
 mod renewals;
 mod retries;
+mod rhythms;
 mod shared_output;
 mod sharing;
 mod shutdown;

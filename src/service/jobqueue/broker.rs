@@ -6,6 +6,7 @@
 //! and hashing two kilobytes costs Redis a few microseconds per batch.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use redis::{Cmd, Pipeline};
@@ -17,15 +18,16 @@ use super::letter::Death;
 use super::link::Link;
 use super::pace::time_for;
 use super::reply::{
-    Entry, EntryId, array, counted, delivered, entry_id, int, items, micros, owned,
+    Entry, EntryId, array, counted, delivered, entry_id, int, items, micros, owned, reclaimed,
 };
 
-/// A script of `scripts/` behind the prelude that all of them stand on.
+/// A script of `scripts/` behind the prelude that all of them stand on, and behind parts of
+/// its own.
 macro_rules! script {
-    ($name:literal) => {
+    ($($name:literal),+) => {
         concat!(
             include_str!("scripts/prelude.lua"),
-            include_str!(concat!("scripts/", $name, ".lua"))
+            $(include_str!(concat!("scripts/", $name, ".lua"))),+
         )
     };
 }
@@ -34,8 +36,18 @@ const ACKNOWLEDGE: &str = script!("acknowledge");
 const BURY: &str = script!("bury");
 const PROMOTE: &str = script!("promote");
 const READ: &str = script!("read");
-const RECLAIM: &str = script!("reclaim");
 const RECOGNISE: &str = script!("recognise");
+/// The longest script, and the one that is sent most often: without what is for its readers
+/// it has half the length.
+static RECLAIM: LazyLock<String> = LazyLock::new(|| {
+    let lines = script!("hold", "mend", "reclaim").lines();
+    let code = lines.enumerate().map(|(at, line)| match line.trim_start() {
+        // The first line has the flags.
+        comment if at > 0 && comment.starts_with("--") => "",
+        code => code,
+    });
+    code.map(|line| format!("{line}\n")).collect()
+});
 const REMOVE_CONSUMERS: &str = script!("remove_consumers");
 const SCHEDULE: &str = script!("schedule");
 const TAKE: &str = script!("take");
@@ -61,6 +73,8 @@ pub struct Keys {
     pub dead: String,
     /// Hash: what the workers share.
     pub state: String,
+    /// Sorted set: the lease of each worker, in milliseconds.
+    pub leases: String,
 }
 
 impl Keys {
@@ -71,6 +85,7 @@ impl Keys {
             scheduled: format!("{stream}:scheduled"),
             dead: format!("{stream}:dead"),
             state: format!("{stream}:state"),
+            leases: format!("{stream}:leases"),
             stream,
         }
     }
@@ -86,16 +101,40 @@ pub(crate) struct Reclaimed {
     /// Pending entries that were found without their stream entry.
     pub(crate) deleted: u64,
     pub(crate) entries: Vec<Entry>,
+    /// Something was found that looks soon should go on to mend.
+    pub(crate) unmended: bool,
+    /// Entries that were found to be read, and pending for nobody.
+    pub(crate) stranded: u64,
+    /// How much longer than a hold nobody has claimed, because Redis or all workers seemed to
+    /// stand still again and again.
+    pub(crate) overdue: Duration,
+    /// The shortest and the longest lease of the workers that are known.
+    pub(crate) leases: (Duration, Duration),
 }
 
-/// The times by which a stalled Redis is told from a dead worker.
+/// The settings by which a stalled Redis is told from a dead worker.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LeaseTimes {
     pub(crate) lease: Duration,
-    /// A mark older than this means that nobody looked: Redis or all workers stood still.
+    pub(crate) heartbeat: Duration,
+    /// How long it takes to reconnect and send a heartbeat.
+    pub(crate) reconnect: Duration,
+    /// How often to look for expired leases.
+    pub(crate) interval: Duration,
+}
+
+/// The times that one look for expired leases judges by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    pub(crate) lease: Duration,
+    /// After a longer gap between two looks, leases may be over that nobody could renew.
     pub(crate) stall: Duration,
-    /// How long nobody claims after that.
+    /// A gap that is no longer than this is explained by how rarely this worker looks.
+    pub(crate) usual: Duration,
+    /// How long nobody claims after a gap that is not explained.
     pub(crate) hold: Duration,
+    /// The part of the hold that does not depend on the lease.
+    pub(crate) reconnect: Duration,
     pub(crate) interval: Duration,
 }
 
@@ -205,31 +244,31 @@ impl Broker {
         counted(reply).ok_or_else(|| Error::unexpected_reply("the read script"))
     }
 
-    /// Keeps the reclaim mark, and takes over up to `room` entries whose lease ran out.
+    /// Keeps the reclaim mark, and takes over up to `room` entries whose lease ran out, with
+    /// bodies of up to `max_bytes` together.
     pub(crate) async fn reclaim(
         &self,
         link: &mut Link,
-        times: LeaseTimes,
+        look: &Look,
         room: usize,
+        max_bytes: usize,
     ) -> Result<Reclaimed, Error> {
         let numbers = [
-            millis(times.lease),
-            millis(times.stall),
-            millis(times.hold),
-            millis(times.interval),
+            millis(look.lease),
+            millis(look.stall),
+            millis(look.usual),
+            millis(look.hold),
+            millis(look.reconnect),
+            millis(look.interval),
             room.to_string(),
+            max_bytes.to_string(),
         ];
-        let mut cmd = eval(RECLAIM, &[&self.keys.stream, &self.keys.state], &[]);
+        let keys = [&self.keys.stream, &self.keys.state, &self.keys.leases];
+        let mut cmd = eval(&RECLAIM, &keys, &[]);
         cmd.arg(GROUP).arg(&self.consumer).arg(&numbers);
-        let reply = link.call("reclaim", &cmd).await?;
-        let shape = || Error::unexpected_reply("the reclaim script");
-        let [paused, more, deleted, entries] = array(reply).ok_or_else(shape)?;
-        Ok(Reclaimed {
-            paused: int(&paused) == Some(1),
-            more: int(&more) == Some(1),
-            deleted: int(&deleted).and_then(|n| n.try_into().ok()).unwrap_or(0),
-            entries: counted(entries).ok_or_else(shape)?,
-        })
+        let time = time_for(max_bytes);
+        let reply = link.call_within("reclaim", &cmd, time).await?;
+        reclaimed(reply).ok_or_else(|| Error::unexpected_reply("the reclaim script"))
     }
 
     /// A page of the ids that are pending for this consumer, in order, beyond `after`.
@@ -331,7 +370,8 @@ impl Broker {
         idle: Duration,
         name: Option<&str>,
     ) -> Result<i64, Error> {
-        let mut cmd = eval(REMOVE_CONSUMERS, &[&self.keys.stream], &[]);
+        let keys = [&self.keys.stream, &self.keys.leases];
+        let mut cmd = eval(REMOVE_CONSUMERS, &keys, &[]);
         cmd.arg(GROUP).arg(millis(idle)).arg(name.unwrap_or(""));
         let reply = link.call("remove consumers", &cmd).await?;
         Ok(int(&reply).unwrap_or(0))
@@ -467,7 +507,13 @@ mod tests {
     #[test]
     fn keys_of_a_queue_share_one_hash_tag() {
         let keys = Keys::new("mail");
-        for key in [&keys.stream, &keys.scheduled, &keys.dead, &keys.state] {
+        for key in [
+            &keys.stream,
+            &keys.scheduled,
+            &keys.dead,
+            &keys.state,
+            &keys.leases,
+        ] {
             assert!(key.starts_with("jobqueue:{mail}"), "{key}");
         }
     }

@@ -11,16 +11,18 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::broker::{Broker, LeaseTimes, Take, Touch};
 use super::connection::OPERATOR_RETRY;
 use super::error::{Class, Error};
 use super::held::{Held, Room};
 use super::intake::Intake;
+use super::lease_log::LeaseLog;
 use super::link::Link;
 use super::pace::{MAX_REPLY, NAME_BYTES, ReplySize, time_for};
 use super::reply::{Body, Entry, EntryId};
+use super::rhythm::Rhythm;
 
 /// The longest a read blocks. Redis notices a vanished client no sooner, and a
 /// deleted stream or a stop that could not be sent is noticed within this time.
@@ -34,6 +36,8 @@ const ORPHAN_BYTES: usize = 64 * 1024;
 const BOUNDED_READS: Duration = Duration::from_secs(10);
 /// How often such a read, which cannot wait for entries, is repeated.
 const BOUNDED_READ_INTERVAL: Duration = Duration::from_millis(50);
+/// How soon to look again when there is more to mend: reads come between.
+const MEND_PAUSE: Duration = Duration::from_millis(10);
 
 /// See the file's head.
 #[derive(Debug)]
@@ -67,6 +71,8 @@ pub(crate) struct Schedule {
     second_look: Option<Instant>,
     paused: bool,
     reply_size: ReplySize,
+    rhythm: Rhythm,
+    log: LeaseLog,
     /// Until when reads are bounded in bytes.
     bounded_until: Option<Instant>,
     /// When the next of them is due.
@@ -119,6 +125,8 @@ impl Schedule {
             reply_size: ReplySize::new(),
             bounded_until: None,
             next_bounded: now,
+            rhythm: Rhythm::default(),
+            log: LeaseLog::default(),
             newest: None,
             epoch: 0,
         }
@@ -347,7 +355,11 @@ impl Fetcher {
         if !held.is_empty() {
             self.keep(&held).await?;
         }
+        let asked = Instant::now();
         let client_id = self.broker.client_id(&mut self.link).await;
+        // What another connection has shown says nothing of this one.
+        self.schedule.rhythm = Rhythm::default();
+        self.schedule.rhythm.answered(asked.elapsed());
         self.client_id
             .store(client_id.unwrap_or(0), Ordering::Relaxed);
         Ok(())
@@ -360,7 +372,10 @@ impl Fetcher {
         let held = self.held.ids();
         let count = self.schedule.reply_size.ask(room.entries);
         let began = Instant::now();
-        let reclaimed = self.broker.reclaim(&mut self.link, self.times, count).await;
+        let look = self.schedule.rhythm.look(began, &self.times);
+        let bytes = self.schedule.reply_size.bytes();
+        let reclaim = self.broker.reclaim(&mut self.link, &look, count, bytes);
+        let reclaimed = reclaim.await;
         self.schedule.next_reclaim = Instant::now() + self.times.interval;
         let reclaimed = match reclaimed {
             Err(error) if error.class == Class::Operator => {
@@ -371,19 +386,18 @@ impl Fetcher {
             }
             reclaimed => reclaimed?,
         };
+        self.schedule.rhythm.answered(began.elapsed());
+        self.schedule.log.looked(&self.times, &look, &reclaimed);
+        if reclaimed.unmended {
+            let soon = self.times.interval.min(MEND_PAUSE);
+            self.schedule.next_reclaim = Instant::now() + soon;
+        }
         self.came(&reclaimed.entries, began);
         self.schedule.remember(&reclaimed.entries);
         self.schedule.reclaim_first = reclaimed.more || room.entries == 0;
         if reclaimed.paused != self.schedule.paused {
             self.schedule.paused = reclaimed.paused;
             info!(paused = reclaimed.paused, "the queue was paused or resumed");
-        }
-        if reclaimed.deleted > 0 {
-            let count = reclaimed.deleted;
-            warn!(
-                count,
-                "pending jobs had been deleted from the stream by somebody else"
-            );
         }
         let (mine, others) = reclaimed
             .entries

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::{ToRedisArgs, Value};
 
-use super::broker::JOB_FIELD;
+use super::broker::{JOB_FIELD, Reclaimed};
 use super::error::Error;
 
 /// The id of a stream entry: milliseconds of Redis' clock, and a sequence number.
@@ -135,6 +135,31 @@ pub(super) fn counted(reply: Value) -> Option<Vec<Entry>> {
             Some(body(fields).in_entry(entry_id(&id)?, deliveries))
         })
         .collect()
+}
+
+/// The reply of the reclaim script.
+pub(super) fn reclaimed(reply: Value) -> Option<Reclaimed> {
+    let [
+        paused,
+        more,
+        deleted,
+        entries,
+        unmended,
+        stranded,
+        rest @ ..,
+    ] = array::<9>(reply)?;
+    let count = |value: &Value| int(value)?.try_into().ok();
+    let [overdue, shortest, longest] = rest.map(|value| count(&value).map(Duration::from_millis));
+    Some(Reclaimed {
+        paused: int(&paused)? == 1,
+        more: int(&more)? == 1,
+        deleted: count(&deleted)?,
+        entries: counted(entries)?,
+        unmended: int(&unmended)? == 1,
+        stranded: count(&stranded)?,
+        overdue: overdue?,
+        leases: (shortest?, longest?),
+    })
 }
 
 /// What an entry holds, and how many bytes that is.

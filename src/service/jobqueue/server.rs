@@ -260,15 +260,12 @@ impl Server {
         }))
     }
 
-    /// With the default proportions, a stall shorter than `stall` cannot age a renewed
-    /// lease to its end, and `hold` is enough for every worker to reconnect and renew.
     fn lease_times(&self) -> LeaseTimes {
-        let config = &self.config;
         LeaseTimes {
-            lease: config.lease,
-            stall: config.heartbeat + config.reclaim_interval,
-            hold: config.heartbeat + self.max_retry_backoff + RECONNECT_ALLOWANCE,
-            interval: config.reclaim_interval,
+            lease: self.config.lease,
+            heartbeat: self.config.heartbeat,
+            reconnect: self.max_retry_backoff + RECONNECT_ALLOWANCE,
+            interval: self.config.reclaim_interval,
         }
     }
 

@@ -6,7 +6,7 @@ use redis::{Cmd, Connection, FromRedisValue, ToRedisArgs, Value};
 
 use super::reference::{Expected, Place, Reference};
 use super::transitions::{Target, Transition, Wait};
-use crate::support::{DEAD, GROUP, SCHEDULED, STATE, STREAM};
+use crate::support::{DEAD, GROUP, LEASES, SCHEDULED, STATE, STREAM};
 
 /// Longer than any test, in ms: a lease, a stall, a hold, a wait.
 pub(crate) const HOUR: u64 = 3_600_000;
@@ -18,14 +18,14 @@ const MIGRATIONS: [&str; 2] = [
 
 /// A script as the broker sends it.
 macro_rules! script {
-    ($name:literal) => {
+    ($($name:literal),+) => {
         concat!(
             include_str!("../../../src/service/jobqueue/scripts/prelude.lua"),
-            include_str!(concat!(
+            $(include_str!(concat!(
                 "../../../src/service/jobqueue/scripts/",
                 $name,
                 ".lua"
-            ))
+            ))),+
         )
     };
 }
@@ -279,10 +279,14 @@ impl System {
     fn reclaim(&mut self, by: usize, room: usize, expected: &Expected, reference: &Reference) {
         let (name, hour, room) = (worker(by), HOUR.to_string(), room.to_string());
         // No interval between two passes: what is asked for is looked for.
-        let args = [GROUP, &name, &hour, &hour, &hour, "0", &room];
+        let args = [
+            GROUP, &name, &hour, &hour, "0", &hour, &hour, "0", &room, "1048576",
+        ];
         type Reply = (u8, u8, u64, Vec<(String, Vec<String>, u64)>);
-        let reply: Reply = self.query(&eval(script!("reclaim"), &[STREAM, STATE], &args));
-        let (paused, more, deleted, entries) = reply;
+        let script = script!("hold", "mend", "reclaim");
+        let reply: Vec<Value> = self.query(&eval(script, &[STREAM, STATE, LEASES], &args));
+        let (paused, more, deleted, entries): Reply =
+            redis::from_redis_value(Value::Array(reply[..4].to_vec())).unwrap();
         assert_eq!((paused == 1, deleted), (reference.paused, 0));
         let (more, entries) = (more == 1, self.targets(entries));
         assert_eq!(Expected::Reclaimed { more, entries }, *expected);
@@ -310,7 +314,8 @@ impl System {
         let before = self.consumers();
         let only = only.map(worker).unwrap_or_default();
         let args = [GROUP, "0", &only];
-        let removed: usize = self.query(&eval(script!("remove_consumers"), &[STREAM], &args));
+        let keys = [STREAM, LEASES];
+        let removed: usize = self.query(&eval(script!("remove_consumers"), &keys, &args));
         let idle = |name: &String| (only.is_empty() || *name == only) && before[name] == 0;
         let (gone, kept): (Vec<_>, Vec<_>) = before.clone().into_keys().partition(idle);
         assert_eq!(removed, gone.len(), "{before:?}");

@@ -13,6 +13,7 @@ pub(crate) const STREAM: &str = "jobqueue:{default}";
 pub(crate) const SCHEDULED: &str = "jobqueue:{default}:scheduled";
 pub(crate) const DEAD: &str = "jobqueue:{default}:dead";
 pub(crate) const STATE: &str = "jobqueue:{default}:state";
+pub(crate) const LEASES: &str = "jobqueue:{default}:leases";
 pub(crate) const GROUP: &str = "jobqueue";
 
 /// A stream entry: its id and its fields.

@@ -34,7 +34,7 @@ pub(crate) use redis_server_wrapper::fault_proxy::{CloseKind, Delay, Direction, 
 
 pub(crate) use self::app::{Reply, TestApp};
 pub(crate) use self::backlog::{
-    Backlog, Consumer, DEAD, Entry, GROUP, Pending, SCHEDULED, STATE, STREAM, netstrings,
+    Backlog, Consumer, DEAD, Entry, GROUP, LEASES, Pending, SCHEDULED, STATE, STREAM, netstrings,
 };
 pub(crate) use self::clock::Clock;
 pub(crate) use self::jobs::{LEASE, test_job};
