@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 
 use redis::Value;
 
-use super::reference::{Job, Lease, Place, Reference};
+use super::reference::{Job, Lease, Place, Reference, is_stored};
 use super::system::{HOUR, System, json, worker};
 use super::transitions::WORKERS;
-use crate::support::{DEAD, GROUP, SCHEDULED, STREAM};
+use crate::support::{DEAD, SCHEDULED, STREAM};
 
 /// What has been idle for longer, in ms, was put back.
 const YEAR: u64 = 365 * 24 * HOUR;
 
-impl System {
+impl System<'_> {
     /// Everything in Redis is what the model says, and nothing else is there.
     pub(crate) fn compare(&mut self, reference: &Reference) {
-        let stored =
-            reference.in_order(|job| matches!(job.place, Place::Waiting | Place::Pending { .. }));
+        let stored = reference.in_order(is_stored);
         let stream: Vec<(String, Vec<String>)> = self.cmd(&["XRANGE", STREAM, "-", "+"]);
         let expected = stored.iter().map(|&job| {
             let state = &reference.jobs[job];
@@ -25,11 +24,7 @@ impl System {
         });
         assert_eq!(stream, expected.collect::<Vec<_>>(), "the stream");
 
-        let range = ["XPENDING", STREAM, GROUP, "-", "+", "100"];
-        let pending: Vec<(String, String, u64, u64)> = self.cmd(&range);
-        let pending = pending
-            .into_iter()
-            .map(|(id, owner, idle, count)| (id, owner, lease(idle), count));
+        let pending = self.pending();
         let expected = stored.iter().filter_map(|&job| {
             let state = &reference.jobs[job];
             let Place::Pending {
@@ -44,10 +39,26 @@ impl System {
             Some((id, worker(owner), lease, deliveries))
         });
         let expected: Vec<_> = expected.collect();
-        assert_eq!(pending.collect::<Vec<_>>(), expected, "what is pending");
+        assert_eq!(pending, expected, "what is pending");
 
         self.compare_counts(reference, stored.len(), &expected);
         self.compare_sets(reference);
+    }
+
+    /// What is pending, with the time of its delivery, which only XINFO tells when it lies in
+    /// the future.
+    fn pending(&mut self) -> Vec<(String, String, Lease, u64)> {
+        let (seconds, micros): (u64, u64) = self.cmd(&["TIME"]);
+        let now = seconds * 1000 + micros / 1000;
+        let full: BTreeMap<String, Value> =
+            self.cmd(&["XINFO", "STREAM", STREAM, "FULL", "COUNT", "0"]);
+        let groups: Vec<BTreeMap<String, Value>> =
+            redis::from_redis_value_ref(&full["groups"]).unwrap();
+        let rows: Vec<(String, String, u64, u64)> =
+            redis::from_redis_value_ref(&groups[0]["pending"]).unwrap();
+        let rows = rows.into_iter();
+        rows.map(|(id, owner, at, count)| (id, owner, lease(now, at), count))
+            .collect()
     }
 
     /// What an operator sees: XINFO.
@@ -60,9 +71,10 @@ impl System {
         let groups: Vec<BTreeMap<String, Value>> = self.cmd(&["XINFO", "GROUPS", STREAM]);
         let count = |name: &str| redis::from_redis_value_ref::<Option<usize>>(&groups[0][name]);
         assert_eq!(count("pending").unwrap(), Some(pending.len()));
-        let waiting = |job: &&Job| job.place == Place::Waiting;
-        let waiting = reference.jobs.iter().filter(waiting).count();
-        assert_eq!(stored - pending.len(), waiting);
+        let at = |place| move |job: &&Job| job.place == place;
+        let waiting = reference.jobs.iter().filter(at(Place::Waiting)).count();
+        let stranded = reference.jobs.iter().filter(at(Place::Stranded)).count();
+        assert_eq!(stored - pending.len(), waiting + stranded);
         // Redis 7.0 gives no lag while entries are deleted out of order; never a wrong one.
         if let Some(lag) = count("lag").unwrap() {
             assert_eq!(lag, waiting, "the lag");
@@ -107,10 +119,12 @@ impl System {
     }
 }
 
-fn lease(idle: u64) -> Lease {
-    match idle {
-        0..HOUR => Lease::Runs,
-        HOUR..YEAR => Lease::Over,
-        _ => Lease::PutBack,
+fn lease(now: u64, delivered: u64) -> Lease {
+    // A delivery of this moment may be a millisecond late.
+    match (now + 1000).checked_sub(delivered) {
+        None => Lease::Future,
+        Some(0..HOUR) => Lease::Runs,
+        Some(HOUR..YEAR) => Lease::Over,
+        Some(_) => Lease::PutBack,
     }
 }

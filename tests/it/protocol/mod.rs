@@ -5,7 +5,7 @@
 //! Any worker tries anything on any entry that ever was, so the fences are asked far more
 //! often than a worker's own care would let it. What that care achieves is in
 //! `tests/model`. Time does not pass: a lease is an hour and is made to look over, a due
-//! time is written by hand.
+//! time is written by hand. The clock may go back.
 //!
 //! `PROTOCOL_SEED` replays a run, `PROTOCOL_CASES` makes it longer.
 
@@ -21,7 +21,7 @@ use proptest_state_machine::ReferenceStateMachine as _;
 
 use self::reference::Reference;
 use self::system::System;
-use crate::support::Redis;
+use crate::support::{Clock, Redis};
 
 /// About ten seconds' worth on a busy machine.
 const CASES: u32 = 300;
@@ -29,18 +29,19 @@ const STEPS: std::ops::Range<usize> = 1..80;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn the_scripts_do_what_the_model_says() {
-    let redis = Redis::start().await;
+    let clock = Clock::new();
+    let redis = Redis::builder().clock(&clock).start().await;
     let url = format!("redis://{}", redis.addr());
     let number = |name| std::env::var(name).ok()?.parse().ok();
     let seed: u64 = number("PROTOCOL_SEED").unwrap_or_else(|| fastrand::u64(..));
     let cases = number("PROTOCOL_CASES").map_or(CASES, |cases| u32::try_from(cases).unwrap());
-    let run = tokio::task::spawn_blocking(move || run(&url, seed, cases));
+    let run = tokio::task::spawn_blocking(move || run(&url, &clock, seed, cases));
     if let Err(failed) = run.await {
         std::panic::resume_unwind(failed.into_panic());
     }
 }
 
-fn run(url: &str, seed: u64, cases: u32) {
+fn run(url: &str, clock: &Clock, seed: u64, cases: u32) {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -54,7 +55,7 @@ fn run(url: &str, seed: u64, cases: u32) {
     let mut runner = TestRunner::new_with_rng(config, random);
     let sequences = Reference::sequential_strategy(STEPS);
     let outcome = runner.run(&sequences, |(mut reference, transitions, seen)| {
-        let mut system = System::connect(url);
+        let mut system = System::connect(url, clock);
         system.compare(&reference);
         for transition in transitions {
             if let Some(seen) = &seen {

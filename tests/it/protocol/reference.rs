@@ -1,5 +1,6 @@
 //! What the scripts are to do, said without Redis.
 
+use super::system::json;
 use super::transitions::{Target, Transition, Wait};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(crate) enum Place {
         /// Whose turn it is among those that are due.
         due: Option<u64>,
     },
+    /// Read or skipped by the group, and pending for nobody.
+    Stranded,
     Dead,
     Gone,
 }
@@ -21,6 +24,8 @@ pub(crate) enum Place {
 /// How long a pending entry has been idle, as far as it matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lease {
+    /// It was delivered before the clock went back.
+    Future,
     Runs,
     Over,
     PutBack,
@@ -61,13 +66,21 @@ pub(crate) struct Reference {
     pub(crate) dead: Vec<usize>,
     pub(crate) expected: Expected,
     pub(crate) paused: bool,
-    /// The reclaim mark is missing or old.
-    stalled: bool,
+    mark: Mark,
     holding: bool,
     /// Where the reclaim goes on.
     cursor: u64,
     entries: u64,
     turns: u64,
+}
+
+/// What the mark of the last look tells the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Fine,
+    Old,
+    /// It is in the future, or missing.
+    ClockWentBack,
 }
 
 impl Default for Reference {
@@ -78,7 +91,7 @@ impl Default for Reference {
             dead: Vec::new(),
             expected: Expected::Nothing,
             paused: false,
-            stalled: true,
+            mark: Mark::ClockWentBack,
             holding: false,
             cursor: 0,
             entries: 0,
@@ -118,21 +131,14 @@ impl Reference {
                 self.touch(*by, &[*target], Some(*count), Lease::Runs)
             }
             Transition::Take { by, targets } => {
-                let mine = |target: &Target| match self.entry(*target)?.place {
-                    Place::Pending {
-                        owner,
-                        deliveries,
-                        lease: Lease::Runs,
-                    } if owner == *by => Some((*target, deliveries)),
-                    _ => None,
-                };
-                Expected::Delivered(targets.iter().filter_map(mine).collect())
+                let taken = targets.iter().filter_map(|target| self.take(*by, *target));
+                Expected::Delivered(taken.collect())
             }
             Transition::Recognise { targets } => {
                 let there = |target: &Target| u8::from(self.entry(*target).is_some());
                 Expected::Outcomes(targets.iter().map(there).collect())
             }
-            Transition::Reclaim { by, room } => self.reclaim(*by, *room),
+            Transition::Reclaim { by, room, bytes } => self.reclaim(*by, *room, *bytes),
             Transition::Promote { limit } => self.promote(*limit),
             _ => {
                 self.befall(transition);
@@ -163,7 +169,32 @@ impl Reference {
                 }
             }
             Transition::Stall => {
-                self.stalled = true;
+                self.mark = Mark::Old;
+            }
+            Transition::ClockBack => {
+                // A mark that is old stays behind the clock.
+                if self.mark == Mark::Fine {
+                    self.mark = Mark::ClockWentBack;
+                }
+                self.each_pending(|_, lease| {
+                    if *lease != Lease::PutBack {
+                        *lease = Lease::Future;
+                    }
+                });
+            }
+            Transition::DeleteConsumer { name } => {
+                for job in &mut self.jobs {
+                    if matches!(job.place, Place::Pending { owner, .. } if owner == *name) {
+                        job.place = Place::Stranded;
+                    }
+                }
+            }
+            Transition::SkipBacklog => {
+                for job in &mut self.jobs {
+                    if job.place == Place::Waiting {
+                        job.place = Place::Stranded;
+                    }
+                }
             }
             Transition::EndHold => {
                 self.holding = false;
@@ -218,48 +249,120 @@ impl Reference {
         })
     }
 
-    fn reclaim(&mut self, by: usize, room: usize) -> Expected {
-        self.holding |= self.stalled;
-        self.stalled = false;
-        let mut entries = Vec::new();
+    fn take(&mut self, by: usize, target: Target) -> Option<(Target, u64)> {
+        match &mut self.entry_mut(target)?.place {
+            Place::Pending {
+                owner,
+                deliveries,
+                lease: lease @ (Lease::Runs | Lease::Future),
+            } if *owner == by => {
+                *lease = Lease::Runs;
+                Some((target, *deliveries))
+            }
+            _ => None,
+        }
+    }
+
+    fn reclaim(&mut self, by: usize, room: usize, max_bytes: usize) -> Expected {
+        self.holding |= self.mark != Mark::Fine;
+        self.mend(by);
+        self.mark = Mark::Fine;
+        if self.paused || room == 0 {
+            return Expected::Reclaimed {
+                more: false,
+                entries: Vec::new(),
+            };
+        }
         // While nobody reclaims, what was put back is anybody's all the same.
         let least = if self.holding {
             Lease::PutBack
         } else {
             Lease::Over
         };
-        if self.paused || room == 0 {
-            return Expected::Reclaimed {
-                more: false,
-                entries,
-            };
-        }
         let cursor = self.cursor;
-        let pending =
-            self.in_order(|job| matches!(job.place, Place::Pending { .. }) && job.order >= cursor);
-        self.cursor = 0;
-        for job in pending {
-            if entries.len() == room {
-                self.cursor = self.jobs[job].order;
-                break;
-            }
-            let target = (job, self.jobs[job].entry);
-            if let Place::Pending {
-                owner,
-                deliveries,
-                lease,
-            } = &mut self.jobs[job].place
-                && *lease >= least
-            {
-                (*owner, *lease) = (by, Lease::Runs);
-                *deliveries += 1;
-                entries.push((target, *deliveries));
-            }
-        }
+        let claimable =
+            |job: &Job| matches!(job.place, Place::Pending { lease, .. } if lease >= least);
+        let mut claimed = self.in_order(|job| claimable(job) && job.order >= cursor);
+        claimed.truncate(room);
+        // Where the look ends that finds enough: behind the last of them.
+        let last = claimed.last().filter(|_| claimed.len() == room);
+        let last = last.map(|job| self.jobs[*job].order);
+        let pending = self.in_order(|job| matches!(job.place, Place::Pending { .. }));
+        let mut orders = pending.iter().map(|job| self.jobs[*job].order);
+        self.cursor = orders
+            .find(|order| last.is_some_and(|last| *order > last))
+            .unwrap_or(0);
+        let entries = self.deliver(by, &claimed, max_bytes);
         Expected::Reclaimed {
             more: self.cursor != 0,
             entries,
         }
+    }
+
+    /// Delivers what was claimed as long as its bodies fit, and puts the others back. A body
+    /// that would never fit is left out, and nothing comes with it.
+    fn deliver(&mut self, by: usize, claimed: &[usize], max_bytes: usize) -> Vec<(Target, u64)> {
+        let mut entries = Vec::new();
+        let (mut left, mut full) = (Some(max_bytes), false);
+        for &number in claimed {
+            let size = self.size(number);
+            let job = &mut self.jobs[number];
+            let Place::Pending {
+                owner,
+                deliveries,
+                lease,
+            } = &mut job.place
+            else {
+                panic!("only what is pending is claimed");
+            };
+            *owner = by;
+            let fits = left.is_some_and(|left| size <= left);
+            if !full && (fits || (entries.is_empty() && size > max_bytes)) {
+                left = left.and_then(|left| left.checked_sub(size));
+                *deliveries += 1;
+                *lease = Lease::Runs;
+                entries.push(((number, job.entry), *deliveries));
+                continue;
+            }
+            *lease = Lease::PutBack;
+            if !full {
+                self.cursor = job.order;
+            }
+            full = true;
+        }
+        entries
+    }
+
+    /// What no claim would ever find is found at each look.
+    fn mend(&mut self, by: usize) {
+        let reset = self.mark == Mark::ClockWentBack;
+        self.each_pending(|_, lease| {
+            if reset && *lease == Lease::Future {
+                *lease = Lease::Runs;
+            }
+        });
+        for job in &mut self.jobs {
+            if job.place == Place::Stranded {
+                job.place = Place::Pending {
+                    owner: by,
+                    deliveries: 0,
+                    lease: Lease::PutBack,
+                };
+            }
+        }
+    }
+
+    fn each_pending(&mut self, mut act: impl FnMut(usize, &mut Lease)) {
+        for (number, job) in self.jobs.iter_mut().enumerate() {
+            if let Place::Pending { lease, .. } = &mut job.place {
+                act(number, lease);
+            }
+        }
+    }
+
+    /// The bytes of a job's one field and its value.
+    pub(crate) fn size(&self, job: usize) -> usize {
+        "job".len() + json(job, self.jobs[job].attempt).len()
     }
 
     fn promote(&mut self, limit: usize) -> Expected {
@@ -311,8 +414,7 @@ impl Reference {
     /// The job, if this is its present entry and in the stream.
     pub(crate) fn entry(&self, (job, entry): Target) -> Option<&Job> {
         let job = &self.jobs[job];
-        let stored = matches!(job.place, Place::Waiting | Place::Pending { .. });
-        (stored && job.entry == entry).then_some(job)
+        (is_stored(job) && job.entry == entry).then_some(job)
     }
 
     fn entry_mut(&mut self, target: Target) -> Option<&mut Job> {
@@ -342,4 +444,12 @@ impl Reference {
         self.turns += 1;
         self.turns
     }
+}
+
+/// Whether a job is in the stream.
+pub(crate) fn is_stored(job: &Job) -> bool {
+    matches!(
+        job.place,
+        Place::Waiting | Place::Pending { .. } | Place::Stranded
+    )
 }

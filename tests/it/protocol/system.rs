@@ -6,7 +6,7 @@ use redis::{Cmd, Connection, FromRedisValue, ToRedisArgs, Value};
 
 use super::reference::{Expected, Place, Reference};
 use super::transitions::{Target, Transition, Wait};
-use crate::support::{DEAD, GROUP, LEASES, SCHEDULED, STATE, STREAM};
+use crate::support::{Clock, DEAD, GROUP, LEASES, SCHEDULED, STATE, STREAM};
 
 /// Longer than any test, in ms: a lease, a stall, a hold, a wait.
 pub(crate) const HOUR: u64 = 3_600_000;
@@ -30,8 +30,11 @@ macro_rules! script {
     };
 }
 
-pub(crate) struct System {
+pub(crate) struct System<'a> {
     redis: Connection,
+    /// That of Redis.
+    clock: &'a Clock,
+    offset_ms: i64,
     /// The ids of all entries there ever were.
     pub(crate) ids: BTreeMap<Target, String>,
     /// How often each job was tried, as its worker would write it.
@@ -40,12 +43,15 @@ pub(crate) struct System {
     incarnation: String,
 }
 
-impl System {
+impl<'a> System<'a> {
     /// A queue of its own.
-    pub(crate) fn connect(url: &str) -> Self {
+    pub(crate) fn connect(url: &str, clock: &'a Clock) -> Self {
+        clock.set(0);
         let client = redis::Client::open(url).unwrap();
         let mut system = Self {
             redis: client.get_connection().unwrap(),
+            clock,
+            offset_ms: 0,
             ids: BTreeMap::new(),
             attempts: Vec::new(),
             incarnation: String::new(),
@@ -104,12 +110,22 @@ impl System {
             Transition::Recount { by, target, count } => {
                 self.touch(*by, &[*target], "renew", Some(*count), expected);
             }
-            Transition::Reclaim { by, room } => self.reclaim(*by, *room, expected, reference),
+            Transition::Reclaim { by, room, bytes } => {
+                self.reclaim(*by, [*room, *bytes], expected, reference);
+            }
             Transition::Promote { limit } => self.promote(*limit, reference),
             Transition::FallDue { job } => self.set_turn(*job, reference),
             Transition::LoseLease { job } => self.lose_lease(*job, reference),
             Transition::Stall => self.cmd(&["HSET", STATE, "reclaim_seen_ms", "1"]),
             Transition::EndHold => self.cmd(&["HSET", STATE, "reclaim_hold_ms", "0"]),
+            Transition::ClockBack => {
+                self.offset_ms -= 2 * i64::try_from(HOUR).unwrap();
+                self.clock.set(self.offset_ms);
+            }
+            Transition::DeleteConsumer { name } => {
+                self.cmd(&["XGROUP", "DELCONSUMER", STREAM, GROUP, &worker(*name)])
+            }
+            Transition::SkipBacklog => self.cmd(&["XGROUP", "SETID", STREAM, GROUP, "$"]),
             Transition::Pause { on: true } => self.cmd(&["HSET", STATE, "paused", "1"]),
             Transition::Pause { on: false } => self.cmd(&["HDEL", STATE, "paused"]),
             Transition::RemoveConsumers { only } => self.remove_consumers(*only, reference),
@@ -276,18 +292,45 @@ impl System {
         assert_eq!(Expected::Outcomes(self.query(&command)), *expected);
     }
 
-    fn reclaim(&mut self, by: usize, room: usize, expected: &Expected, reference: &Reference) {
-        let (name, hour, room) = (worker(by), HOUR.to_string(), room.to_string());
+    fn reclaim(
+        &mut self,
+        by: usize,
+        limits: [usize; 2],
+        expected: &Expected,
+        reference: &Reference,
+    ) {
+        let (name, hour) = (worker(by), HOUR.to_string());
+        let [room, bytes] = limits.map(|limit| limit.to_string());
         // No interval between two passes: what is asked for is looked for.
         let args = [
-            GROUP, &name, &hour, &hour, "0", &hour, &hour, "0", &room, "1048576",
+            GROUP, &name, &hour, &hour, "0", &hour, &hour, "0", &room, &bytes,
         ];
-        type Reply = (u8, u8, u64, Vec<(String, Vec<String>, u64)>);
+        type Reply = (u8, u8, u64, Vec<(String, Value, u64)>);
         let script = script!("hold", "mend", "reclaim");
         let reply: Vec<Value> = self.query(&eval(script, &[STREAM, STATE, LEASES], &args));
         let (paused, more, deleted, entries): Reply =
             redis::from_redis_value(Value::Array(reply[..4].to_vec())).unwrap();
         assert_eq!((paused == 1, deleted), (reference.paused, 0));
+        let mut carried = 0;
+        let entries = entries.into_iter().map(|(id, body, count)| {
+            let job = self
+                .ids
+                .iter()
+                .find(|(_, known)| **known == id)
+                .unwrap()
+                .0
+                .0;
+            let fields = vec!["job".to_owned(), json(job, self.attempts[job])];
+            let size = reference.size(job);
+            if let Value::Int(too_large) = body {
+                assert!(usize::try_from(too_large) == Ok(size) && size > limits[1]);
+                return (id, fields, count);
+            }
+            carried += size;
+            (id, redis::from_redis_value(body).unwrap(), count)
+        });
+        let entries = entries.collect();
+        assert!(carried <= limits[1], "{carried} bytes in a reply");
         let (more, entries) = (more == 1, self.targets(entries));
         assert_eq!(Expected::Reclaimed { more, entries }, *expected);
     }

@@ -55,6 +55,8 @@ pub(crate) enum Transition {
     Reclaim {
         by: usize,
         room: usize,
+        /// How much the reply may carry.
+        bytes: usize,
     },
     Promote {
         limit: usize,
@@ -70,6 +72,14 @@ pub(crate) enum Transition {
     Stall,
     /// The hold after it is over.
     EndHold,
+    /// The clock of Redis goes back by more than a lease.
+    ClockBack,
+    /// An operator deletes a consumer with what is pending for it.
+    DeleteConsumer {
+        name: usize,
+    },
+    /// An operator sets the group to the end of the stream.
+    SkipBacklog,
     Pause {
         on: bool,
     },
@@ -115,7 +125,12 @@ impl ReferenceStateMachine for Reference {
             4 => Just(Transition::Enqueue),
             6 => (by.clone(), 1..4_usize, proptest::bool::weighted(0.2))
                 .prop_map(|(by, count, bounded)| Transition::Read { by, count, bounded }),
-            4 => (by.clone(), 0..4_usize).prop_map(|(by, room)| Transition::Reclaim { by, room }),
+             // No body fits, one does, two do, or all.
+             6 => (by.clone(), 0..4_usize, select(vec![1, 60, 120, 1 << 20]))
+                 .prop_map(|(by, room, bytes)| Transition::Reclaim { by, room, bytes }),
+             1 => Just(Transition::ClockBack),
+             1 => by.clone().prop_map(|name| Transition::DeleteConsumer { name }),
+             1 => Just(Transition::SkipBacklog),
             3 => (1..4_usize).prop_map(|limit| Transition::Promote { limit }),
             1 => Just(Transition::Stall),
             3 => Just(Transition::EndHold),
