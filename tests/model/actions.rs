@@ -2,7 +2,9 @@
 
 use super::Protocol;
 use super::bugs::Bug;
-use super::state::{Entry, Fetch, Held, Name, Outcome, Phase, State, Stray, WORKERS, Worker};
+use super::state::{
+    Entry, Fetch, Held, Name, Outcome, Phase, Place, State, Stray, WORKERS, Worker,
+};
 
 /// A worker's place; its name changes with each life.
 pub(crate) type At = usize;
@@ -39,6 +41,8 @@ pub(crate) enum Action {
     Stop(At),
     /// A stopping worker has nothing left; another process takes its place.
     Exit(At),
+    /// A look puts back what is stranded.
+    FindStranded(At),
     // What time does.
     Promote(Entry),
     Expire(Entry),
@@ -68,8 +72,12 @@ pub(crate) enum Action {
     Arrive(Stray, Option<Entry>),
     /// The shutdown's deadline is over.
     CutOff(At, Entry),
-    /// Possible only with [`Bug::DeleteConsumerUnchecked`]: without it, it changes nothing.
+    /// An operator deletes a consumer with what is pending for it,
     DeleteConsumer(Name),
+    /// or makes the group skip what waits.
+    SkipBacklog,
+    /// The clock of Redis goes back, and the next look finds it.
+    TurnClockBack,
 }
 
 impl Action {
@@ -84,6 +92,9 @@ impl Action {
                 | Self::GoAway(_)
                 | Self::Stall
                 | Self::ForgetDeliveries(_)
+                | Self::DeleteConsumer(_)
+                | Self::SkipBacklog
+                | Self::TurnClockBack
                 | Self::ReadLost(..)
                 | Self::ReclaimLost(..)
                 | Self::SettleLost(..)
@@ -186,16 +197,18 @@ impl Protocol {
             if self.forgets_many || state.redis.newest_pending() == Some(entry) {
                 actions.push(Action::ForgetDeliveries(entry));
             }
-            if !pending.expired && !state.is_renewed(entry) {
+            if !pending.expired && !pending.future && !state.is_renewed(entry) {
                 actions.push(Action::Expire(entry));
             }
         }
         if state.redis.all_pending().any(|(_, p)| !p.expired) {
             actions.push(Action::Stall);
         }
-        if state.redis.holding && !state.is_renewal_awaited() {
+        let holds_for_ever = self.bug == Some(Bug::HoldWithoutEnd);
+        if state.redis.holding && !state.is_renewal_awaited() && !holds_for_ever {
             actions.push(Action::HoldEnds);
         }
+        self.operator_and_mending(state, actions);
         for &stray in &state.strays {
             match stray {
                 Stray::Settle { .. } | Stray::Renew { .. } => {
@@ -208,12 +221,26 @@ impl Protocol {
                 }
             }
         }
-        if self.bug == Some(Bug::DeleteConsumerUnchecked) {
-            for (_, pending) in state.redis.all_pending() {
-                if !state.workers.iter().any(|w| w.name == pending.owner) {
-                    actions.push(Action::DeleteConsumer(pending.owner));
-                }
-            }
+    }
+
+    /// What an operator or the clock does to a queue, and how a look mends it.
+    fn operator_and_mending(&self, state: &State, actions: &mut Vec<Action>) {
+        let redis = &state.redis;
+        let mut owners: Vec<Name> = redis.all_pending().map(|(_, p)| p.owner).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        actions.extend(owners.into_iter().map(Action::DeleteConsumer));
+        if redis.next_to_read().is_some() {
+            actions.push(Action::SkipBacklog);
+        }
+        if redis.all_pending().next().is_some() {
+            actions.push(Action::TurnClockBack);
+        }
+        let looks = |worker: &Worker| worker.takes_jobs();
+        let stranded = redis.stream.iter().any(|s| s.place == Place::Stranded);
+        if stranded && self.bug != Some(Bug::StrandedForgotten) {
+            let looking = (0..WORKERS).filter(|at| looks(&state.workers[*at]));
+            actions.extend(looking.map(Action::FindStranded));
         }
     }
 
@@ -225,7 +252,10 @@ impl Protocol {
             worker.renews(held.entry)
                 && match owned {
                     Some(pending) => {
-                        pending.expired || pending.excused || self.bug == Some(Bug::RenewalCounts)
+                        pending.expired
+                            || pending.future
+                            || pending.excused
+                            || self.bug == Some(Bug::RenewalCounts)
                     }
                     None => match self.bug {
                         Some(Bug::HeldForgotten) => matches!(held.phase, Phase::Running),

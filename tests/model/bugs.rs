@@ -57,21 +57,25 @@ pub(crate) enum Bug {
     NoOrphanCheck,
     /// The orphan check takes what is another's by now.
     OrphanCheckSteals,
-    /// A consumer is deleted with what is pending for it.
-    DeleteConsumerUnchecked,
+    /// What an operator's hand left pending for nobody is not looked for.
+    StrandedForgotten,
+    /// What was delivered before the clock went back keeps its time.
+    FutureForgotten,
+    /// Each look after a stall begins the hold anew.
+    HoldWithoutEnd,
     /// An outcome that got no answer is not sent again.
     SettleDropped,
 }
 
 impl Bug {
     /// Every mistake, and the property that it breaks first.
-    pub(crate) const ALL: [(Self, &'static str); 25] = [
+    pub(crate) const ALL: [(Self, &'static str); 27] = [
         (Self::UnfencedRetry, super::ONE_PLACE),
         (Self::UnfencedPark, super::ONE_PLACE),
         (Self::UnfencedBurial, super::ONE_PLACE),
         (Self::UnfencedPutBack, super::ONE_OUTCOME),
         (Self::AckBeforeRun, super::ACKNOWLEDGED_LAST),
-        (Self::AckWithoutDelete, super::DRAINS),
+        (Self::AckWithoutDelete, super::ONE_PLACE),
         (Self::ScheduleRemovesFirst, super::ONE_PLACE),
         (Self::PromoteRemovesFirst, super::ONE_PLACE),
         (Self::EqualMembers, super::ONE_PLACE),
@@ -89,7 +93,9 @@ impl Bug {
         (Self::ReclaimWithoutHold, super::EXPLAINED),
         (Self::NoOrphanCheck, super::DRAINS),
         (Self::OrphanCheckSteals, super::NO_THEFT),
-        (Self::DeleteConsumerUnchecked, super::ONE_PLACE),
+        (Self::StrandedForgotten, super::DRAINS),
+        (Self::FutureForgotten, super::DRAINS),
+        (Self::HoldWithoutEnd, super::DRAINS),
         (Self::SettleDropped, super::EXPLAINED),
     ];
 

@@ -74,6 +74,7 @@ impl Protocol {
             Action::Renew(_) => Some(8),
             Action::Exit(_) => Some(9),
             Action::HoldEnds => Some(10),
+            Action::FindStranded(_) => Some(11),
             Action::Look(_) => Some(11),
             Action::Promote(_) => Some(12),
             Action::Reclaim(..) => Some(13),

@@ -4,7 +4,8 @@
 //! Two workers and two jobs, of which one may fail once and one has a delay, or two plain
 //! ones. Up to a number of disturbances, of any kind and at any time: a crash, a freeze, a
 //! stall of Redis, a lost reply, a command that reaches Redis after its sender has given up
-//! on it, a put back, a shutdown, a handler that it cuts off, deliveries that Redis forgets.
+//! on it, a put back, a shutdown, a handler that it cuts off, deliveries that Redis forgets,
+//! a clock that goes back, a consumer that is deleted, a backlog that is skipped.
 //!
 //! What is left out, and why nothing hides there:
 //!
@@ -18,9 +19,10 @@
 //!   what its process was given before does nothing but ask for an orphan check; a reclaim is
 //!   done when it is sent, unless something held is about to be forgotten; the answer to
 //!   an outcome, when the entry is out of the stream; the end of the leases of a process
-//!   that is gone. A process that has not started yet is one that does nothing.
+//!   that is gone; a clock that goes back and the look that finds it. A process that has not started yet is one that does nothing.
 //! - **Batches.** A command names one entry (a take: several). The scripts treat each
-//!   entry of a batch by itself.
+//!   entry of a batch by itself. A claim that is too large puts entries back at once, as a
+//!   worker may do a moment later.
 //! - **The order of reclaims.** Any expired entry is reclaimed next.
 //! - **A group that is set back** keeps what is pending. That is a delivery which is
 //!   forgotten just before the entry is read again, since until then nothing asks.
@@ -60,7 +62,7 @@ use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 use self::actions::Action;
 use self::bugs::Bug;
 use self::calm::Drains;
-use self::state::{Job, Place, State};
+use self::state::{Job, State};
 
 const ONE_PLACE: &str = "a job is in exactly one place";
 const ACKNOWLEDGED_LAST: &str = "what is gone was printed";
@@ -142,10 +144,7 @@ impl Model for Protocol {
 /// In how many places a job is.
 fn places(state: &State, job: Job) -> usize {
     let redis = &state.redis;
-    let stored = redis
-        .stream
-        .iter()
-        .filter(|stored| stored.entry.job == job && !matches!(stored.place, Place::Stranded));
+    let stored = redis.stream.iter().filter(|stored| stored.entry.job == job);
     stored.count()
         + redis.scheduled.iter().filter(|e| e.job == job).count()
         + redis.dead.iter().filter(|dead| **dead == job).count()

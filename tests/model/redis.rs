@@ -14,6 +14,7 @@ impl State {
                     owner: by,
                     deliveries: 1,
                     expired: false,
+                    future: false,
                     excused: false,
                     late: false,
                 });
@@ -34,6 +35,7 @@ impl State {
             owner: by,
             deliveries,
             expired: false,
+            future: false,
             excused: before.excused && before.owner == by,
             late: false,
         };
@@ -59,6 +61,7 @@ impl State {
             let stolen = pending.owner != by && !pending.expired;
             pending.owner = by;
             pending.expired = false;
+            pending.future = false;
             pending.late = false;
             taken.push(Delivered {
                 entry,
@@ -79,6 +82,7 @@ impl State {
             let stolen = !owned && !pending.expired;
             pending.owner = by;
             pending.expired = false;
+            pending.future = false;
             if bug == Some(Bug::RenewalCounts) {
                 pending.deliveries = (pending.deliveries + 1).min(MANY_DELIVERIES);
             }
@@ -94,6 +98,7 @@ impl State {
             && pending.owner == by
         {
             pending.expired = !keep;
+            pending.future = false;
             // Of many, one less may be as many.
             if delivered.deliveries < MANY_DELIVERIES {
                 pending.deliveries = delivered.deliveries.saturating_sub(1);
@@ -145,6 +150,7 @@ impl State {
             Outcome::PutBack { deliveries } => {
                 if let Some(pending) = self.redis.pending_mut(entry) {
                     pending.expired = true;
+                    pending.future = false;
                     pending.deliveries = deliveries;
                 }
             }
@@ -176,21 +182,75 @@ impl State {
         let mut forgotten = Vec::new();
         let from = self.redis.index(from).expect("it is pending");
         for stored in &mut self.redis.stream[from..] {
-            if matches!(stored.place, Place::Pending(_)) {
-                stored.place = Place::Waiting;
-                forgotten.push(stored.entry);
+            match stored.place {
+                Place::Pending(_) => forgotten.push(stored.entry),
+                Place::Stranded => {}
+                Place::Waiting => continue,
             }
+            stored.place = Place::Waiting;
         }
         for entry in forgotten {
             self.runs_mut(entry).credit += 1;
         }
     }
 
-    /// DELCONSUMER without `remove_consumers.lua`'s look at what is pending.
+    /// DELCONSUMER by hand, whatever is pending.
     pub(crate) fn delete_consumer(&mut self, name: Name) {
+        let mut lost = Vec::new();
         for stored in &mut self.redis.stream {
             if matches!(stored.place, Place::Pending(pending) if pending.owner == name) {
                 stored.place = Place::Stranded;
+                lost.push(stored.entry);
+            }
+        }
+        for entry in lost {
+            self.runs_mut(entry).credit += 1;
+        }
+    }
+
+    /// SETID to the end of the stream, by hand.
+    pub(crate) fn skip_backlog(&mut self) {
+        for stored in &mut self.redis.stream {
+            if stored.place == Place::Waiting {
+                stored.place = Place::Stranded;
+            }
+        }
+    }
+
+    /// `mend.lua`: what is stranded is put back.
+    pub(crate) fn find_stranded(&mut self, by: Name) {
+        for stored in &mut self.redis.stream {
+            if stored.place == Place::Stranded {
+                stored.place = Place::Pending(Pending {
+                    owner: by,
+                    deliveries: 0,
+                    expired: true,
+                    future: false,
+                    excused: false,
+                    late: true,
+                });
+            }
+        }
+    }
+
+    /// The clock goes back: no lease ends, and nobody reclaims for a while.
+    pub(crate) fn turn_clock_back(&mut self) {
+        for stored in &mut self.redis.stream {
+            if let Place::Pending(pending) = &mut stored.place {
+                // Its process had left it to its lease.
+                pending.late |= pending.expired;
+                pending.expired = false;
+                pending.future = true;
+            }
+        }
+        self.redis.holding = true;
+    }
+
+    /// `mend.lua`: what was delivered in the future is delivered now.
+    pub(crate) fn reset_future_deliveries(&mut self) {
+        for stored in &mut self.redis.stream {
+            if let Place::Pending(pending) = &mut stored.place {
+                pending.future = false;
             }
         }
     }

@@ -75,8 +75,7 @@ pub(crate) struct Stored {
 pub(crate) enum Place {
     Waiting,
     Pending(Pending),
-    /// Delivered once and pending for nobody: no command finds it again. Only a bug
-    /// puts an entry here.
+    /// Read or skipped by the group, and pending for nobody: a look finds it.
     Stranded,
 }
 
@@ -86,6 +85,8 @@ pub(crate) struct Pending {
     pub(crate) deliveries: u8,
     /// Idle for a lease.
     pub(crate) expired: bool,
+    /// Delivered before the clock went back: its lease does not end. Only a bug leaves it so.
+    pub(crate) future: bool,
     /// A mark: a fault of the owner's explains that it may lose the entry.
     pub(crate) excused: bool,
     /// A mark: a command that outlived its connection left it so; no process has to know.

@@ -11,9 +11,6 @@ impl Protocol {
         state.disturbances -= u8::from(action.disturbs());
         match action {
             Action::Exit(at) => {
-                if self.bug == Some(Bug::DeleteConsumerUnchecked) {
-                    state.delete_consumer(name(state, at));
-                }
                 replace(state, at);
             }
             Action::Crash(at) => {
@@ -61,6 +58,14 @@ impl Protocol {
                 state.redis.holding = self.bug != Some(Bug::ReclaimWithoutHold);
             }
             Action::DeleteConsumer(name) => state.delete_consumer(name),
+            Action::SkipBacklog => state.skip_backlog(),
+            Action::FindStranded(at) => state.find_stranded(name(state, at)),
+            Action::TurnClockBack => {
+                state.turn_clock_back();
+                if self.bug != Some(Bug::FutureForgotten) {
+                    state.reset_future_deliveries();
+                }
+            }
             Action::SettleOutlives(..)
             | Action::ReadOutlives(_)
             | Action::ReclaimOutlives(_)
@@ -173,7 +178,8 @@ impl State {
                 && pending.owner == owner
             {
                 pending.excused = true;
-                pending.expired = true;
+                // What was delivered in the future may be reset at once, and be over.
+                pending.expired |= !pending.future;
             }
         }
     }
