@@ -116,6 +116,18 @@ impl<'a> System<'a> {
             Transition::Promote { limit } => self.promote(*limit, reference),
             Transition::FallDue { job } => self.set_turn(*job, reference),
             Transition::LoseLease { job } => self.lose_lease(*job, reference),
+            Transition::RemoveConsumers { only } => self.remove_consumers(*only, reference),
+            Transition::Migrate
+            | Transition::Take { .. }
+            | Transition::Recognise { .. }
+            | Transition::SettleAnother { .. } => self.apply_between_epochs(transition, expected),
+            _ => self.befall(transition),
+        }
+    }
+
+    /// What an operator or the clock does, which nobody answers.
+    fn befall(&mut self, transition: &Transition) {
+        match transition {
             Transition::Stall => self.cmd(&["HSET", STATE, "reclaim_seen_ms", "1"]),
             Transition::EndHold => self.cmd(&["HSET", STATE, "reclaim_hold_ms", "0"]),
             Transition::ClockBack => {
@@ -128,8 +140,7 @@ impl<'a> System<'a> {
             Transition::SkipBacklog => self.cmd(&["XGROUP", "SETID", STREAM, GROUP, "$"]),
             Transition::Pause { on: true } => self.cmd(&["HSET", STATE, "paused", "1"]),
             Transition::Pause { on: false } => self.cmd(&["HDEL", STATE, "paused"]),
-            Transition::RemoveConsumers { only } => self.remove_consumers(*only, reference),
-            _ => self.apply_between_epochs(transition, expected),
+            _ => panic!("a worker does that: {transition:?}"),
         }
     }
 
