@@ -324,3 +324,21 @@ async fn a_stale_entry_behind_a_hundred_thousand_fresh_ones_is_found() {
         .wait_for_line(|line| line == "start 7", deadline)
         .await;
 }
+
+#[tokio::test]
+async fn an_abandoned_entry_that_no_reply_can_carry_keeps_no_other_from_being_taken_over() {
+    let redis = Redis::start().await;
+    let large = format!(
+        r#"{{"type":"test:sleep","payload":"{}"}}"#,
+        "x".repeat(2 << 20)
+    );
+    let mut jobs: Vec<String> = (0..20).map(|n| test_job("sleep", n, 0)).collect();
+    jobs.insert(5, large);
+    let ids = redis.add_abandoned(&jobs, 1).await;
+    let worker = Process::test_worker(&redis).envs(&[LEASE]).start();
+    for n in 0..20 {
+        let end = format!("end {n}");
+        worker.wait_for_line(|line| line == end, PATIENCE).await;
+    }
+    assert!(redis.pending_entry(&ids[5]).await.is_some());
+}
