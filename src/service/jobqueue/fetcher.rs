@@ -16,7 +16,7 @@ use tracing::info;
 use super::broker::{Broker, LeaseTimes, Take, Touch};
 use super::connection::OPERATOR_RETRY;
 use super::error::{Class, Error};
-use super::held::{Held, Room};
+use super::held::{Aside, Held, Room};
 use super::intake::Intake;
 use super::lease_log::LeaseLog;
 use super::link::Link;
@@ -91,10 +91,7 @@ enum Errand {
     /// Short jobs turned out to wait behind long ones: others shall have them.
     PutBackReady,
     /// An entry that one reply could not carry.
-    FetchAside {
-        id: EntryId,
-        bytes: usize,
-    },
+    FetchAside(EntryId, Aside),
     Read {
         count: usize,
         block: Duration,
@@ -182,7 +179,7 @@ impl Fetcher {
                 self.held.put_back_ready(long_ago);
                 Ok(())
             }
-            Errand::FetchAside { id, bytes } => self.fetch_aside(id, bytes).await,
+            Errand::FetchAside(id, aside) => self.fetch_aside(id, aside).await,
             Errand::Read { count, block } => self.read(count, block).await,
             Errand::ReadBounded { count } => self.read_bounded(count).await,
             Errand::Wait(time) => {
@@ -225,8 +222,7 @@ impl Fetcher {
         let may_fetch = room.entries > 0 && !schedule.paused;
         let aside = self.held.next_aside().filter(|_| may_fetch);
         if let Some((id, aside)) = aside.filter(|(_, aside)| aside.due <= now) {
-            let bytes = aside.bytes;
-            return Errand::FetchAside { id, bytes };
+            return Errand::FetchAside(id, aside);
         }
         let bounded = schedule.bounded_until.is_some_and(|until| now < until);
         let dates = [
@@ -321,8 +317,22 @@ impl Fetcher {
 
     /// Fetches an entry that one reply could not carry by itself, with as much time as it
     /// may take. That it did not come counts as a delivery from the second time on.
-    async fn fetch_aside(&mut self, id: EntryId, bytes: usize) -> Result<(), Error> {
+    async fn fetch_aside(&mut self, id: EntryId, aside: Aside) -> Result<(), Error> {
+        let Aside {
+            bytes, deliveries, ..
+        } = aside;
         let tries = self.held.try_aside(id, Instant::now());
+        if tries > 0 && deliveries >= self.intake.max_deliveries {
+            let entry = Entry {
+                id,
+                body: Body::TooLarge(bytes),
+                bytes,
+                // The one that it does not get.
+                deliveries: deliveries.saturating_add(1),
+            };
+            self.intake.deliver(vec![entry], self.schedule.epoch);
+            return Ok(());
+        }
         let take = Take {
             lease: self.times.lease,
             max_bytes: bytes,

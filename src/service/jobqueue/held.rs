@@ -23,7 +23,7 @@ use super::reply::EntryId;
 
 /// How long an entry waits that did not get through by itself either, at first. Each time
 /// twice as long.
-const ASIDE_PAUSE: Duration = Duration::from_secs(5);
+const ASIDE_PAUSE: Duration = Duration::from_secs(2);
 /// How many entries' tries are remembered.
 const MAX_TRIED: usize = 1000;
 
@@ -111,6 +111,7 @@ struct State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Aside {
     pub(crate) bytes: usize,
+    pub(crate) deliveries: u32,
     pub(crate) due: Instant,
 }
 
@@ -238,7 +239,12 @@ impl Held {
             state.hold(id, deliveries, None);
             let tries = state.tries.get(&id).copied().unwrap_or(0);
             let due = now + aside_pause(tries);
-            state.aside.insert(id, Aside { bytes, due });
+            let aside = Aside {
+                bytes,
+                deliveries,
+                due,
+            };
+            state.aside.insert(id, aside);
         }
         let settled = !admission.settled.is_empty();
         for (id, deliveries, outcome) in admission.settled {
@@ -832,17 +838,18 @@ mod tests {
             aside: vec![(id(1), 1, 9), (id(2), 2, 9)],
             ..Admission::default()
         };
-        let due = |pause| Aside {
+        let aside = |deliveries, pause| Aside {
             bytes: 9,
+            deliveries,
             due: now + pause,
         };
         assert!(!held.admit(admission(), 0, now));
-        assert_eq!(held.next_aside(), Some((id(1), due(Duration::ZERO))));
+        assert_eq!(held.next_aside(), Some((id(1), aside(1, Duration::ZERO))));
         assert_eq!(held.try_aside(id(1), now), 0);
-        assert_eq!(held.next_aside(), Some((id(2), due(Duration::ZERO))));
+        assert_eq!(held.next_aside(), Some((id(2), aside(2, Duration::ZERO))));
         held.drop_aside(id(2));
         assert!(held.contains(id(1)) && !held.contains(id(2)));
-        assert_eq!(held.next_aside(), Some((id(1), due(ASIDE_PAUSE))));
+        assert_eq!(held.next_aside(), Some((id(1), aside(1, ASIDE_PAUSE))));
         assert_eq!(held.try_aside(id(1), now), 1);
 
         assert!(held.begin_epoch(1).is_empty());
@@ -850,6 +857,6 @@ mod tests {
         assert!(!held.contains(id(1)) && held.next_aside().is_none());
         assert!(!held.admit(admission(), 1, now));
         held.drop_aside(id(2));
-        assert_eq!(held.next_aside(), Some((id(1), due(2 * ASIDE_PAUSE))));
+        assert_eq!(held.next_aside(), Some((id(1), aside(1, 2 * ASIDE_PAUSE))));
     }
 }

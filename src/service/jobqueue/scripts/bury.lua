@@ -29,18 +29,25 @@ local MAX_TOGETHER = 64 * 1024 * 1024
 -- hold any bytes and add little to them: in `entries`, or `entries.1`, `entries.2`, ...
 local function append_together(letter, fields, from)
   local values, parts, bytes = {}, {}, 0
-  for i = from, #fields do
-    local text = fields[i]
-    parts[#parts + 1] = #text .. ':'
-    parts[#parts + 1] = text
-    parts[#parts + 1] = ','
-    bytes = bytes + #text
-    -- A name stays with its value.
-    if i % 2 == 0 and (bytes >= MAX_TOGETHER or i == #fields) then
+  local function finish()
+    if #parts > 0 then
       values[#values + 1] = table.concat(parts)
       parts, bytes = {}, 0
     end
   end
+  for i = from, #fields, 2 do
+    local name, value = fields[i], fields[i + 1]
+    if bytes + #name + #value > MAX_TOGETHER then
+      finish()
+    end
+    for _, text in ipairs({name, value}) do
+      parts[#parts + 1] = #text .. ':'
+      parts[#parts + 1] = text
+      parts[#parts + 1] = ','
+    end
+    bytes = bytes + #name + #value
+  end
+  finish()
   for i, value in ipairs(values) do
     letter[#letter + 1] = #values == 1 and 'entries' or 'entries.' .. i
     letter[#letter + 1] = value
