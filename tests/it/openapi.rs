@@ -156,7 +156,8 @@ fn checked(addr: SocketAddr, all: &Description, request: &Request) -> Result<Ans
     if matches!(request.twist, Twist::Hosts(_)) && status != 400 {
         return fail("a request for no host, or for several");
     }
-    if request.twist.is_refused() || (status == 400 && answer.body.is_empty()) {
+    let bodiless = answer.body.is_empty() && request.method != "HEAD";
+    if request.twist.is_refused() || (status == 400 && bodiless) {
         if !request.twist.is_refused() || !NO_HTTP.contains(&status) || !answer.body.is_empty() {
             return fail("not how a request that is no HTTP is refused");
         }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use crate::dead_letters::letter_of;
 use crate::support::{
     Direction, GROUP, LEASE, PATIENCE, Process, Redis, STREAM, eventually, test_job, within,
 };
@@ -340,5 +341,6 @@ async fn an_abandoned_entry_that_no_reply_can_carry_keeps_no_other_from_being_ta
         let end = format!("end {n}");
         worker.wait_for_line(|line| line == end, PATIENCE).await;
     }
-    assert!(redis.pending_entry(&ids[5]).await.is_some());
+    let letter = letter_of(&redis, &ids[5]).await;
+    assert_eq!(letter["job"], jobs[5].as_bytes());
 }

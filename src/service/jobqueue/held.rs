@@ -22,7 +22,7 @@ use super::pace::{MAX_AHEAD, Pace};
 use super::reply::EntryId;
 
 /// How long an entry waits that did not get through by itself either, at first. Each time
-/// twice as long.
+/// twice as long, up to four times.
 const ASIDE_PAUSE: Duration = Duration::from_secs(2);
 /// How many entries' tries are remembered.
 const MAX_TRIED: usize = 1000;
@@ -137,7 +137,7 @@ struct Entry {
 fn aside_pause(tries: u32) -> Duration {
     match tries {
         0 => Duration::ZERO,
-        tries => ASIDE_PAUSE * 2_u32.saturating_pow(tries.min(10) - 1),
+        tries => ASIDE_PAUSE * 2_u32.pow(tries.min(3) - 1),
     }
 }
 
