@@ -279,7 +279,7 @@ impl Held {
     }
 
     /// An entry that is set aside is tried now, and again only after a while if that fails.
-    /// Answers how often it was tried before.
+    /// Answers how often it was tried before; from the second time on a try is a delivery.
     pub(crate) fn try_aside(&self, id: EntryId, now: Instant) -> u32 {
         let mut state = self.lock();
         if state.tries.len() >= MAX_TRIED {
@@ -290,6 +290,7 @@ impl Held {
         let tries = *tries;
         if let Some(aside) = state.aside.get_mut(&id) {
             aside.due = now + aside_pause(tries);
+            aside.deliveries = aside.deliveries.saturating_add(u32::from(tries > 1));
         }
         tries - 1
     }
