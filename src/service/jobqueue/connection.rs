@@ -220,9 +220,15 @@ impl Connector {
 
     /// The shared connection and its generation, when Redis could be used a moment ago.
     pub(crate) fn shared(&self) -> Option<(u64, MultiplexedConnection)> {
+        let (state, shared) = self.shared_now()?;
+        Some((state.generation, shared))
+    }
+
+    /// The shared connection and the state that it belongs to.
+    pub(super) fn shared_now(&self) -> Option<(State, MultiplexedConnection)> {
         let shared = lock(&self.0.shared);
-        let state = self.0.state.borrow();
-        state.up.then_some((state.generation, shared.clone()?))
+        let state = self.0.state.borrow().clone();
+        state.up.then_some((state, shared.clone()?))
     }
 
     /// Whether Redis could be used a moment ago.

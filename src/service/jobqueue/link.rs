@@ -9,10 +9,14 @@ use std::time::{Duration, Instant};
 use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, Value};
 use tokio::time::sleep;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::connection::{Connector, MIN_ATTEMPT_GAP};
 use super::error::{Class, Error};
+
+/// So many ends of a part's connection are told, and no more often than this.
+const MANY_ENDS: u32 = 10;
+const ENDS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// See the file's head.
 #[derive(Debug)]
@@ -25,6 +29,9 @@ pub(crate) struct Link {
     open: Option<(u64, MultiplexedConnection)>,
     /// When it was opened last.
     opened: Option<Instant>,
+    /// How often it has ended since that was told.
+    ends: u32,
+    told: Option<Instant>,
     /// The epoch in which it was found connected last, and the stream's mark then.
     epoch: u64,
     incarnation: Arc<str>,
@@ -45,8 +52,12 @@ impl Link {
             }
             self.open = None;
             let opened = match self.own {
-                None => match self.connector.shared() {
-                    Some(shared) => Ok(shared),
+                None => match self.connector.shared_now() {
+                    Some((state, shared)) => {
+                        self.epoch = state.epoch;
+                        self.incarnation = state.incarnation;
+                        Ok((state.generation, shared))
+                    }
                     // Lost again since it was up.
                     None => continue,
                 },
@@ -138,6 +149,19 @@ impl Link {
         self.judge("pipeline", replies.map_err(Error::from))
     }
 
+    /// A connection of our own has ended. Once is nothing to tell, again and again is.
+    fn ended(&mut self, what: &'static str, error: &Error) {
+        debug!(what, %error, "this connection is of no use any more");
+        self.ends += 1;
+        let silent = self.told.is_some_and(|told| told.elapsed() < ENDS_INTERVAL);
+        if self.ends >= MANY_ENDS && !silent {
+            let times = self.ends;
+            warn!(what, times, %error, "a connection to redis ends again and again");
+            self.ends = 0;
+            self.told = Some(Instant::now());
+        }
+    }
+
     fn allow(&mut self, time: Duration) {
         if let Some((_, connection)) = &mut self.open {
             connection.set_response_timeout(self.response_timeout + time);
@@ -159,8 +183,8 @@ impl Link {
             }
             // No answer came, on a connection that is nobody else's.
             Err(error) if self.own.is_some() && error.code.is_none() => {
-                debug!(what, %error, "this connection is of no use any more");
                 self.open = None;
+                self.ended(what, error);
             }
             Err(error) => {
                 if let Some((generation, _)) = &self.open {
@@ -194,6 +218,8 @@ impl Connector {
             response_timeout: self.response_timeout() + blocking,
             open: None,
             opened: None,
+            ends: 0,
+            told: None,
             epoch: 0,
             incarnation: "".into(),
         }

@@ -133,7 +133,8 @@ impl Settler {
     /// Waits until there are outcomes to settle, or something else to do. False at the end.
     async fn wait_for_work(&mut self) -> bool {
         loop {
-            if self.held.has_outcomes() || self.refused_are_due() {
+            let recognised = self.link.epoch() == self.state.epoch;
+            if !recognised || self.held.has_outcomes() || self.refused_are_due() {
                 return true;
             }
             if self.finish.is_cancelled() {
