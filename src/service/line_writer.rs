@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::sync::oneshot;
+use tracing::warn;
 
 use super::output_turn::{OutputTurn, PIPE_BUF};
 use crate::descriptor::wait_writable;
@@ -99,16 +100,16 @@ impl LineWriter {
     /// A writer to this process' stdout.
     ///
     /// # Errors
-    /// When stdout is closed or the system gives no thread.
+    /// When the system gives no thread.
     pub fn stdout() -> io::Result<Self> {
         // Without the line buffer of `std::io::Stdout`, which would not tell how much
         // of a chunk went out before an error.
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         if is_closed(&out)? {
-            return Err(io::Error::other(
-                "stdout is closed, and what jobs print would be lost; give it a file, a pipe \
-                 or a terminal, or >/dev/null to print nowhere",
-            ));
+            warn!(
+                "stdout is closed, or /dev/null: what jobs print goes nowhere; give it a file, a \
+                 pipe or a terminal, or >/dev/null if that is what you want"
+            );
         }
         let out = Arc::new(out);
         let turn = OutputTurn::of(&out)?;
@@ -424,8 +425,8 @@ fn concat(lines: &[Line]) -> Vec<u8> {
 }
 
 /// Whether stdout was closed when the process started. Rust's runtime then opens
-/// `/dev/null` in its place, for reading and writing; who means to print nowhere opens it
-/// for writing alone.
+/// `/dev/null` in its place, for reading and writing. A shell that means to print nowhere
+/// opens it for writing alone; others open it as Rust does, so this is no reason to refuse.
 fn is_closed(out: &File) -> io::Result<bool> {
     let flags = OFlag::from_bits_retain(fcntl(out, FcntlArg::F_GETFL)?);
     let null = std::fs::metadata("/dev/null").map(|null| null.rdev());

@@ -215,6 +215,18 @@ async fn a_valid_job_that_cannot_be_fetched_is_buried_in_the_end() {
 }
 
 #[tokio::test]
+async fn many_valid_jobs_that_cannot_be_fetched_hold_up_no_other() {
+    let redis = Redis::start().await;
+    limit_output(&redis, "100kb").await;
+    for _ in 0..30 {
+        add(&redis, &large_job(200_000)).await;
+    }
+    redis.add_jobs((0..300).map(hello)).await;
+    let worker = Process::jobqueue(&redis).envs(&[LEASE]).start();
+    all_printed(&[worker], 300, AT_ONCE * 2).await;
+}
+
+#[tokio::test]
 async fn fields_beyond_the_thousandth_are_kept_together() {
     for limit in ["0", "1mb"] {
         let entries = vec![

@@ -16,7 +16,6 @@ use super::error::Error;
 use super::job::Edits;
 use super::letter::Death;
 use super::link::Link;
-use super::pace::time_for;
 use super::reply::{
     Entry, EntryId, array, counted, delivered, entry_id, int, items, micros, owned, reclaimed,
 };
@@ -181,6 +180,8 @@ impl Touch {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Take {
     pub(crate) lease: Duration,
+    /// How much longer than an empty reply this one may take.
+    pub(crate) time: Duration,
     /// The bytes of all entries in the reply, and of each: a larger one comes without body.
     pub(crate) max_bytes: usize,
     /// Whether it counts as a delivery.
@@ -231,27 +232,30 @@ impl Broker {
     }
 
     /// Delivers up to `count` waiting entries, without waiting for any, in a reply of at
-    /// most `max_bytes`: those that do not fit come without body.
+    /// most `max_bytes`: one that does not fit comes without body. The reply may take `time`
+    /// longer than others.
     pub(crate) async fn read_bounded(
         &self,
         link: &mut Link,
         count: usize,
         max_bytes: usize,
+        time: Duration,
     ) -> Result<Vec<Entry>, Error> {
         let mut cmd = eval(READ, &[&self.keys.stream], &[]);
         cmd.arg(GROUP).arg(&self.consumer).arg(count).arg(max_bytes);
-        let reply = link.call_within("read", &cmd, time_for(max_bytes)).await?;
+        let reply = link.call_within("read", &cmd, time).await?;
         counted(reply).ok_or_else(|| Error::unexpected_reply("the read script"))
     }
 
     /// Keeps the reclaim mark, and takes over up to `room` entries whose lease ran out, with
-    /// bodies of up to `max_bytes` together.
+    /// bodies of up to `max_bytes` together. The reply may take `time` longer than others.
     pub(crate) async fn reclaim(
         &self,
         link: &mut Link,
         look: &Look,
         room: usize,
         max_bytes: usize,
+        time: Duration,
     ) -> Result<Reclaimed, Error> {
         let numbers = [
             millis(look.lease),
@@ -266,7 +270,6 @@ impl Broker {
         let keys = [&self.keys.stream, &self.keys.state, &self.keys.leases];
         let mut cmd = eval(&RECLAIM, &keys, &[]);
         cmd.arg(GROUP).arg(&self.consumer).arg(&numbers);
-        let time = time_for(max_bytes);
         let reply = link.call_within("reclaim", &cmd, time).await?;
         reclaimed(reply).ok_or_else(|| Error::unexpected_reply("the reclaim script"))
     }
@@ -304,8 +307,7 @@ impl Broker {
         cmd.arg(GROUP).arg(&self.consumer);
         cmd.arg(millis(take.lease)).arg(take.max_bytes);
         cmd.arg(u8::from(take.counts)).arg(ids);
-        let time = time_for(take.max_bytes);
-        let reply = link.call_within(RENEW, &cmd, time).await?;
+        let reply = link.call_within(RENEW, &cmd, take.time).await?;
         let shape = || Error::unexpected_reply("the take script");
         let [looked, entries] = array(reply).ok_or_else(shape)?;
         let looked = int(&looked).and_then(|n| n.try_into().ok());
@@ -362,17 +364,16 @@ impl Broker {
         })
     }
 
-    /// Removes consumers that have nothing pending and were idle for `idle`; only
-    /// `name` when given. Answers how many it removed.
+    /// Removes consumers that have nothing pending and were idle for two leases of theirs; or
+    /// only `leaving`, at once. Answers how many it removed.
     pub(crate) async fn remove_consumers(
         &self,
         link: &mut Link,
-        idle: Duration,
-        name: Option<&str>,
+        leaving: Option<&str>,
     ) -> Result<i64, Error> {
         let keys = [&self.keys.stream, &self.keys.leases];
         let mut cmd = eval(REMOVE_CONSUMERS, &keys, &[]);
-        cmd.arg(GROUP).arg(millis(idle)).arg(name.unwrap_or(""));
+        cmd.arg(GROUP).arg(leaving.unwrap_or(""));
         let reply = link.call("remove consumers", &cmd).await?;
         Ok(int(&reply).unwrap_or(0))
     }

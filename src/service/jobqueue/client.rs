@@ -21,7 +21,7 @@ use super::error::{Class, Error};
 use super::job::Job;
 use super::migrations;
 use super::outbox::{Answer, Outbox, Outcome, Unanswered, Wanted};
-use super::pace::{Window, time_for};
+use super::pace::Window;
 use crate::config::RedisConfig;
 
 /// A connection on which a job's time runs out this long after it was sent, or later, is
@@ -175,31 +175,31 @@ impl Client {
     /// Sends one batch, and answers for it. With it `bytes` are on their way.
     async fn send(&self, batch: Vec<Unanswered>, bytes: Bytes) -> Trip {
         let sent_at = Instant::now();
-        let replied = self.send_and_answer(batch, bytes, sent_at).await;
+        let end = self.send_and_answer(batch, bytes, sent_at).await;
         Trip {
             bytes,
-            took: replied.then(|| sent_at.elapsed()),
+            took: sent_at.elapsed(),
+            end,
         }
     }
 
-    /// False when no reply came.
     async fn send_and_answer(
         &self,
         mut batch: Vec<Unanswered>,
         bytes: Bytes,
         sent_at: Instant,
-    ) -> bool {
+    ) -> End {
         batch.retain(Unanswered::is_awaited);
         let Some((generation, mut connection)) = self.connector.shared() else {
             for mut job in batch {
                 job.answer(Err(EnqueueError::NotConnected));
             }
-            return false;
+            return End::NotSent;
         };
         if batch.is_empty() {
-            return false;
+            return End::NotSent;
         }
-        let time = time_for(bytes.in_flight);
+        let time = bytes.time;
         connection.set_response_timeout(self.connector.response_timeout() + time);
         let mut pipeline = Pipeline::with_capacity(batch.len());
         for job in &mut batch {
@@ -214,7 +214,7 @@ impl Client {
                 biased;
                 replies = &mut replies => break replies,
                 // One that is silent is found out by others before its time is over.
-                () = self.connector.gone(generation) => return false,
+                () = self.connector.gone(generation) => return End::Lost,
                 Some(()) = at(deadline) => {
                     let silence = give_up_overdue(&mut batch, sent_at);
                     if silence >= SUSPICIOUS_SILENCE + time {
@@ -229,7 +229,7 @@ impl Client {
             Ok(replies) => replies,
             Err(error) => {
                 self.connector.lost(generation, &Error::from(error));
-                return false;
+                return End::Lost;
             }
         };
         for (job, reply) in batch.iter_mut().zip(replies) {
@@ -238,7 +238,7 @@ impl Client {
                 _ => Ok(()),
             });
         }
-        true
+        End::Replied { generation }
     }
 
     fn refused(&self, generation: u64, error: Error) -> EnqueueError {
@@ -270,6 +270,8 @@ struct Line {
     in_flight: usize,
     /// What a round trip takes, lately.
     usual: Duration,
+    /// Of which connection that is known.
+    generation: u64,
 }
 
 /// The jobs of a batch.
@@ -278,14 +280,26 @@ struct Bytes {
     own: usize,
     /// With those that were sent before and have no reply yet.
     in_flight: usize,
+    /// How much longer than others their reply may take.
+    time: Duration,
 }
 
 /// The end of a batch.
 #[derive(Debug)]
 struct Trip {
     bytes: Bytes,
-    /// Absent when no reply came.
-    took: Option<Duration>,
+    took: Duration,
+    end: End,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// Nobody waited for it any more, or there was no connection.
+    NotSent,
+    /// No reply came.
+    Lost,
+    /// On the connection of this generation.
+    Replied { generation: u64 },
 }
 
 impl Line {
@@ -294,6 +308,7 @@ impl Line {
             window: Window::new(LONG_TRIP),
             in_flight: 0,
             usual: Duration::ZERO,
+            generation: 0,
         }
     }
 
@@ -317,17 +332,23 @@ impl Line {
         Bytes {
             own,
             in_flight: self.in_flight,
+            time: self.window.time(self.in_flight),
         }
     }
 
     fn end(&mut self, trip: &Trip) {
         self.in_flight -= trip.bytes.own;
-        match trip.took {
-            Some(took) => {
-                self.window.passed(trip.bytes.in_flight, took);
-                self.usual = (3 * self.usual + took) / 4;
+        match trip.end {
+            End::Replied { generation } => {
+                if self.generation != generation {
+                    self.generation = generation;
+                    self.window.connected();
+                }
+                self.window.passed(trip.bytes.in_flight, trip.took);
+                self.usual = (3 * self.usual + trip.took) / 4;
             }
-            None => self.window.lost(trip.bytes.in_flight),
+            End::Lost => self.window.lost(trip.bytes.in_flight),
+            End::NotSent => {}
         }
     }
 }

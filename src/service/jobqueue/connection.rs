@@ -13,7 +13,7 @@ use futures_util::future::{BoxFuture, FutureExt, Shared};
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
     ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, Value,
 };
 use tokio::sync::watch;
@@ -410,8 +410,16 @@ impl Connector {
     /// Makes Redis fit for the queue. Answers the stream's mark, when there is one.
     async fn set_up(&self, connection: &mut MultiplexedConnection) -> Result<Arc<str>, Error> {
         let mut incarnation = String::new();
+        // In one round trip: Redis may be far away.
+        let mut setup = Pipeline::new();
         for command in &self.0.setup {
-            match connection.send_packed_command(command).await? {
+            setup.add_command(command.clone());
+        }
+        for reply in connection
+            .send_packed_commands(&setup, 0, self.0.setup.len())
+            .await?
+        {
+            match reply {
                 Value::ServerError(error) => return Err(Error::from(&error)),
                 Value::Int(1) => info!("created the stream's consumer group"),
                 Value::BulkString(mark) => {

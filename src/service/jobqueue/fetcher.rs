@@ -16,7 +16,7 @@ use tracing::info;
 use super::broker::{Broker, LeaseTimes, Take, Touch};
 use super::connection::OPERATOR_RETRY;
 use super::error::{Class, Error};
-use super::held::{Aside, Held, Room};
+use super::held::{Held, Room};
 use super::intake::Intake;
 use super::lease_log::LeaseLog;
 use super::link::Link;
@@ -52,6 +52,8 @@ pub(crate) struct Fetcher {
     /// The connection's id, for who wants to end a blocking read; 0 when unknown.
     pub(crate) client_id: Arc<AtomicI64>,
     pub(crate) stop: CancellationToken,
+    /// The queue is paused, as the last look found.
+    pub(crate) paused: Arc<AtomicBool>,
     /// While it is set there is no room for anything; see [`super::server::Server::suspended`].
     pub(crate) suspended: Arc<AtomicBool>,
     pub(crate) schedule: Schedule,
@@ -69,7 +71,6 @@ pub(crate) struct Schedule {
     /// When to look for orphans once more: a command that failed may still have been
     /// on its way to Redis when the first look was taken.
     second_look: Option<Instant>,
-    paused: bool,
     reply_size: ReplySize,
     rhythm: Rhythm,
     log: LeaseLog,
@@ -90,8 +91,6 @@ enum Errand {
     RecoverOrphans(OrphanCheck),
     /// Short jobs turned out to wait behind long ones: others shall have them.
     PutBackReady,
-    /// An entry that one reply could not carry.
-    FetchAside(EntryId, Aside),
     Read {
         count: usize,
         block: Duration,
@@ -118,7 +117,6 @@ impl Schedule {
             reclaim_first: false,
             orphans: None,
             second_look: None,
-            paused: false,
             reply_size: ReplySize::new(),
             bounded_until: None,
             next_bounded: now,
@@ -179,7 +177,6 @@ impl Fetcher {
                 self.held.put_back_ready(long_ago);
                 Ok(())
             }
-            Errand::FetchAside(id, aside) => self.fetch_aside(id, aside).await,
             Errand::Read { count, block } => self.read(count, block).await,
             Errand::ReadBounded { count } => self.read_bounded(count).await,
             Errand::Wait(time) => {
@@ -219,18 +216,13 @@ impl Fetcher {
         if too_old.is_some_and(|at| at <= now) {
             return Errand::PutBackReady;
         }
-        let may_fetch = room.entries > 0 && !schedule.paused;
-        let aside = self.held.next_aside().filter(|_| may_fetch);
-        if let Some((id, aside)) = aside.filter(|(_, aside)| aside.due <= now) {
-            return Errand::FetchAside(id, aside);
-        }
+        let may_fetch = room.entries > 0 && !self.paused.load(Ordering::Relaxed);
         let bounded = schedule.bounded_until.is_some_and(|until| now < until);
         let dates = [
             Some(schedule.next_reclaim),
             schedule.second_look,
             too_old,
-            aside.map(|(_, aside)| aside.due),
-            bounded.then_some(schedule.next_bounded),
+            (bounded && may_fetch).then_some(schedule.next_bounded),
         ];
         let next = dates.into_iter().flatten().min();
         let patience = next.map_or(MAX_BLOCK, |at| at.saturating_duration_since(now));
@@ -278,8 +270,8 @@ impl Fetcher {
     /// Reads what waits, and no more of it than a reply carries.
     async fn read_bounded(&mut self, count: usize) -> Result<(), Error> {
         let began = Instant::now();
-        let bytes = self.schedule.reply_size.bytes();
-        let read = self.broker.read_bounded(&mut self.link, count, bytes);
+        let (bytes, time) = self.schedule.reply_size.bytes_and_time();
+        let read = self.broker.read_bounded(&mut self.link, count, bytes, time);
         let mut entries = read.await?;
         if entries.is_empty() {
             self.schedule.next_bounded = Instant::now() + BOUNDED_READ_INTERVAL;
@@ -315,37 +307,6 @@ impl Fetcher {
         }
     }
 
-    /// Fetches an entry that one reply could not carry by itself, with as much time as it
-    /// may take. That it did not come counts as a delivery from the second time on.
-    async fn fetch_aside(&mut self, id: EntryId, aside: Aside) -> Result<(), Error> {
-        let Aside {
-            bytes, deliveries, ..
-        } = aside;
-        let tries = self.held.try_aside(id, Instant::now());
-        if tries > 0 && deliveries >= self.intake.max_deliveries {
-            let entry = Entry {
-                id,
-                body: Body::TooLarge(bytes),
-                bytes,
-                // The one that it does not get.
-                deliveries: deliveries.saturating_add(1),
-            };
-            self.intake.deliver(vec![entry], self.schedule.epoch);
-            return Ok(());
-        }
-        let take = Take {
-            lease: self.times.lease,
-            max_bytes: bytes,
-            counts: tries > 0,
-        };
-        let (_, entries) = self.broker.take(&mut self.link, take, &[id]).await?;
-        if entries.is_empty() {
-            self.held.drop_aside(id);
-        }
-        self.intake.deliver(entries, self.schedule.epoch);
-        Ok(())
-    }
-
     /// Takes out what this process may have been given before: a group that was made anew
     /// or set back, or a Redis that lost its last second, delivers it once more. It may run
     /// here, or have ended since the reply was written, so whose it is now has to be asked.
@@ -368,6 +329,7 @@ impl Fetcher {
         let asked = Instant::now();
         let client_id = self.broker.client_id(&mut self.link).await;
         // What another connection has shown says nothing of this one.
+        self.schedule.reply_size.connected();
         self.schedule.rhythm = Rhythm::default();
         self.schedule.rhythm.answered(asked.elapsed());
         self.client_id
@@ -383,8 +345,10 @@ impl Fetcher {
         let count = self.schedule.reply_size.ask(room.entries);
         let began = Instant::now();
         let look = self.schedule.rhythm.look(began, &self.times);
-        let bytes = self.schedule.reply_size.bytes();
-        let reclaim = self.broker.reclaim(&mut self.link, &look, count, bytes);
+        let (bytes, time) = self.schedule.reply_size.bytes_and_time();
+        let reclaim = self
+            .broker
+            .reclaim(&mut self.link, &look, count, bytes, time);
         let reclaimed = reclaim.await;
         self.schedule.next_reclaim = Instant::now() + self.times.interval;
         let reclaimed = match reclaimed {
@@ -405,8 +369,7 @@ impl Fetcher {
         self.came(&reclaimed.entries, began);
         self.schedule.remember(&reclaimed.entries);
         self.schedule.reclaim_first = reclaimed.more || room.entries == 0;
-        if reclaimed.paused != self.schedule.paused {
-            self.schedule.paused = reclaimed.paused;
+        if reclaimed.paused != self.paused.swap(reclaimed.paused, Ordering::Relaxed) {
             info!(paused = reclaimed.paused, "the queue was paused or resumed");
         }
         let (mine, others) = reclaimed
@@ -454,18 +417,20 @@ impl Fetcher {
         let mut orphans: Vec<EntryId> = orphans.copied().collect();
         let mut found = 0;
         while !orphans.is_empty() && !self.stop.is_cancelled() {
+            let (bytes, time) = self.schedule.reply_size.bytes_and_time();
             let take = Take {
                 lease: self.times.lease,
-                max_bytes: self.schedule.reply_size.bytes().min(ORPHAN_BYTES),
+                time,
+                max_bytes: bytes.min(ORPHAN_BYTES),
                 counts: false,
             };
             let began = Instant::now();
             let took = self.broker.take(&mut self.link, take, &orphans).await;
-            let (looked, entries) = took.inspect_err(|error| {
-                if error.code.is_none() {
-                    self.schedule.reply_size.lost_bytes(take.max_bytes);
-                }
-            })?;
+            if took.is_err() {
+                // For the halving: so much was asked for.
+                self.schedule.reply_size.asked_for(take.max_bytes);
+            }
+            let (looked, entries) = took?;
             self.came(&entries, began);
             self.schedule.remember(&entries);
             found += entries.len();

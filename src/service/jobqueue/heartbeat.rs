@@ -17,7 +17,7 @@ use super::connection::{Connector, OPERATOR_RETRY};
 use super::error::Class;
 use super::held::Held;
 use super::link::Link;
-use super::pace::{LONG_TRIP, NAME_BYTES, Window, time_for};
+use super::pace::{LONG_TRIP, NAME_BYTES, Window};
 
 /// How many leases one command renews.
 const BATCH: usize = 500;
@@ -54,7 +54,7 @@ impl Heartbeat {
         let mut window = Window::new(LONG_TRIP);
         while !self.stop.is_cancelled() {
             tokio::select! {
-                _ = link.connect() => {}
+                fresh = link.connect() => if fresh { window.connected() },
                 () = self.stop.cancelled() => return,
             }
             let pause = match self.beat(&mut link, &mut window).await {
@@ -80,7 +80,7 @@ impl Heartbeat {
             let (ids, rest) = left.split_at(left.len().min(fit));
             left = rest;
             let (bytes, began) = (ids.len() * NAME_BYTES, Instant::now());
-            let owned = self.broker.renew(link, ids, time_for(bytes)).await;
+            let owned = self.broker.renew(link, ids, window.time(bytes)).await;
             match &owned {
                 Ok(_) => window.passed(bytes, began.elapsed()),
                 Err(_) => window.lost(bytes),

@@ -52,7 +52,7 @@ pub(crate) enum Outcome {
     Dead(Death),
     /// It ends here without a result: anybody may claim it, with this delivery count.
     PutBack { deliveries: u32 },
-    /// The same, but not at once.
+    /// It ends here without a result. Others may claim it only after the rest of a lease.
     PutOff { deliveries: u32 },
 }
 
@@ -74,6 +74,8 @@ pub(crate) struct Held {
     room: Notify,
     /// Wakes the settler: there are outcomes.
     outcomes: Notify,
+    /// Wakes who fetches what is set aside.
+    set_aside: Notify,
     /// The newest epoch in which all that is here was recognised.
     recognised: watch::Sender<u64>,
 }
@@ -87,8 +89,9 @@ struct State {
     epoch: u64,
     /// Entries that one reply could not carry, and when each is tried by itself.
     aside: FxHashMap<EntryId, Aside>,
-    /// How often they were, through all epochs: what is too large ends one.
-    tries: FxHashMap<EntryId, u32>,
+    /// How often each of them was tried, and how often that ended its connection. Kept when an epoch ends, because an entry that is
+    /// too large can be what ended it.
+    tries: FxHashMap<EntryId, Tries>,
     /// Delivered and waiting for a slot, oldest first, with the time of delivery.
     ready: VecDeque<(Instant, Arc<Delivery>)>,
     /// Slots that are taken: deliveries whose handler runs or whose output is on its way.
@@ -113,6 +116,14 @@ pub(crate) struct Aside {
     pub(crate) bytes: usize,
     pub(crate) deliveries: u32,
     pub(crate) due: Instant,
+}
+
+/// How an entry that was set aside was tried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tries {
+    pub(crate) all: u32,
+    /// How many of them ended the connection: a line that is slow does not.
+    pub(crate) ended: u32,
 }
 
 #[derive(Debug)]
@@ -169,6 +180,7 @@ impl Held {
             state: Mutex::new(State::default()),
             room: Notify::new(),
             outcomes: Notify::new(),
+            set_aside: Notify::new(),
             recognised: watch::Sender::new(0),
         }
     }
@@ -210,12 +222,12 @@ impl Held {
     }
 
     /// Whether an entry other than `id` is here that has been delivered `deliveries`
-    /// times or more.
+    /// times or more, and that could be run.
     pub(crate) fn has_other_delivered(&self, id: EntryId, deliveries: u32) -> bool {
-        self.lock()
-            .entries
-            .iter()
-            .any(|(other, entry)| *other != id && entry.deliveries >= deliveries)
+        let state = self.lock();
+        state.entries.iter().any(|(other, entry)| {
+            *other != id && entry.deliveries >= deliveries && !state.aside.contains_key(other)
+        })
     }
 
     /// Takes in what was read in `epoch`, in order, unless that is over. Answers whether the
@@ -228,6 +240,9 @@ impl Held {
             return false;
         }
         for delivery in admission.ready {
+            if state.is_held_for_good(delivery.id) {
+                continue;
+            }
             state.hold(
                 delivery.id,
                 delivery.deliveries,
@@ -235,9 +250,15 @@ impl Held {
             );
             state.ready.push_back((now, delivery));
         }
+        if !admission.aside.is_empty() {
+            self.set_aside.notify_one();
+        }
         for (id, deliveries, bytes) in admission.aside {
+            if state.is_held_for_good(id) {
+                continue;
+            }
             state.hold(id, deliveries, None);
-            let tries = state.tries.get(&id).copied().unwrap_or(0);
+            let tries = state.tries.get(&id).map_or(0, |tries| tries.all);
             let due = now + aside_pause(tries);
             let aside = Aside {
                 bytes,
@@ -248,6 +269,9 @@ impl Held {
         }
         let settled = !admission.settled.is_empty();
         for (id, deliveries, outcome) in admission.settled {
+            if state.is_held_for_good(id) {
+                continue;
+            }
             let delivery = match &outcome {
                 Outcome::Park(delivery) => Some(Arc::clone(delivery)),
                 _ => None,
@@ -273,26 +297,44 @@ impl Held {
         aside.map(|(id, aside)| (*id, *aside))
     }
 
+    /// Waits until another entry may have been set aside. Cancel safe.
+    pub(crate) async fn wait_for_aside(&self) {
+        self.set_aside.notified().await;
+    }
+
     /// How many entries are set aside.
     pub(crate) fn asides(&self) -> usize {
         self.lock().aside.len()
     }
 
     /// An entry that is set aside is tried now, and again only after a while if that fails.
-    /// Answers how often it was tried before; from the second time on a try is a delivery.
-    pub(crate) fn try_aside(&self, id: EntryId, now: Instant) -> u32 {
+    /// Answers how it was tried before. Once a try has ended its connection the next ones are
+    /// deliveries.
+    pub(crate) fn try_aside(&self, id: EntryId, now: Instant) -> Tries {
         let mut state = self.lock();
         if state.tries.len() >= MAX_TRIED {
             state.tries.clear();
         }
         let tries = state.tries.entry(id).or_default();
-        *tries = tries.saturating_add(1);
-        let tries = *tries;
+        let before = *tries;
+        tries.all = tries.all.saturating_add(1);
         if let Some(aside) = state.aside.get_mut(&id) {
-            aside.due = now + aside_pause(tries);
-            aside.deliveries = aside.deliveries.saturating_add(u32::from(tries > 1));
+            aside.due = now + aside_pause(before.all + 1);
+            let counts = u32::from(before.ended > 0);
+            aside.deliveries = aside.deliveries.saturating_add(counts);
+            let deliveries = aside.deliveries;
+            if let Some(entry) = state.entries.get_mut(&id) {
+                entry.deliveries = deliveries;
+            }
         }
-        tries - 1
+        before
+    }
+
+    /// A try has ended its connection.
+    pub(crate) fn ended_by_aside(&self, id: EntryId) {
+        if let Some(tries) = self.lock().tries.get_mut(&id) {
+            tries.ended = tries.ended.saturating_add(1);
+        }
     }
 
     /// An entry that was set aside is not this consumer's any more.
@@ -506,14 +548,19 @@ impl Held {
     }
 
     /// Keeps of what was read before `epoch` what is in `same`, and forgets the rest, which
-    /// may be delivered again under another id, or with another content.
-    pub(crate) fn recognised(&self, epoch: u64, same: &FxHashSet<EntryId>) {
+    /// may be delivered again under another id, or with another content. Answers how many of
+    /// those were to run, or run.
+    pub(crate) fn recognised(&self, epoch: u64, same: &FxHashSet<EntryId>) -> usize {
         let mut state = self.lock();
+        let mut lost = 0;
         state.entries.retain(|id, entry| {
             if entry.delivery.is_some() && same.contains(id) {
                 entry.epoch = epoch;
             }
-            entry.epoch >= epoch
+            let kept = entry.epoch >= epoch;
+            // What has ended may have been settled, by a command whose reply was lost.
+            lost += usize::from(!kept && entry.delivery.is_some() && !entry.ended);
+            kept
         });
         let State {
             entries,
@@ -531,6 +578,7 @@ impl Held {
         drop(state);
         self.recognised.send_replace(epoch);
         self.room.notify_one();
+        lost
     }
 
     /// How many outcomes Redis has not confirmed.
@@ -572,6 +620,12 @@ impl State {
         };
         self.entries.insert(id, entry);
         self.aside.remove(&id);
+    }
+
+    /// Whether an entry of this id is here whose delivery has come. One that is set aside may
+    /// come by itself.
+    fn is_held_for_good(&self, id: EntryId) -> bool {
+        self.entries.contains_key(&id) && !self.aside.contains_key(&id)
     }
 
     /// The entry of a delivery, unless it was forgotten.
@@ -811,7 +865,12 @@ mod tests {
         let in_flight = held.take_outcomes(10);
         assert_eq!(held.begin_epoch(1).len(), 5);
         assert!(!admit(&held, vec![delivery(9)], now), "read before");
-        held.recognised(1, &[id(3), id(5)].into_iter().collect());
+        let same = [id(3), id(5)].into_iter().collect();
+        assert_eq!(
+            held.recognised(1, &same),
+            2,
+            "one that runs, one that was to"
+        );
         assert!(held.contains(id(3)) && held.contains(id(5)));
         for n in [1, 2, 4, 9] {
             assert!(!held.contains(id(n)), "{n}");
@@ -846,15 +905,17 @@ mod tests {
         };
         assert!(!held.admit(admission(), 0, now));
         assert_eq!(held.next_aside(), Some((id(1), aside(1, Duration::ZERO))));
-        assert_eq!(held.try_aside(id(1), now), 0);
+        assert_eq!(held.try_aside(id(1), now), Tries::default());
+        held.ended_by_aside(id(1));
         assert_eq!(held.next_aside(), Some((id(2), aside(2, Duration::ZERO))));
         held.drop_aside(id(2));
         assert!(held.contains(id(1)) && !held.contains(id(2)));
         assert_eq!(held.next_aside(), Some((id(1), aside(1, ASIDE_PAUSE))));
-        assert_eq!(held.try_aside(id(1), now), 1);
+        assert_eq!(held.try_aside(id(1), now), Tries { all: 1, ended: 1 });
+        assert_eq!(held.next_aside().unwrap().1.deliveries, 2);
 
         assert!(held.begin_epoch(1).is_empty());
-        held.recognised(1, &FxHashSet::default());
+        assert_eq!(held.recognised(1, &FxHashSet::default()), 0);
         assert!(!held.contains(id(1)) && held.next_aside().is_none());
         assert!(!held.admit(admission(), 1, now));
         held.drop_aside(id(2));

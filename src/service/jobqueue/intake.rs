@@ -1,8 +1,8 @@
 //! What becomes of an entry that was delivered: a job to run, or an outcome that needs no
 //! run.
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -16,6 +16,10 @@ use crate::shortened::shortened;
 
 /// From this delivery on an entry is a suspect: it may be what kills workers.
 const SUSPECT_DELIVERIES: u32 = 3;
+/// So many dead letters are told one by one in a minute, and the others by their number: a
+/// million malformed entries, or some that come again and again, must not fill the log.
+const MAX_TOLD: u32 = 100;
+const TOLD_INTERVAL: Duration = Duration::from_secs(60);
 /// How many entries that one reply could not carry a worker has at most: others get the
 /// rest.
 const MAX_ASIDE: usize = 64;
@@ -27,6 +31,30 @@ pub(crate) struct Intake {
     pub(crate) worker: Arc<Worker>,
     pub(crate) max_deliveries: u32,
     pub(crate) stop: CancellationToken,
+    pub(crate) told: Mutex<Told>,
+}
+
+/// What the log was told of dead letters lately.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    since: Option<Instant>,
+    told: u32,
+    untold: u64,
+}
+
+impl Told {
+    /// Whether one more is to be told at `now`, and how many were not since the last.
+    fn admit(&mut self, now: Instant) -> Option<u64> {
+        if self.since.is_none_or(|since| now - since >= TOLD_INTERVAL) {
+            (self.since, self.told) = (Some(now), 0);
+        }
+        if self.told >= MAX_TOLD {
+            self.untold += 1;
+            return None;
+        }
+        self.told += 1;
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 /// What becomes of an entry.
@@ -79,7 +107,7 @@ impl Intake {
         let json = match entry.body {
             Body::Job(json) => json,
             Body::Foreign | Body::TooLarge(_) => {
-                return unreadable(&entry, "expected an entry with the one field `job`");
+                return self.unreadable(&entry, "expected an entry with the one field `job`");
             }
         };
         match Job::parse(&json) {
@@ -99,7 +127,7 @@ impl Intake {
             }
             Err(error) => {
                 let body = Body::Job(json);
-                unreadable(&Entry { body, ..entry }, &error.to_string())
+                self.unreadable(&Entry { body, ..entry }, &error.to_string())
             }
         }
     }
@@ -116,7 +144,7 @@ impl Intake {
         if bytes > job::MAX_ENTRY_BYTES {
             let limit = job::MAX_ENTRY_BYTES;
             let error = format!("the entry has {bytes} bytes, expected at most {limit}");
-            return unreadable(entry, &error);
+            return self.unreadable(entry, &error);
         }
         if self.held.asides() + others.aside.len() >= MAX_ASIDE {
             return Triage::Settle(Outcome::PutOff {
@@ -125,11 +153,29 @@ impl Intake {
         }
         Triage::SetAside { bytes }
     }
+
+    fn unreadable(&self, entry: &Entry, error: &str) -> Triage {
+        let death: Death = letter::unreadable(entry, error);
+        // No code panics while it holds the lock.
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(untold) = told.admit(Instant::now()) {
+            let error = shortened(&death.error);
+            warn!(id = %entry.id, error, untold, "malformed job; moving it to the dead letters");
+        }
+        Triage::Settle(Outcome::Dead(death))
+    }
 }
 
-fn unreadable(entry: &Entry, error: &str) -> Triage {
-    let death: Death = letter::unreadable(entry, error);
-    let error = shortened(&death.error);
-    warn!(id = %entry.id, error, "malformed job; moving it to the dead letters");
-    Triage::Settle(Outcome::Dead(death))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_dead_letters_are_told_by_their_number() {
+        let (mut told, now) = (Told::default(), Instant::now());
+        let lines = (0..1000).filter(|_| told.admit(now).is_some()).count();
+        assert_eq!(lines, MAX_TOLD as usize);
+        assert_eq!(told.admit(now + TOLD_INTERVAL), Some(900));
+        assert_eq!(told.admit(now + TOLD_INTERVAL), Some(0));
+    }
 }

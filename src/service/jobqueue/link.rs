@@ -74,6 +74,10 @@ impl Link {
                     self.open = Some(open);
                     return true;
                 }
+                // While the shared connection works, the line is only full.
+                Err(error) if self.own.is_some() && error.is_timeout() => {
+                    debug!(%error, "cannot open a connection in time");
+                }
                 Err(error) => self.connector.lost(state.generation, &error),
             }
         }

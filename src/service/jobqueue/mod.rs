@@ -5,6 +5,7 @@
 //! tells Redis how it ended. `promoter` and `heartbeat` work beside them, and `held` is
 //! what they share. `broker` is the one file that knows Redis commands.
 
+mod aside;
 mod broker;
 pub mod client;
 mod connection;

@@ -52,12 +52,18 @@ pub(super) const NAME_BYTES: usize = 40;
 const SLOWEST_LINE: u64 = 64 * 1024;
 /// A worker's round trip that takes so much longer than the fastest carried too much.
 pub(super) const LONG_TRIP: Duration = Duration::from_secs(1);
+/// What a lost round trip adds to the time of the next: it doubles, up to so many times.
+const SLACK: Duration = Duration::from_millis(500);
+const MAX_SLACK: u32 = 16;
+/// How many round trips pass after a loss before one carries more again.
+const CALM: u32 = 1000;
 /// The bytes of one round trip, at the start, at least and at most.
 const START_BYTES: usize = 64 * 1024;
 const MIN_BYTES: usize = 4 * 1024;
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// How much longer than a reply that brings nothing a round trip of `bytes` may take.
+/// How much longer than a reply that brings nothing a round trip of `bytes` may take over a
+/// line of which nothing is known.
 pub(super) fn time_for(bytes: usize) -> Duration {
     Duration::from_millis(1000 * bytes as u64 / SLOWEST_LINE)
 }
@@ -74,6 +80,12 @@ pub(super) struct Window {
     /// What a round trip takes that carries next to nothing, as far as is known: a Redis
     /// that is far away is no slow line.
     fastest: Duration,
+    /// What the line carries has been seen.
+    known: bool,
+    /// How many times more than the slowest line it may take: doubled by each loss.
+    slack: u32,
+    /// It grows no further before so many round trips have passed: at this size one was lost.
+    calm: u32,
 }
 
 impl Window {
@@ -82,6 +94,26 @@ impl Window {
             bytes: START_BYTES,
             long_trip,
             fastest: Duration::MAX,
+            known: false,
+            slack: 1,
+            calm: 0,
+        }
+    }
+
+    /// Another connection, perhaps to another server.
+    pub(super) fn connected(&mut self) {
+        self.fastest = Duration::MAX;
+    }
+
+    /// How much longer than a reply that brings nothing a round trip of `bytes` may take.
+    /// Once the line is known, what is sent at once is what it carries in a long trip: one
+    /// that takes four times as long has gone dark, however much is on its way.
+    pub(super) fn time(&self, bytes: usize) -> Duration {
+        if self.known {
+            time_for(bytes).min(4 * self.long_trip)
+        } else {
+            // On a line that others fill, even a short reply may take long.
+            (time_for(bytes) + SLACK) * self.slack - SLACK
         }
     }
 
@@ -92,19 +124,25 @@ impl Window {
     /// A round trip of `bytes` took this long.
     pub(super) fn passed(&mut self, bytes: usize, took: Duration) {
         self.fastest = self.fastest.min(took);
+        self.slack = (self.slack / 2).max(1);
+        self.known |= bytes > MIN_BYTES && self.slack == 1;
+        self.calm = self.calm.saturating_sub(1);
         let took = took - self.fastest;
         if took > self.long_trip {
             let share = self.long_trip.as_secs_f64() / took.as_secs_f64();
             self.bytes = scaled(bytes, share).clamp(MIN_BYTES, self.bytes);
-        } else if bytes >= self.bytes / 2 && took < self.long_trip / 2 {
+        } else if bytes >= self.bytes / 2 && took < self.long_trip / 2 && self.calm == 0 {
             self.bytes = (self.bytes * 2).min(MAX_BYTES);
         }
     }
 
     /// No reply came to a round trip of `bytes`. One of next to none was not too large.
     pub(super) fn lost(&mut self, bytes: usize) {
+        self.known = false;
+        self.slack = (self.slack * 2).min(MAX_SLACK);
         if bytes > MIN_BYTES {
             self.bytes = (self.bytes.min(bytes) / 2).max(MIN_BYTES);
+            self.calm = CALM;
         }
     }
 }
@@ -135,14 +173,20 @@ impl ReplySize {
         self.asked
     }
 
-    /// How many bytes a reply may bring when it is Redis that counts them.
-    pub(super) fn bytes(&self) -> usize {
-        self.window.bytes()
+    /// How many bytes a reply may bring when it is Redis that counts them, and how much longer than an empty one such a reply may take.
+    pub(super) fn bytes_and_time(&self) -> (usize, Duration) {
+        let bytes = self.window.bytes();
+        (bytes, self.window.time(bytes))
     }
 
     /// How much longer than an empty one the reply that was asked for last may take.
     pub(super) fn time(&self) -> Duration {
-        time_for(self.asked * self.average)
+        self.window.time(self.asked * self.average)
+    }
+
+    /// Another connection, perhaps to another server.
+    pub(super) fn connected(&mut self) {
+        self.window.connected();
     }
 
     /// A reply of `count` entries of `bytes` in all came after this long.
@@ -158,9 +202,9 @@ impl ReplySize {
         }
     }
 
-    /// No reply came that Redis was to keep within so many bytes.
-    pub(super) fn lost_bytes(&mut self, bytes: usize) {
-        self.window.lost(bytes);
+    /// What was asked for last was counted in bytes, and not in entries.
+    pub(super) fn asked_for(&mut self, bytes: usize) {
+        self.asked = (bytes / self.average).max(1);
     }
 
     /// The reply that was asked for last did not come. One that was to bring nothing was
@@ -199,7 +243,7 @@ mod tests {
             size.lost();
             assert_eq!(size.ask(64), smaller);
         }
-        for _ in 0..20 {
+        for _ in 0..2 * CALM {
             let count = size.ask(64);
             size.came(count, count * 100, Duration::ZERO);
         }
@@ -245,11 +289,25 @@ mod tests {
     #[test]
     fn a_redis_that_is_far_away_is_no_slow_line() {
         let mut window = Window::new(Duration::from_millis(300));
+        window.passed(1, Duration::from_millis(1));
+        window.connected();
         let trip = Duration::from_millis(1000);
         for _ in 0..10 {
             window.passed(window.bytes(), trip);
         }
         assert_eq!(window.bytes(), MAX_BYTES);
+    }
+
+    #[test]
+    fn a_line_that_is_known_is_not_waited_for_as_long_as_the_slowest() {
+        let mut window = Window::new(LONG_TRIP);
+        assert_eq!(window.time(MAX_BYTES), Duration::from_secs(16));
+        window.passed(START_BYTES, Duration::from_millis(1));
+        assert_eq!(window.time(MAX_BYTES), 4 * LONG_TRIP);
+        assert_eq!(window.time(START_BYTES), Duration::from_secs(1));
+        window.lost(START_BYTES);
+        let twice = Duration::from_millis(32_500);
+        assert_eq!(window.time(MAX_BYTES), twice, "after a loss all the more");
     }
 
     #[test]

@@ -72,9 +72,11 @@ pub(crate) enum Answer {
     Due,
 }
 
-/// How many of a [`super::broker::Broker::acknowledge`]'s entries were still pending.
-pub(crate) fn acknowledged(reply: &Value) -> Result<i64, Error> {
-    int(reply).ok_or_else(|| Error::unexpected_reply("the acknowledge script"))
+/// Whether a [`super::broker::Broker::acknowledge`] was done.
+pub(crate) fn acknowledged(reply: &Value) -> Result<(), Error> {
+    int(reply)
+        .map(drop)
+        .ok_or_else(|| Error::unexpected_reply("the acknowledge script"))
 }
 
 /// The outcomes of a [`super::broker::Broker::schedule`], and the time until the earliest of the

@@ -3,8 +3,8 @@
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use super::aside::AsideFetcher;
 use super::broker::{Broker, LeaseTimes};
 use super::connection::{Connector, OPERATOR_RETRY};
 use super::error::Error;
@@ -186,37 +187,35 @@ impl Server {
         };
         self.spawn("promoter", promoter.run());
         self.spawn("janitor", self.clean_up_after_others());
-        let settler = Settler {
-            broker: Arc::clone(&self.broker),
-            held: Arc::clone(&held),
-            worker: Arc::clone(&worker),
-            alarm,
-            link: self.connector.shared_link(),
-            dead_letter_max_len: config.dead_letter_max_len,
-            put_off_idle: config.lease.saturating_sub(OPERATOR_RETRY),
-            finish: finish.clone(),
-            state: Settling::new(),
-        };
+        let settler = self.settler(&held, &worker, alarm, &finish);
         let settler = self.spawn("settler", settler.run());
+        let paused = Arc::<AtomicBool>::default();
         let fetcher_client_id = Arc::new(AtomicI64::new(0));
         let fetcher = Fetcher {
             broker: Arc::clone(&self.broker),
             held: Arc::clone(&held),
-            intake: Intake {
-                held: Arc::clone(&held),
-                worker: Arc::clone(&worker),
-                max_deliveries: config.max_deliveries,
-                stop: self.stop.clone(),
-            },
+            intake: self.intake(&held, &worker),
             link: self.connector.link("fetch", MAX_BLOCK),
             times: self.lease_times(),
             hang_limit,
             client_id: Arc::clone(&fetcher_client_id),
             stop: self.stop.clone(),
+            paused: Arc::clone(&paused),
             suspended: Arc::clone(&self.suspended),
             schedule: Schedule::new(Instant::now()),
         };
         let fetcher = self.spawn("fetcher", fetcher.run());
+        let aside = AsideFetcher {
+            broker: Arc::clone(&self.broker),
+            held: Arc::clone(&held),
+            intake: self.intake(&held, &worker),
+            link: self.connector.link("aside", Duration::ZERO),
+            lease: config.lease,
+            paused,
+            suspended: Arc::clone(&self.suspended),
+            stop: self.stop.clone(),
+        };
+        self.spawn("aside fetcher", aside.run());
         Ok(Parts {
             worker,
             held,
@@ -226,6 +225,36 @@ impl Server {
             finish,
             end,
         })
+    }
+
+    fn settler(
+        &self,
+        held: &Arc<Held>,
+        worker: &Arc<Worker>,
+        alarm: Arc<Alarm>,
+        finish: &CancellationToken,
+    ) -> Settler {
+        Settler {
+            broker: Arc::clone(&self.broker),
+            held: Arc::clone(held),
+            worker: Arc::clone(worker),
+            alarm,
+            link: self.connector.shared_link(),
+            dead_letter_max_len: self.config.dead_letter_max_len,
+            put_off_idle: self.config.lease.saturating_sub(OPERATOR_RETRY),
+            finish: finish.clone(),
+            state: Settling::new(),
+        }
+    }
+
+    fn intake(&self, held: &Arc<Held>, worker: &Arc<Worker>) -> Intake {
+        Intake {
+            held: Arc::clone(held),
+            worker: Arc::clone(worker),
+            max_deliveries: self.config.max_deliveries,
+            stop: self.stop.clone(),
+            told: Mutex::default(),
+        }
     }
 
     /// Runs a part of the worker, without which the others would go on to no end: when
@@ -346,9 +375,7 @@ impl Server {
         let leave = async {
             link.connect().await;
             let name = Some(self.broker.consumer.as_str());
-            self.broker
-                .remove_consumers(&mut link, Duration::ZERO, name)
-                .await
+            self.broker.remove_consumers(&mut link, name).await
         };
         drop(timeout(LEAVE_TIMEOUT, leave).await);
     }
@@ -365,7 +392,7 @@ impl Server {
                 sleep(interval.mul_f64(fastrand::f64())).await;
                 loop {
                     link.connect().await;
-                    let removed = broker.remove_consumers(&mut link, lease * 2, None).await;
+                    let removed = broker.remove_consumers(&mut link, None).await;
                     let pause = match removed {
                         Ok(0) => interval,
                         Ok(removed) => {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use redis::{Pipeline, Value};
 use rustc_hash::FxHashSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::broker::{Broker, Due, Move};
 use super::connection::OPERATOR_RETRY;
@@ -23,7 +23,7 @@ use super::error::{Class, Error};
 use super::held::{Delivery, Held, Outcome, Settlement};
 use super::job;
 use super::link::Link;
-use super::pace::{LONG_TRIP, NAME_BYTES, Window, time_for};
+use super::pace::{LONG_TRIP, NAME_BYTES, Window};
 use super::promoter::Alarm;
 use super::reply::{self, Answer, EntryId};
 use super::worker::Worker;
@@ -35,6 +35,8 @@ const MAX_ACKNOWLEDGED: usize = 500;
 /// How many entries one script call moves, and how many bytes of jobs.
 const MAX_SCRIPTED: usize = 100;
 const MAX_SCRIPTED_BYTES: usize = 1024 * 1024;
+/// How many bytes Redis moves in a millisecond at least.
+const MOVED_BYTES_A_MS: u64 = 50_000;
 /// What a script call has on the wire, about.
 const SCRIPT_BYTES: usize = 2048;
 /// How many outcomes wait for an operator. Those beyond go back to Redis, where they are
@@ -66,6 +68,8 @@ pub(crate) struct Settler {
 pub(crate) struct Settling {
     /// The epoch in which all that is held was recognised.
     epoch: u64,
+    /// The mark of the stream in that epoch.
+    incarnation: Box<str>,
     window: Window,
     refused: Refused,
 }
@@ -84,6 +88,7 @@ impl Settling {
     pub(crate) fn new() -> Self {
         Self {
             epoch: 0,
+            incarnation: "".into(),
             window: Window::new(LONG_TRIP),
             refused: Refused {
                 settlements: Vec::new(),
@@ -172,7 +177,12 @@ impl Settler {
         self.held
             .unsettle(std::mem::take(&mut self.state.refused.settlements));
         self.held.set_refused(0);
-        let deliveries = self.held.begin_epoch(epoch);
+        let mut deliveries = self.held.begin_epoch(epoch);
+        if self.link.incarnation() != &*self.state.incarnation {
+            // In a stream that was made anew, an equal job without an id of its own is
+            // another one all the same.
+            deliveries.retain(|delivery| delivery.job.id.is_some());
+        }
         let mut same = FxHashSet::default();
         for chunk in deliveries.chunks(MAX_RECOGNISED) {
             let digests: Vec<(EntryId, String)> = chunk.iter().map(|one| digest(one)).collect();
@@ -185,15 +195,17 @@ impl Settler {
             let answered = chunk.iter().zip(answers?).filter(|(_, same)| *same);
             same.extend(answered.map(|(delivery, _)| delivery.id));
         }
-        let lost = deliveries.len() - same.len();
+        let lost = self.held.recognised(epoch, &same);
         if lost > 0 {
-            info!(
+            warn!(
                 lost,
-                "redis is back without entries that this worker holds; their outcomes are dropped"
+                "entries that this worker runs are gone from redis: it came back without its \
+                 newest data, or somebody deleted them"
             );
         }
-        self.held.recognised(epoch, &same);
         self.state.epoch = epoch;
+        self.state.incarnation = self.link.incarnation().into();
+        self.state.window.connected();
         Ok(())
     }
 
@@ -215,8 +227,11 @@ impl Settler {
             self.write(part, &mut pipeline);
         }
         let bytes = parts.iter().map(|part| part.sent_bytes).sum();
+        let moved = parts.iter().map(|part| part.moved_bytes as u64);
+        let time = self.state.window.time(bytes)
+            + Duration::from_millis(moved.sum::<u64>() / MOVED_BYTES_A_MS);
         let began = Instant::now();
-        match self.link.send(&pipeline, time_for(bytes)).await {
+        match self.link.send(&pipeline, time).await {
             Ok(replies) => {
                 self.state.window.passed(bytes, began.elapsed());
                 let mut replies = replies.into_iter();

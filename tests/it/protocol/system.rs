@@ -367,7 +367,7 @@ impl<'a> System<'a> {
     fn remove_consumers(&mut self, only: Option<usize>, reference: &Reference) {
         let before = self.consumers();
         let only = only.map(worker).unwrap_or_default();
-        let args = [GROUP, "0", &only];
+        let args = [GROUP, &only];
         let keys = [STREAM, LEASES];
         let removed: usize = self.query(&eval(script!("remove_consumers"), &keys, &args));
         let idle = |name: &String| (only.is_empty() || *name == only) && before[name] == 0;

@@ -29,6 +29,10 @@ function Hold.load(state, now, looker, shortest, longest)
   -- What lies in the future was written before the clock went back.
   self.ends = math.min(tonumber(fields[2]) or 0, now + math.max(self.length, self.longest_length))
   self.since = math.min(tonumber(fields[4]) or now, now)
+  if self.ends - self.since > 2 * MAX_HOLDS * looker.hold then
+    -- A worker of an older version has begun the hold, and has not said when.
+    self.since = now
+  end
   self.gap_from, self.gap_to = tonumber(fields[5]) or 0, tonumber(fields[6]) or 0
   if self.gap_to > now then
     self.gap_from, self.gap_to = 0, 0

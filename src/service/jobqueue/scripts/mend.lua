@@ -5,8 +5,9 @@
 local DELIVERIES_A_PAGE = 1000
 local GAPS_A_PAGE = 200
 local STRANDED_A_PAGE = 500
--- A command returns the bodies of so many stranded entries.
+-- A command returns the bodies of so many stranded entries while they are small.
 local STRANDED_A_COMMAND = 10
+local SMALL_BYTES = 10000
 
 -- A cursor of the state hash. What is no entry id was written by somebody else.
 local function cursor_of(queue, text)
@@ -80,10 +81,10 @@ end
 -- Puts back the entries between two ids, both of them excluded, that nobody has pending.
 -- Returns how many, and the last of them when there may be more.
 local function put_back_between(queue, from, to, max_bytes)
-  local found, bytes = 0, 0
+  local found, bytes, count = 0, 0, 1
   repeat
-    local entries = redis.call('XRANGE', queue.stream, '(' .. from, to, 'COUNT', STRANDED_A_COMMAND)
-    local ids = {}
+    local entries = redis.call('XRANGE', queue.stream, '(' .. from, to, 'COUNT', count)
+    local ids, before = {}, bytes
     for i, entry in ipairs(entries) do
       ids[i] = entry[1]
       bytes = bytes + size(entry[2])
@@ -93,9 +94,10 @@ local function put_back_between(queue, from, to, max_bytes)
       from = ids[#ids]
     end
     found = found + #ids
-    if #ids < STRANDED_A_COMMAND then
+    if #ids < count then
       return found, nil
     end
+    count = bytes - before < SMALL_BYTES and STRANDED_A_COMMAND or 1
   until found >= STRANDED_A_PAGE or bytes > max_bytes
   return found, from
 end

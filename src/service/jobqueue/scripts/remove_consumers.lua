@@ -1,12 +1,27 @@
 -- Removes consumers that are gone from the group.
 --
 -- KEYS[1] stream   KEYS[2] leases
--- ARGV[1] group   ARGV[2] min_idle_ms   ARGV[3] the one consumer to look at, '' for all
+-- ARGV[1] group   ARGV[2] the one consumer to remove, which is leaving, '' for any that is
+--   gone
 -- Returns how many were removed.
 --
 -- One step, because deleting a consumer drops what it has pending: only one
 -- that has nothing pending may go. One that lives is created again by its next
 -- command.
+
+-- A living worker looks for expired leases more often than this, wherever it is.
+local MIN_IDLE_MS = 5000
+
+local longest = tonumber(redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2]) or 0
+
+-- Its own lease counts, and not that of who looks.
+local function is_gone(consumer)
+  if ARGV[2] ~= '' then
+    return ARGV[2] == consumer.name
+  end
+  local lease = tonumber(redis.call('ZSCORE', KEYS[2], consumer.name)) or longest
+  return consumer.idle >= math.max(2 * lease, MIN_IDLE_MS)
+end
 
 local removed, known = 0, {}
 for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
@@ -14,8 +29,7 @@ for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   for i = 1, #flat, 2 do
     consumer[flat[i]] = flat[i + 1]
   end
-  local wanted = ARGV[3] == '' or ARGV[3] == consumer.name
-  if wanted and consumer.pending == 0 and consumer.idle >= tonumber(ARGV[2]) then
+  if consumer.pending == 0 and is_gone(consumer) then
     redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer.name)
     removed = removed + 1
   else
