@@ -90,7 +90,7 @@ async fn what_is_dropped_is_counted_once_the_log_is_read_again() {
     let redis = Redis::start().await;
     let (worker, _, log) = with_blocked_log(Process::jobqueue(&redis)).await;
     redis
-        .add_jobs((0..JOBS).map(|n| format!("no job {n}")))
+        .add_jobs((0..JOBS).map(|n| format!(r#"{{"type":"unknown {n}","max_retry":0}}"#)))
         .await;
     redis.drained(PATIENCE).await;
     let log = log.read();
@@ -106,7 +106,7 @@ async fn what_is_dropped_is_counted_once_the_log_is_read_again() {
         .sum::<usize>();
     let seen = lines
         .iter()
-        .filter(|line| line.text.contains("malformed job"))
+        .filter(|line| line.text.contains("failed for the last time"))
         .count();
     assert!(
         dropped > 0 && seen > 1_000,

@@ -58,6 +58,9 @@ const MAY_ENQUEUE: &str = include_str!("scripts/may_enqueue.lua");
 /// so that the trouble ends when it is mended: the others may have no reason to.
 const RENEW: &str = "renew";
 
+/// A living worker looks for expired leases more often than this, wherever it is.
+const MIN_CONSUMER_IDLE: Duration = Duration::from_secs(5);
+
 /// The field of a stream entry that holds the job.
 pub(super) const JOB_FIELD: &str = "job";
 
@@ -374,6 +377,7 @@ impl Broker {
         let keys = [&self.keys.stream, &self.keys.leases];
         let mut cmd = eval(REMOVE_CONSUMERS, &keys, &[]);
         cmd.arg(GROUP).arg(leaving.unwrap_or(""));
+        cmd.arg(millis(MIN_CONSUMER_IDLE));
         let reply = link.call("remove consumers", &cmd).await?;
         Ok(int(&reply).unwrap_or(0))
     }

@@ -68,8 +68,6 @@ pub(crate) struct Settler {
 pub(crate) struct Settling {
     /// The epoch in which all that is held was recognised.
     epoch: u64,
-    /// The mark of the stream in that epoch.
-    incarnation: Box<str>,
     window: Window,
     refused: Refused,
 }
@@ -88,7 +86,6 @@ impl Settling {
     pub(crate) fn new() -> Self {
         Self {
             epoch: 0,
-            incarnation: "".into(),
             window: Window::new(LONG_TRIP),
             refused: Refused {
                 settlements: Vec::new(),
@@ -177,12 +174,7 @@ impl Settler {
         self.held
             .unsettle(std::mem::take(&mut self.state.refused.settlements));
         self.held.set_refused(0);
-        let mut deliveries = self.held.begin_epoch(epoch);
-        if self.link.incarnation() != &*self.state.incarnation {
-            // In a stream that was made anew, an equal job without an id of its own is
-            // another one all the same.
-            deliveries.retain(|delivery| delivery.job.id.is_some());
-        }
+        let deliveries = self.held.begin_epoch(epoch);
         let mut same = FxHashSet::default();
         for chunk in deliveries.chunks(MAX_RECOGNISED) {
             let digests: Vec<(EntryId, String)> = chunk.iter().map(|one| digest(one)).collect();
@@ -204,7 +196,6 @@ impl Settler {
             );
         }
         self.state.epoch = epoch;
-        self.state.incarnation = self.link.incarnation().into();
         self.state.window.connected();
         Ok(())
     }

@@ -367,7 +367,9 @@ impl<'a> System<'a> {
     fn remove_consumers(&mut self, only: Option<usize>, reference: &Reference) {
         let before = self.consumers();
         let only = only.map(worker).unwrap_or_default();
-        let args = [GROUP, &only];
+        // Time does not pass, so no lease may count.
+        self.cmd::<()>(&["DEL", LEASES]);
+        let args = [GROUP, &only, "0"];
         let keys = [STREAM, LEASES];
         let removed: usize = self.query(&eval(script!("remove_consumers"), &keys, &args));
         let idle = |name: &String| (only.is_empty() || *name == only) && before[name] == 0;

@@ -8,6 +8,8 @@ local STRANDED_A_PAGE = 500
 -- A command returns the bodies of so many stranded entries while they are small.
 local STRANDED_A_COMMAND = 10
 local SMALL_BYTES = 10000
+-- A look reads about so many bytes of them.
+local STRANDED_BYTES = 1024 * 1024
 
 -- A cursor of the state hash. What is no entry id was written by somebody else.
 local function cursor_of(queue, text)
@@ -80,7 +82,7 @@ end
 
 -- Puts back the entries between two ids, both of them excluded, that nobody has pending.
 -- Returns how many, and the last of them when there may be more.
-local function put_back_between(queue, from, to, max_bytes)
+local function put_back_between(queue, from, to)
   local found, bytes, count = 0, 0, 1
   repeat
     local entries = redis.call('XRANGE', queue.stream, '(' .. from, to, 'COUNT', count)
@@ -98,7 +100,7 @@ local function put_back_between(queue, from, to, max_bytes)
       return found, nil
     end
     count = bytes - before < SMALL_BYTES and STRANDED_A_COMMAND or 1
-  until found >= STRANDED_A_PAGE or bytes > max_bytes
+  until found >= STRANDED_A_PAGE or bytes > STRANDED_BYTES
   return found, from
 end
 
@@ -106,7 +108,7 @@ end
 -- DELCONSUMER or SETID leaves behind. No command would ever deliver them again. They are
 -- put back, so that the next claim brings them. The bodies of pending entries are not read.
 -- Returns whether the walk goes on at once, and how many were found.
-local function find_stranded(queue, now, interval, max_bytes)
+local function find_stranded(queue, now, interval)
   local fields = redis.call('HMGET', queue.state, 'stranded_cursor', 'stranded_next_ms')
   local next_ms = tonumber(fields[2]) or 0
   if now < next_ms and next_ms <= now + interval then
@@ -123,7 +125,7 @@ local function find_stranded(queue, now, interval, max_bytes)
       stopped_at = after
       break
     end
-    local found, last = put_back_between(queue, after, row and '(' .. row[1] or read_up_to, max_bytes)
+    local found, last = put_back_between(queue, after, row and '(' .. row[1] or read_up_to)
     total = total + found
     if last or total >= STRANDED_A_PAGE then
       stopped_at = last or (row and row[1]) or after

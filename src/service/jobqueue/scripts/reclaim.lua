@@ -62,7 +62,7 @@ hold:look()
 local unreset, deleted, unfound, stranded = false, 0, false, 0
 if may_claim then
   unreset, deleted = reset_future_deliveries(queue, now, clock_went_back)
-  unfound, stranded = find_stranded(queue, now, interval, max_bytes)
+  unfound, stranded = find_stranded(queue, now, interval)
 end
 
 local state = redis.call('HMGET', queue.state, 'reclaim_cursor', 'reclaim_pass_ms', 'paused')

@@ -2,15 +2,12 @@
 --
 -- KEYS[1] stream   KEYS[2] leases
 -- ARGV[1] group   ARGV[2] the one consumer to remove, which is leaving, '' for any that is
---   gone
+--   gone   ARGV[3] min_idle_ms: a living worker is idle for less, wherever it is
 -- Returns how many were removed.
 --
 -- One step, because deleting a consumer drops what it has pending: only one
 -- that has nothing pending may go. One that lives is created again by its next
 -- command.
-
--- A living worker looks for expired leases more often than this, wherever it is.
-local MIN_IDLE_MS = 5000
 
 local longest = tonumber(redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2]) or 0
 
@@ -20,7 +17,7 @@ local function is_gone(consumer)
     return ARGV[2] == consumer.name
   end
   local lease = tonumber(redis.call('ZSCORE', KEYS[2], consumer.name)) or longest
-  return consumer.idle >= math.max(2 * lease, MIN_IDLE_MS)
+  return consumer.idle >= math.max(2 * lease, tonumber(ARGV[3]))
 end
 
 local removed, known = 0, {}
