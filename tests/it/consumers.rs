@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{LEASE, PATIENCE, Process, Redis, eventually, test_job};
+use crate::support::{
+    GROUP, LEASE, LEASES, PATIENCE, Process, Redis, STREAM, eventually, test_job,
+};
 
 fn worker(redis: &Redis) -> Process {
     Process::test_worker(redis).envs(&[LEASE]).start()
@@ -83,4 +85,30 @@ async fn a_worker_that_exits_with_a_job_unsettled_stays_in_the_group() {
         (&entry.consumer, 1)
     );
     assert!(entry.idle_ms >= 2_000, "it is put back: {entry:?}");
+}
+
+#[tokio::test]
+async fn a_worker_with_a_short_lease_removes_no_consumer_with_a_long_one() {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis)
+        .env("APP__JOBQUEUE__LEASE", "300ms")
+        .start();
+    worker.wait_for_log("connected to redis", PATIENCE).await;
+    for (name, lease_ms) in [("far", "60000"), ("gone", "300")] {
+        let create = ["XGROUP", "CREATECONSUMER", STREAM, GROUP, name];
+        redis.cmd(&create).await;
+        redis.cmd(&["ZADD", LEASES, lease_ms, name]).await;
+    }
+    let known = async |name: &str| {
+        let consumers = redis.consumers().await;
+        let lease: Option<f64> = redis.query(&["ZSCORE", LEASES, name]).await;
+        let listed = consumers.iter().any(|consumer| consumer.name == name);
+        assert_eq!(listed, lease.is_some(), "{name}");
+        listed
+    };
+    eventually("the one that is gone is removed", PATIENCE, async || {
+        (!known("gone").await).then_some(())
+    })
+    .await;
+    assert!(known("far").await, "it has two leases of its own");
 }
