@@ -381,9 +381,10 @@ impl Fetcher {
         Ok(())
     }
 
-    /// Does not start what was held when it was claimed, and takes back the delivery that
-    /// the claim counted. What lives is kept; what hangs, or was put back or ended
-    /// meanwhile, is for others, if it is still there.
+    /// Takes back the delivery that a claim counted for entries that this worker had already,
+    /// and does not start them again. Entries whose handler still runs keep their lease.
+    /// Entries that hang, or that ended while the claim was on its way, are put back, so that
+    /// another worker can claim them.
     async fn decline(&mut self, mine: Vec<Entry>) {
         if mine.is_empty() {
             return;

@@ -6,6 +6,7 @@
 -- who looked: one whose looks are always that far apart saw nothing unusual.
 --
 -- A gap that is not usual begins a hold: nobody claims anything but what was put back.
+-- For example, with a stall of 6 s and looks at 0, 1, 2 and 9 s, the gap of 7 s begins one.
 -- It ends after its length. A gap in it is added to it, since Redis may not have been
 -- there. Stalls that come one after the other make it no longer than MAX_HOLDS holds.
 -- A usual gap begins no hold, or there would be no end of it. After such a gap only those
