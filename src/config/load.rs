@@ -10,8 +10,9 @@ use std::{
 };
 
 use super::{
-    Config, ConfigError, DB, JobqueueConfig, RedisConfig, RetryConfig, Secret, ServerConfig,
-    address, settings::Settings, yaml,
+    Config, ConfigError, CorsConfig, DB, HttpConfig, JobqueueConfig, LogFormat, LogLevel,
+    LoggingConfig, RedisConfig, RetryConfig, Secret, ServerConfig, address, settings::Settings,
+    yaml,
 };
 
 /// What every variable that overrides a key begins with.
@@ -22,6 +23,7 @@ const ADDR_VARIABLE: &str = "REDIS_JOBQUEUE_ADDR";
 const ADDR: &str = "cache_server.redis.jobqueue.addr";
 const USERNAME: &str = "cache_server.redis.jobqueue.username";
 const PASSWORD: &str = "cache_server.redis.jobqueue.password";
+const PASSWORD_FILE: &str = "cache_server.redis.jobqueue.password_file";
 const DB_KEY: &str = "cache_server.redis.jobqueue.db";
 const TLS: &str = "cache_server.redis.jobqueue.tls";
 const MIN_RETRY_BACKOFF: &str = "cache_server.redis.jobqueue.min_retry_backoff";
@@ -34,7 +36,11 @@ const RETRY_MAX: &str = "jobqueue.retry.max";
 
 /// Accepted because existing files have them; they mean nothing to one multiplexed
 /// connection that retries until Redis is back.
-const WITHOUT_EFFECT: [&str; 3] = [
+const WITHOUT_EFFECT: [&str; 7] = [
+    "logging.output",
+    "logging.output_dir",
+    "logging.sql_log_enabled",
+    "logging.mail_log_enabled",
     "cache_server.redis.jobqueue.max_retries",
     "cache_server.redis.jobqueue.pool_size",
     "cache_server.redis.jobqueue.pool_timeout",
@@ -46,6 +52,10 @@ const fn ms(ms: u64) -> Duration {
 const SECOND: Duration = ms(1_000);
 const MINUTE: Duration = ms(60_000);
 const DAY: Duration = ms(24 * 60 * 60_000);
+/// How long a client may take over the head of a request, an answer, and between two requests.
+const READ_TIMEOUT: Duration = ms(5_000);
+const WRITE_TIMEOUT: Duration = ms(30_000);
+const IDLE_TIMEOUT: Duration = ms(120_000);
 
 impl Config {
     /// Reads the settings of the environment that `APP_ENV` names (develop when unset)
@@ -91,6 +101,8 @@ impl Config {
             server: server(&mut settings)?,
             jobqueue: jobqueue(&mut settings)?,
             redis: redis(&mut settings)?,
+            cors: cors(&mut settings)?,
+            logging: logging(&mut settings)?,
         };
         settings.refuse_unknown_keys()?;
         Ok(config)
@@ -136,8 +148,61 @@ fn server(s: &mut Settings) -> Result<ServerConfig, ConfigError> {
     Ok(ServerConfig {
         host: host(s, "server.host")?,
         port: s.integer("server.port", 8080, 0..=u16::MAX)?,
+        http: HttpConfig {
+            read_timeout: client_limit(s, "server.read_timeout", READ_TIMEOUT)?,
+            write_timeout: client_limit(s, "server.write_timeout", WRITE_TIMEOUT)?,
+            idle_timeout: client_limit(s, "server.idle_timeout", IDLE_TIMEOUT)?,
+        },
+        drain_delay: s.duration("server.drain_delay", ms(0), ms(0)..=MINUTE * 10)?,
         request_timeout: s.duration("server.request_timeout", SECOND, ms(10)..=MINUTE)?,
         shutdown_timeout: s.duration("server.shutdown_timeout", ms(30_000), ms(0)..=DAY)?,
+    })
+}
+
+fn client_limit(
+    s: &mut Settings,
+    key: &'static str,
+    default: Duration,
+) -> Result<Duration, ConfigError> {
+    s.duration(key, default, ms(100)..=DAY)
+}
+
+fn cors(s: &mut Settings) -> Result<CorsConfig, ConfigError> {
+    let origin = "a list of origins such as http://localhost:3000, or *";
+    let token = |what: &str| format!("a list of {what}, or *");
+    Ok(CorsConfig {
+        allowed_origins: s.list("cors.allowed_origins", origin, is_origin)?,
+        allowed_methods: s.list("cors.allowed_methods", &token("methods"), is_token)?,
+        allowed_headers: s.list("cors.allowed_headers", &token("header names"), is_token)?,
+        expose_headers: s.list("cors.expose_headers", &token("header names"), is_token)?,
+    })
+}
+
+/// `*`, or scheme, host and port as a browser sends them.
+fn is_origin(text: &str) -> bool {
+    text == "*"
+        || url::Url::parse(text)
+            .is_ok_and(|url| url.host().is_some() && url.origin().ascii_serialization() == text)
+}
+
+/// A method or the name of a header (RFC 9110, 5.6.2).
+fn is_token(text: &str) -> bool {
+    let is_tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    !text.is_empty() && text.bytes().all(is_tchar)
+}
+
+fn logging(s: &mut Settings) -> Result<LoggingConfig, ConfigError> {
+    let levels = [
+        ("trace", LogLevel::Trace),
+        ("debug", LogLevel::Debug),
+        ("info", LogLevel::Info),
+        ("warn", LogLevel::Warn),
+        ("error", LogLevel::Error),
+    ];
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    Ok(LoggingConfig {
+        level: s.choice("logging.level", LogLevel::Info, &levels)?,
+        format: s.choice("logging.format", LogFormat::Text, &formats)?,
     })
 }
 
@@ -157,6 +222,11 @@ fn jobqueue(s: &mut Settings) -> Result<JobqueueConfig, ConfigError> {
     Ok(JobqueueConfig {
         host: host(s, "jobqueue.host")?,
         port: s.integer("jobqueue.port", 8082, 0..=u16::MAX)?,
+        http: HttpConfig {
+            read_timeout: client_limit(s, "jobqueue.read_timeout", READ_TIMEOUT)?,
+            write_timeout: client_limit(s, "jobqueue.write_timeout", WRITE_TIMEOUT)?,
+            idle_timeout: client_limit(s, "jobqueue.idle_timeout", IDLE_TIMEOUT)?,
+        },
         queue: s.text(
             "jobqueue.queue",
             "default",
@@ -170,6 +240,11 @@ fn jobqueue(s: &mut Settings) -> Result<JobqueueConfig, ConfigError> {
         max_deliveries: s.integer("jobqueue.max_deliveries", 5, 1..=1_000)?,
         job_timeout: s.duration("jobqueue.job_timeout", MINUTE * 30, ms(1)..=DAY * 30)?,
         shutdown_timeout: s.duration("jobqueue.shutdown_timeout", ms(30_000), ms(0)..=DAY)?,
+        unknown_type_grace: s.duration(
+            "jobqueue.unknown_type_grace",
+            MINUTE * 60,
+            ms(0)..=DAY * 30,
+        )?,
         retry: retry(s)?,
         dead_letter_max_len: s.integer(
             "jobqueue.dead_letter_max_len",
@@ -208,6 +283,7 @@ fn redis(s: &mut Settings) -> Result<RedisConfig, ConfigError> {
         addr: addr(s)?,
         username: s.secret(USERNAME)?,
         password: s.secret(PASSWORD)?.map(Secret::new),
+        password_file: s.secret(PASSWORD_FILE)?.map(PathBuf::from),
         db: s.integer(DB_KEY, 0, DB)?,
         tls: s.flag(TLS, false)?,
         min_retry_backoff,

@@ -11,7 +11,7 @@ mod load;
 mod settings;
 mod yaml;
 
-use std::{fmt, ops::RangeInclusive, time::Duration};
+use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 pub use error::ConfigError;
 
@@ -27,6 +27,21 @@ pub struct Config {
     pub jobqueue: JobqueueConfig,
     /// The Redis that both use.
     pub redis: RedisConfig,
+    /// Which pages of other sites may use the API.
+    pub cors: CorsConfig,
+    /// How much is logged, and in which form.
+    pub logging: LoggingConfig,
+}
+
+/// How long a client of a program's port may take (`server.*` and `jobqueue.*`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// From the first byte of a request to the end of its head (`read_timeout`).
+    pub read_timeout: Duration,
+    /// Until an answer is taken as a whole (`write_timeout`).
+    pub write_timeout: Duration,
+    /// Between two requests of a connection (`idle_timeout`).
+    pub idle_timeout: Duration,
 }
 
 /// Settings of the API server (`server.*`).
@@ -36,8 +51,12 @@ pub struct ServerConfig {
     pub host: String,
     /// The port to listen on; 0 means any free port.
     pub port: u16,
+    /// How long clients may take.
+    pub http: HttpConfig,
     /// How long a request may take at most, Redis included.
     pub request_timeout: Duration,
+    /// After a signal: how long connections are still accepted while `/ready` says 503.
+    pub drain_delay: Duration,
     /// How long requests in progress may take to finish after a signal.
     pub shutdown_timeout: Duration,
 }
@@ -49,6 +68,8 @@ pub struct JobqueueConfig {
     pub host: String,
     /// The port of the worker's own HTTP; 0 means any free port.
     pub port: u16,
+    /// How long clients of that port may take.
+    pub http: HttpConfig,
     /// The queue's name, `[a-z0-9_-]{1,64}`.
     pub queue: String,
     /// How many jobs run at once in this process.
@@ -65,6 +86,9 @@ pub struct JobqueueConfig {
     pub job_timeout: Duration,
     /// How long running jobs may take to finish after a signal.
     pub shutdown_timeout: Duration,
+    /// How long a job of a type that no worker knows is tried again without being charged
+    /// an attempt.
+    pub unknown_type_grace: Duration,
     /// The delays between the attempts of a failing job.
     pub retry: RetryConfig,
     /// How many dead letters are kept; the oldest beyond it are dropped.
@@ -97,6 +121,8 @@ pub struct RedisConfig {
     pub username: Option<String>,
     /// The password; never logged.
     pub password: Option<Secret>,
+    /// A file that holds the password, read again at each connection.
+    pub password_file: Option<PathBuf>,
     /// The database number; 0 leaves it to a URL in `addr`.
     pub db: i64,
     /// Whether to use TLS for a `host:port` address.
@@ -126,6 +152,7 @@ impl fmt::Debug for RedisConfig {
             .field("addr", &self.display_addr())
             .field("username", &self.username)
             .field("password", &self.password)
+            .field("password_file", &self.password_file)
             .field("db", &self.db)
             .field("tls", &self.tls)
             .field("min_retry_backoff", &self.min_retry_backoff)
@@ -135,6 +162,55 @@ impl fmt::Debug for RedisConfig {
             .field("write_timeout", &self.write_timeout)
             .finish()
     }
+}
+
+/// Pages of which other sites a browser lets use the API (`cors.*`). Empty lists allow
+/// nobody anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CorsConfig {
+    /// Origins such as `http://localhost:3000`, or `*`.
+    pub allowed_origins: Vec<String>,
+    /// Methods that they may use.
+    pub allowed_methods: Vec<String>,
+    /// Headers that they may send.
+    pub allowed_headers: Vec<String>,
+    /// Headers of an answer that they may read.
+    pub expose_headers: Vec<String>,
+}
+
+/// What `logging.*` says. `RUST_LOG` and `LOG_FORMAT` win over it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LoggingConfig {
+    /// The level of the program's own lines.
+    pub level: LogLevel,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// From which level on lines are logged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Everything, each step of each job included.
+    Trace,
+    /// The trail of each job.
+    Debug,
+    /// What an operator wants to know.
+    #[default]
+    Info,
+    /// What needs a look.
+    Warn,
+    /// What went wrong for good.
+    Error,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// A value that must not appear in logs.

@@ -113,6 +113,58 @@ impl Settings {
         self.parse(key, default, "true or false", |text| text.parse().ok())
     }
 
+    /// A list of texts, each of which passes `check`; in a variable they are separated by
+    /// commas. Text alone is a list of one. Empty by default.
+    pub(super) fn list(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        check: impl Fn(&str) -> bool,
+    ) -> Result<Vec<String>, ConfigError> {
+        let texts = match self.get(key) {
+            None => Some(Vec::new()),
+            Some(ValueKind::String(text)) => {
+                let texts = text.split(',').map(str::trim);
+                Some(
+                    texts
+                        .filter(|text| !text.is_empty())
+                        .map(str::to_owned)
+                        .collect(),
+                )
+            }
+            Some(ValueKind::Array(values)) => {
+                let texts = values.iter().map(|value| match &value.kind {
+                    ValueKind::String(text) => Some(text.clone()),
+                    _ => None,
+                });
+                texts.collect::<Option<Vec<_>>>()
+            }
+            Some(_) => None,
+        };
+        texts
+            .filter(|texts| texts.iter().all(|text| check(text)))
+            .ok_or_else(|| self.invalid(key, expected))
+    }
+
+    /// One of the `choices`, whatever its case.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        default: T,
+        choices: &[(&str, T)],
+    ) -> Result<T, ConfigError> {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        self.parse(
+            key,
+            default,
+            &format!("one of {}", names.join(", ")),
+            |text| {
+                let is_it = |(name, _): &&(&str, T)| name.eq_ignore_ascii_case(text);
+                choices.iter().find(is_it).map(|(_, value)| *value)
+            },
+        )
+    }
+
     /// A whole number within `range`.
     pub(super) fn integer<T>(
         &mut self,

@@ -454,12 +454,12 @@ fn an_unknown_key_is_named_with_its_neighbours() {
     assert_eq!(
         with(&[("APP__SEVRER__PORT", "80")]).unwrap_err(),
         "APP__SEVRER__PORT: sevrer.port: found an unknown key, expected one of cache_server, \
-         jobqueue, server; correct the name or remove it"
+         cors, jobqueue, logging, server; correct the name or remove it"
     );
     assert_eq!(
         load("", "surprise:", &[]).unwrap_err(),
         "DIR/develop/cacheserver.yaml: surprise: found an unknown key, expected one of \
-         cache_server, jobqueue, server; correct the name or remove it"
+         cache_server, cors, jobqueue, logging, server; correct the name or remove it"
     );
 }
 
