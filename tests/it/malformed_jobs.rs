@@ -78,7 +78,7 @@ async fn what_is_no_job_is_buried_with_its_bytes() {
 async fn numbers_out_of_range_are_malformed() {
     let mut jobs = Vec::new();
     for field in ["delay_ms", "max_retry", "attempt"] {
-        for number in ["-1", "9223372036854775808", "1e400", "NaN", "\"10\"", "1.0"] {
+        for number in ["-1", "9223372036854775808", "1e400", "NaN", "\"10\"", "1.5"] {
             jobs.push(format!(
                 r#"{{"type":"demo:delay_print","{field}":{number}}}"#
             ));
@@ -91,6 +91,58 @@ async fn numbers_out_of_range_are_malformed() {
     let jobs: Vec<&[u8]> = jobs.iter().map(String::as_bytes).collect();
     for error in buried(&jobs).await {
         assert!(!error.is_empty());
+    }
+}
+
+/// Serializers of many languages write null for what was left out, and `5.0` for 5.
+#[tokio::test]
+async fn null_is_absent_and_a_zero_fraction_is_an_integer() {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis)
+        .env("APP__JOBQUEUE__RETRY__INITIAL", "5ms")
+        .env("APP__JOBQUEUE__RETRY__MAX", "5ms")
+        .start();
+    let nulls = r#""id":null,"delay_ms":null,"max_retry":null,"attempt":null,"trace":null"#;
+    let payload = r#""payload":{"message":null}"#;
+    redis
+        .add_job(&format!(
+            r#"{{{nulls},"type":"demo:delay_print",{payload}}}"#
+        ))
+        .await;
+    redis
+        .add_job(r#"{"type":"demo:delay_print","payload":null,"delay_ms":1e2}"#)
+        .await;
+    eventually("both have printed the default", PATIENCE, async || {
+        let lines = worker.stdout();
+        let ran = lines
+            .iter()
+            .filter(|line| line.text.ends_with("] Job executed successfully"));
+        (ran.count() == 2).then_some(())
+    })
+    .await;
+    assert_eq!(redis.dead_letters().await, []);
+
+    // Through a park, retries and a burial: the last three in turn.
+    for (number, max_retry, runs) in [(1, "null", "11"), (2, "2.0", "3")] {
+        let job = format!(
+            r#"{{"attempt":null,"type":"test:fail","id":null,"delay_ms":50.0,"trace":null,
+               "payload":{{"n":{number},"ms":99}},"max_retry":{max_retry}}}"#
+        );
+        let id = redis.add_job(&job).await;
+        let letter = eventually("it is buried", PATIENCE, async || {
+            let letters = redis.dead_letters().await.into_iter();
+            let mut letters = letters.map(|(_, letter)| letter);
+            letters.find(|letter| text(letter, "job").contains(&format!(r#""id":"{id}""#)))
+        })
+        .await;
+        assert_eq!(text(&letter, "reason"), "retries used up");
+        assert_eq!(text(&letter, "attempt"), runs);
+        let job = text(&letter, "job");
+        for field in ["id", "attempt", "delay_ms", "trace", "max_retry"] {
+            let times = usize::from(field != "delay_ms");
+            assert_eq!(job.matches(&format!("\"{field}\"")).count(), times, "{job}");
+        }
+        serde_json::from_str::<serde_json::Value>(job).unwrap();
     }
 }
 

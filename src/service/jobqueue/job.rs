@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Number;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -29,7 +31,8 @@ const MAX_ATTEMPT_BYTES: usize = 15;
 pub(crate) const MAX_ENTRY_BYTES: usize =
     MAX_JOB_BYTES + MAX_ID_BYTES + MAX_ATTEMPT_BYTES + "job".len();
 
-/// One job.
+/// One job. In its JSON, null means the same as an absent field: serializers of other
+/// languages write it for what a producer left out.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Job {
     /// Names the job for its whole life; absent in a bare entry until its first move.
@@ -42,16 +45,25 @@ pub struct Job {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<Box<RawValue>>,
     /// How long after its registration it may run at the earliest.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(
+        default,
+        deserialize_with = "integer_or_zero",
+        skip_serializing_if = "is_zero"
+    )]
     pub delay_ms: u64,
     /// How many times a failed attempt is repeated; 0 means never.
     #[serde(
         default = "default_max_retry",
+        deserialize_with = "max_retry",
         skip_serializing_if = "is_default_max_retry"
     )]
     pub max_retry: u32,
     /// How many attempts have failed so far.
-    #[serde(default, skip_serializing_if = "is_zero_u32")]
+    #[serde(
+        default,
+        deserialize_with = "count_or_zero",
+        skip_serializing_if = "is_zero_u32"
+    )]
     pub attempt: u32,
 }
 
@@ -224,6 +236,48 @@ fn member(json: &[u8], name: &str, value: &Range<usize>) -> Option<Range<usize>>
     Some(before.len()..value.end)
 }
 
+/// An integer up to `max`, or nothing for null. As in JSON Schema, a number with a zero
+/// fraction is an integer, however it is written: `5`, `5.0`, `5e0`.
+fn integer<'de, D: Deserializer<'de>>(json: D, max: u64) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<Number>::deserialize(json)? else {
+        return Ok(None);
+    };
+    let whole = number.as_u64().or_else(|| {
+        // A float is shown with all its digits and without a zero fraction, and adding zero
+        // makes 0 of -0.
+        let shown = (number.as_f64()? + 0.0).to_string();
+        shown.parse().ok()
+    });
+    match whole.filter(|whole| *whole <= max) {
+        Some(whole) => Ok(Some(whole)),
+        None => {
+            let expected = format!("an integer from 0 to {max}");
+            let found = number.to_string();
+            Err(D::Error::invalid_value(
+                Unexpected::Other(&found),
+                &expected.as_str(),
+            ))
+        }
+    }
+}
+
+fn integer_or_zero<'de, D: Deserializer<'de>>(json: D) -> Result<u64, D::Error> {
+    Ok(integer(json, u64::MAX)?.unwrap_or(0))
+}
+
+fn count<'de, D: Deserializer<'de>>(json: D) -> Result<Option<u32>, D::Error> {
+    let count = integer(json, u32::MAX.into())?;
+    Ok(count.map(|count| u32::try_from(count).unwrap_or(u32::MAX)))
+}
+
+fn count_or_zero<'de, D: Deserializer<'de>>(json: D) -> Result<u32, D::Error> {
+    Ok(count(json)?.unwrap_or(0))
+}
+
+fn max_retry<'de, D: Deserializer<'de>>(json: D) -> Result<u32, D::Error> {
+    Ok(count(json)?.unwrap_or(DEFAULT_MAX_RETRY))
+}
+
 fn default_max_retry() -> u32 {
     DEFAULT_MAX_RETRY
 }
@@ -254,6 +308,8 @@ fn is_zero_u32(n: &u32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::strategy::{BoxedStrategy, Strategy};
+
     use super::*;
     use crate::service::jobqueue::constants::JOB_TYPE_DELAY_PRINT;
 
@@ -303,7 +359,12 @@ mod tests {
             r#"{"type":null}"#,
             r#"{"type":"x","type":"y"}"#,
             r#"{"type":"x","delay_ms":-1}"#,
-            r#"{"type":"x","delay_ms":1.0}"#,
+            r#"{"type":"x","delay_ms":1.5}"#,
+            r#"{"type":"x","delay_ms":-1.0}"#,
+            r#"{"type":"x","delay_ms":1e30}"#,
+            r#"{"type":"x","delay_ms":true}"#,
+            r#"{"type":"x","attempt":4294967296}"#,
+            r#"{"type":"x","attempt":null,"attempt":1}"#,
             r#"{"type":"x","delay_ms":"10"}"#,
             r#"{"type":"x","delay_ms":1e400}"#,
             r#"{"type":"x","delay_ms":NaN}"#,
@@ -321,6 +382,66 @@ mod tests {
         let at_limit =
             format!(r#"{{"type":"x","delay_ms":{MAX_DELAY_MS},"max_retry":{MAX_RETRY}}}"#);
         Job::parse(at_limit.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn null_is_absent_and_a_zero_fraction_is_an_integer() {
+        let nulls = br#"{"type":"x","id":null,"payload":null,"delay_ms":null,
+            "max_retry":null,"attempt":null,"trace":null}"#;
+        let job = Job::parse(nulls).unwrap();
+        assert!(job.id.is_none() && job.payload.is_none());
+        assert_eq!((job.delay_ms, job.max_retry, job.attempt), (0, 10, 0));
+        let floats = br#"{"type":"x","delay_ms":1.5e3,"max_retry":5.0,"attempt":-0.0}"#;
+        let job = Job::parse(floats).unwrap();
+        assert_eq!((job.delay_ms, job.max_retry, job.attempt), (1500, 5, 0));
+    }
+
+    /// A member of a job's JSON, or nothing where it is absent.
+    fn member(name: &'static str, values: &'static [&'static str]) -> BoxedStrategy<String> {
+        let present = move |value: &&str| format!("\"{name}\":{value}");
+        let values = proptest::sample::select(values);
+        proptest::option::of(values.prop_map(move |value| present(&value)))
+            .prop_map(Option::unwrap_or_default)
+            .boxed()
+    }
+
+    proptest::proptest! {
+        /// Whatever is null, absent or given, in whatever order: a park and two retries give
+        /// JSON without a field twice, with the same job in it, and with the rest untouched.
+        #[test]
+        fn a_job_survives_its_moves_whatever_of_it_is_null(
+            members in (
+                member("id", &["null", "\"a\""]),
+                member("payload", &["null", "{ \"id\" : null }", "[1.0]"]),
+                member("delay_ms", &["null", "0", "5", "5.0", "1e3"]),
+                member("max_retry", &["null", "0", "3.0"]),
+                member("attempt", &["null", "0", "2", "2.0"]),
+                member("trace", &["null", "\"delay_ms\""]),
+            ).prop_map(|(a, b, c, d, e, f)| vec![a, b, c, d, e, f, "\"type\" : \"x\"".to_owned()])
+             .prop_shuffle(),
+            space in proptest::sample::select(&["", " ", "\n  "][..]),
+        ) {
+            let members: Vec<_> = members.into_iter().filter(|one| !one.is_empty()).collect();
+            let json = format!("{{{space}{}{space}}}", members.join(&format!("{space},{space}")));
+            let before = Job::parse(json.as_bytes()).unwrap();
+            let parked = edited(json.as_bytes(), "7-1", before.attempt);
+            let retried = edited(parked.as_bytes(), "8-1", before.attempt + 1);
+            let again = edited(retried.as_bytes(), "9-1", before.attempt + 2);
+            for (moves, moved) in [parked, retried, again].iter().enumerate() {
+                // Reading a job refuses a field that is there twice.
+                let after = Job::parse(moved.as_bytes()).expect(moved);
+                let made = before.attempt + u32::try_from(moves).unwrap();
+                proptest::prop_assert_eq!(after.attempt, made);
+                proptest::prop_assert_eq!(after.delay_ms, 0);
+                proptest::prop_assert_eq!(after.max_retry, before.max_retry);
+                let id = before.id.clone().unwrap_or("7-1".to_owned());
+                proptest::prop_assert_eq!(after.id.as_ref(), Some(&id));
+                let payload = |job: &Job| job.payload.as_ref().map(|payload| payload.get().to_owned());
+                proptest::prop_assert_eq!(payload(&after), payload(&before));
+                let trace = members.iter().find(|one| one.starts_with("\"trace\""));
+                proptest::prop_assert!(trace.is_none_or(|trace| moved.contains(trace)));
+            }
+        }
     }
 
     #[test]
