@@ -49,4 +49,5 @@ pub mod service;
 mod shortened;
 pub mod shutdown;
 pub mod telemetry;
+mod throttle;
 pub mod usecase;

@@ -10,6 +10,7 @@ use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use tracing::{Dispatch, error};
 use tracing_subscriber::EnvFilter;
@@ -17,10 +18,14 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::shortened::shortened;
+use crate::throttle::Throttle;
 
 use self::queue::{Enqueue, LogQueue, Stderr};
 
 static QUEUE: LogQueue = LogQueue::new();
+
+/// So many panics at one place are logged in a minute.
+const PANICS: u32 = 3;
 
 /// Why logging cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +77,10 @@ pub fn init() -> Result<(), TelemetryError> {
         .try_init()
         .map_err(|_| TelemetryError::AlreadySetUp)?;
     // The default hook writes to stderr, and waits for it.
-    panic::set_hook(Box::new(log_panic));
+    let panics = Throttle::new(PANICS, |place: Option<&String>, suppressed| {
+        error!(location = place, suppressed, "more panicked");
+    });
+    panic::set_hook(Box::new(move |panic| log_panic(panic, &panics)));
     Ok(())
 }
 
@@ -106,10 +114,15 @@ pub fn refuse_to_start(error: &dyn Error) -> ExitCode {
     ExitCode::from(78)
 }
 
-fn log_panic(panic: &PanicHookInfo<'_>) {
+/// A job that panics, and comes again and again or with many others, must not fill the log.
+fn log_panic(panic: &PanicHookInfo<'_>, panics: &Throttle<String>) {
+    let location = panic.location().map(ToString::to_string);
+    let place = location.clone().unwrap_or_default();
+    let Some(suppressed) = panics.admit(place, Instant::now()) else {
+        return;
+    };
     let message = panic.payload_as_str().unwrap_or("no message");
     let message = shortened(message);
-    let location = panic.location().map(ToString::to_string);
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
     let backtrace = Backtrace::capture();
@@ -119,6 +132,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         thread,
         location,
         panic = message,
+        suppressed,
         backtrace = backtrace.as_ref().map(tracing::field::display),
     );
 }

@@ -21,7 +21,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::throttle::Throttle;
+use crate::throttle::Throttle;
 
 /// How soon to look again when no connection waits for its client, or not for long enough.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -39,7 +39,7 @@ pub(super) struct Connections {
     tasks: JoinSet<()>,
     open: HashMap<Id, Connection>,
     /// Of the log lines about connections that were closed for others.
-    evictions: Throttle,
+    evictions: Throttle<()>,
 }
 
 #[derive(Debug)]
@@ -56,7 +56,9 @@ impl Connections {
             start: Instant::now(),
             tasks: JoinSet::new(),
             open: HashMap::new(),
-            evictions: Throttle::default(),
+            evictions: Throttle::new(1, |_, suppressed| {
+                tracing::warn!(suppressed, "too many connections: closed more of them");
+            }),
         }
     }
 
@@ -66,7 +68,7 @@ impl Connections {
     pub(super) async fn make_room(&mut self) {
         while self.tasks.len() >= self.limit {
             if self.evict_stalest()
-                && let Some(suppressed) = self.evictions.admit(Instant::now())
+                && let Some(suppressed) = self.evictions.admit((), Instant::now())
             {
                 let limit = self.limit;
                 tracing::warn!(

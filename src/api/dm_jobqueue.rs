@@ -1,9 +1,6 @@
 //! `POST /api/dm-jobqueue/register`: reads the wish, lets the usecase decide, answers.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use axum::{
     Router,
@@ -14,9 +11,10 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{body, object::Object, problem::Problem, throttle::Throttle};
+use super::{body, object::Object, problem::Problem};
 use crate::{
     service::jobqueue::client::EnqueueError,
+    throttle::Throttle,
     usecase::api::dm_jobqueue::{DmJobqueueUsecase, RegisterInput, Registration},
 };
 
@@ -28,7 +26,10 @@ pub fn routes(usecase: DmJobqueueUsecase, request_timeout: Duration) -> Router {
     let api = Api {
         usecase,
         request_timeout,
-        failures: Arc::default(),
+        failures: Throttle::new(1, |why, suppressed| {
+            let why = why.map_or("several reasons", String::as_str);
+            tracing::warn!(suppressed, "cannot register jobs, as before: {why}");
+        }),
     };
     Router::new()
         .route("/api/dm-jobqueue/register", post(register))
@@ -39,7 +40,8 @@ pub fn routes(usecase: DmJobqueueUsecase, request_timeout: Duration) -> Router {
 struct Api {
     usecase: DmJobqueueUsecase,
     request_timeout: Duration,
-    failures: Arc<Throttle>,
+    /// Of the log lines about failures, by their text.
+    failures: Throttle<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,7 +68,7 @@ impl Api {
     /// A lost connection is not logged here: its keeper logs each outage once.
     fn log(&self, why: &EnqueueError) {
         if !matches!(why, EnqueueError::NotConnected)
-            && let Some(suppressed) = self.failures.admit(Instant::now())
+            && let Some(suppressed) = self.failures.admit(why.to_string(), Instant::now())
         {
             tracing::warn!(suppressed, "cannot register a job: {why}");
         }

@@ -16,7 +16,6 @@ mod openapi;
 pub mod problem;
 pub mod serve;
 mod stream;
-mod throttle;
 
 use std::time::Duration;
 

@@ -41,8 +41,8 @@ use super::{
     connections::{Connections, Progress},
     host,
     stream::{ClientStream, ReadingTime},
-    throttle::Throttle,
 };
+use crate::throttle::Throttle;
 
 /// How many clients the API serves at once, where files do not run short before.
 pub const MAX_CLIENTS: usize = 4096;
@@ -161,7 +161,10 @@ struct Server {
 impl Server {
     /// Never returns.
     async fn accept_all(&self, listener: &TcpListener, connections: &mut Connections) {
-        let failures = Throttle::default();
+        let failures = Throttle::new(1, |kind: Option<&ErrorKind>, suppressed| {
+            let kind = kind.copied().unwrap_or(ErrorKind::Other);
+            tracing::warn!(suppressed, "cannot accept connections, as before: {kind}");
+        });
         loop {
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
@@ -282,8 +285,8 @@ fn is_of_the_client(why: &io::Error) -> bool {
 }
 
 /// Such as "too many open files", which would repeat itself twenty times a second.
-fn log_accept_error(failures: &Throttle, why: &io::Error) {
-    if let Some(suppressed) = failures.admit(Instant::now()) {
+fn log_accept_error(failures: &Throttle<ErrorKind>, why: &io::Error) {
+    if let Some(suppressed) = failures.admit(why.kind(), Instant::now()) {
         tracing::warn!(suppressed, "cannot accept a connection: {why}");
     }
 }

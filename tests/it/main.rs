@@ -38,6 +38,7 @@ mod permissions;
 mod poison;
 mod producer;
 mod protocol;
+mod quiet_log;
 mod readiness;
 mod refusals;
 mod refused_outcomes;

@@ -36,6 +36,7 @@ const ORPHAN_BYTES: usize = 64 * 1024;
 const BOUNDED_READS: Duration = Duration::from_secs(10);
 /// How often such a read, which cannot wait for entries, is repeated.
 const BOUNDED_READ_INTERVAL: Duration = Duration::from_millis(50);
+const FOUND: &str = "found jobs whose delivery was lost on the way";
 /// How soon to look again when there is more to mend: reads come between.
 const MEND_PAUSE: Duration = Duration::from_millis(10);
 
@@ -361,7 +362,10 @@ impl Fetcher {
             reclaimed => reclaimed?,
         };
         self.schedule.rhythm.answered(began.elapsed());
-        self.schedule.log.looked(&self.times, &look, &reclaimed);
+        let log = &self.intake.worker.log;
+        self.schedule
+            .log
+            .looked(&self.times, &look, &reclaimed, log);
         if reclaimed.unmended {
             let soon = self.times.interval.min(MEND_PAUSE);
             self.schedule.next_reclaim = Instant::now() + soon;
@@ -440,8 +444,15 @@ impl Fetcher {
             // The settler may have settled some of them between the two commands.
             self.intake.deliver(entries, self.schedule.epoch);
         }
-        if found > 0 && check.lost {
-            info!(found, "found jobs whose delivery was lost on the way");
+        if found > 0
+            && check.lost
+            && let Some(suppressed) = self
+                .intake
+                .worker
+                .log
+                .admit_many(FOUND, "", "", found as u64)
+        {
+            info!(found, suppressed, "{FOUND}");
         }
         let next = page.last().filter(|_| page.len() == MAX_REPLY);
         self.schedule.orphans = next.map(|last| OrphanCheck {

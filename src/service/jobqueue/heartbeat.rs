@@ -89,7 +89,7 @@ impl Heartbeat {
             for (id, _) in ids.iter().zip(owned).filter(|(_, owned)| !owned) {
                 // Settled a moment ago, or taken over by another worker: then only a
                 // success of the handler here still counts, by the fences.
-                debug!(%id, "an entry is no longer pending for this worker");
+                debug!(entry_id = %id, "an entry is no longer pending for this worker");
             }
             if left.is_empty() {
                 return Ok(());

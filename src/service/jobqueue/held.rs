@@ -20,6 +20,7 @@ use super::job::{Edits, Job};
 use super::letter::Death;
 use super::pace::{MAX_AHEAD, Pace};
 use super::reply::EntryId;
+use crate::shortened::shortened;
 
 /// How long an entry waits that did not get through by itself either, at first. Each time
 /// twice as long, up to four times.
@@ -35,6 +36,28 @@ pub(crate) struct Delivery {
     /// The job as it stands in the entry.
     pub(crate) json: Vec<u8>,
     pub(crate) deliveries: u32,
+}
+
+/// What the log shows of a delivery.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// The job's id, shortened; its entry's while it has none of its own.
+    pub(crate) job_id: String,
+    pub(crate) entry_id: EntryId,
+    pub(crate) job_type: String,
+    pub(crate) attempt: u32,
+}
+
+impl Delivery {
+    pub(crate) fn shown(&self) -> Shown {
+        let id = self.job.id.as_deref().map(shortened);
+        Shown {
+            job_id: id.unwrap_or_else(|| self.id.to_string()),
+            entry_id: self.id,
+            job_type: shortened(&self.job.job_type),
+            attempt: self.job.attempt,
+        }
+    }
 }
 
 /// How a delivery ends. Each gets exactly one.

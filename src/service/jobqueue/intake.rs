@@ -1,8 +1,8 @@
 //! What becomes of an entry that was delivered: a job to run, or an outcome that needs no
 //! run.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -11,15 +11,12 @@ use super::held::{Admission, Delivery, Held, Outcome};
 use super::job::{self, Job};
 use super::letter::{self, Death};
 use super::reply::{Body, Entry, EntryId};
-use super::worker::Worker;
+use super::worker::{MALFORMED, Worker};
 use crate::shortened::shortened;
 
 /// From this delivery on an entry is a suspect: it may be what kills workers.
 const SUSPECT_DELIVERIES: u32 = 3;
-/// So many dead letters are told one by one in a minute, and the others by their number: a
-/// million malformed entries, or some that come again and again, must not fill the log.
-const MAX_TOLD: u32 = 100;
-const TOLD_INTERVAL: Duration = Duration::from_secs(60);
+const POISON: &str = "a job that ends no delivery; moving it to the dead letters";
 /// How many entries that one reply could not carry a worker has at most: others get the
 /// rest.
 const MAX_ASIDE: usize = 64;
@@ -31,30 +28,6 @@ pub(crate) struct Intake {
     pub(crate) worker: Arc<Worker>,
     pub(crate) max_deliveries: u32,
     pub(crate) stop: CancellationToken,
-    pub(crate) told: Mutex<Told>,
-}
-
-/// What the log was told of dead letters lately.
-#[derive(Debug, Default)]
-pub(crate) struct Told {
-    since: Option<Instant>,
-    told: u32,
-    untold: u64,
-}
-
-impl Told {
-    /// Whether one more is to be told at `now`, and how many were not since the last.
-    fn admit(&mut self, now: Instant) -> Option<u64> {
-        if self.since.is_none_or(|since| now - since >= TOLD_INTERVAL) {
-            (self.since, self.told) = (Some(now), 0);
-        }
-        if self.told >= MAX_TOLD {
-            self.untold += 1;
-            return None;
-        }
-        self.told += 1;
-        Some(std::mem::take(&mut self.untold))
-    }
 }
 
 /// What becomes of an entry.
@@ -90,7 +63,9 @@ impl Intake {
     fn triage(&self, entry: Entry, others: &Admission) -> Triage {
         let (id, deliveries) = (entry.id, entry.deliveries);
         if deliveries > self.max_deliveries {
-            warn!(%id, deliveries, "a job that ends no delivery; moving it to the dead letters");
+            if let Some(suppressed) = self.worker.log.admit(POISON, "", "") {
+                warn!(entry_id = %id, deliveries, suppressed, "{POISON}");
+            }
             return Triage::Settle(Outcome::Dead(letter::poison(&entry)));
         }
         if let Body::TooLarge(bytes) = entry.body {
@@ -156,26 +131,10 @@ impl Intake {
 
     fn unreadable(&self, entry: &Entry, error: &str) -> Triage {
         let death: Death = letter::unreadable(entry, error);
-        // No code panics while it holds the lock.
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(untold) = told.admit(Instant::now()) {
+        if let Some(suppressed) = self.worker.log.admit(MALFORMED, "", error) {
             let error = shortened(&death.error);
-            warn!(id = %entry.id, error, untold, "malformed job; moving it to the dead letters");
+            warn!(entry_id = %entry.id, error, suppressed, "{MALFORMED}");
         }
         Triage::Settle(Outcome::Dead(death))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn many_dead_letters_are_told_by_their_number() {
-        let (mut told, now) = (Told::default(), Instant::now());
-        let lines = (0..1000).filter(|_| told.admit(now).is_some()).count();
-        assert_eq!(lines, MAX_TOLD as usize);
-        assert_eq!(told.admit(now + TOLD_INTERVAL), Some(900));
-        assert_eq!(told.admit(now + TOLD_INTERVAL), Some(0));
     }
 }

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::broker::{LeaseTimes, Look, Reclaimed};
+use super::job_log::JobLog;
 
+const DELETED: &str = "pending jobs had been deleted from the stream by somebody else";
 /// Stranded jobs are told no more often than this.
 const STRANDED_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -22,17 +24,22 @@ pub(crate) struct LeaseLog {
 
 impl LeaseLog {
     /// After each look.
-    pub(crate) fn looked(&mut self, times: &LeaseTimes, look: &Look, found: &Reclaimed) {
+    pub(crate) fn looked(
+        &mut self,
+        times: &LeaseTimes,
+        look: &Look,
+        found: &Reclaimed,
+        log: &JobLog,
+    ) {
         self.tell_too_short(times, look);
         self.tell_different(look, found.leases);
         self.tell_long_hold(look, found.overdue);
         self.tell_stranded(found.stranded, Instant::now());
-        if found.deleted > 0 {
-            let count = found.deleted;
-            warn!(
-                count,
-                "pending jobs had been deleted from the stream by somebody else"
-            );
+        let count = found.deleted;
+        if count > 0
+            && let Some(suppressed) = log.admit_many(DELETED, "", "", count)
+        {
+            warn!(count, suppressed, "{DELETED}");
         }
     }
 

@@ -16,6 +16,7 @@ mod heartbeat;
 mod held;
 mod intake;
 pub mod job;
+mod job_log;
 mod lease_log;
 mod letter;
 mod link;

@@ -3,8 +3,8 @@
 
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -22,6 +22,7 @@ use super::fetcher::{Fetcher, MAX_BLOCK, Schedule};
 use super::heartbeat::Heartbeat;
 use super::held::Held;
 use super::intake::Intake;
+use super::job_log::JobLog;
 use super::migrations;
 use super::mux::Mux;
 use super::promoter::{Alarm, Promoter};
@@ -253,7 +254,6 @@ impl Server {
             worker: Arc::clone(worker),
             max_deliveries: self.config.max_deliveries,
             stop: self.stop.clone(),
-            told: Mutex::default(),
         }
     }
 
@@ -278,6 +278,7 @@ impl Server {
         Ok(Arc::new(Worker {
             held: Arc::clone(held),
             mux: self.mux.clone(),
+            log: JobLog::new(),
             retry: self.config.retry,
             job_timeout: self.config.job_timeout,
             stop: self.stop.clone(),
@@ -339,6 +340,7 @@ impl Server {
             );
         }
         parts.end.cancel();
+        worker.log.tell_rest();
 
         let cut_off = worker.cut_off.load(Ordering::Relaxed);
         if self.broken.load(Ordering::Relaxed) {

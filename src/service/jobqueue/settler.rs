@@ -42,6 +42,9 @@ const SCRIPT_BYTES: usize = 2048;
 /// How many outcomes wait for an operator. Those beyond go back to Redis, where they are
 /// delivered again after a while: what waits here takes memory and renewals.
 const MAX_REFUSED: usize = 4096;
+const DROPPED: &str = "dropped the oldest dead letters";
+const LOST: &str = "entries that this worker runs are gone from redis: it came back without its \
+    newest data, or somebody deleted them";
 /// So much of a job's SHA-1 tells it from another one that got its entry id.
 const DIGEST_DIGITS: usize = 16;
 const MAX_RECOGNISED: usize = 250;
@@ -188,12 +191,10 @@ impl Settler {
             same.extend(answered.map(|(delivery, _)| delivery.id));
         }
         let lost = self.held.recognised(epoch, &same);
-        if lost > 0 {
-            warn!(
-                lost,
-                "entries that this worker runs are gone from redis: it came back without its \
-                 newest data, or somebody deleted them"
-            );
+        if lost > 0
+            && let Some(suppressed) = self.worker.log.admit_many(LOST, "", "", lost as u64)
+        {
+            warn!(lost, suppressed, "{LOST}");
         }
         self.state.epoch = epoch;
         self.state.window.connected();
@@ -306,14 +307,20 @@ impl Settler {
             Command::Bury => {
                 let (owned, dropped) = reply::buried(reply)?;
                 if dropped > 0 {
-                    let kept = self.dead_letter_max_len;
-                    warn!(dropped, kept, "dropped the oldest dead letters");
+                    self.tell_dropped(dropped.unsigned_abs());
                 }
                 Ok(owned.into_iter().map(moved).collect())
             }
             Command::PutBack | Command::PutOff => {
                 Ok(reply::owned(reply)?.into_iter().map(moved).collect())
             }
+        }
+    }
+
+    fn tell_dropped(&self, dropped: u64) {
+        if let Some(suppressed) = self.worker.log.admit_many(DROPPED, "", "", dropped) {
+            let kept = self.dead_letter_max_len;
+            warn!(dropped, kept, suppressed, "{DROPPED}");
         }
     }
 

@@ -16,10 +16,11 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use super::held::{Delivery, Held, Outcome};
 use super::job::{self, MalformedJob};
+use super::job_log::JobLog;
 use super::letter;
 use super::mux::{Completion, JobError, Mux, Task};
 use super::retry;
@@ -29,12 +30,17 @@ use crate::shortened::{shortened, shortened_to};
 
 /// How much of a job's type an error shows, so that there is room for what it says of it.
 const MAX_TYPE_BYTES: usize = 64;
+/// What the log says of jobs that go wrong.
+pub(super) const MALFORMED: &str = "malformed job; moving it to the dead letters";
+const FAILED: &str = "job failed; it will be tried again";
+const EXHAUSTED: &str = "job failed for the last time; moving it to the dead letters";
 
 /// What a worker's runners share.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) held: Arc<Held>,
     pub(crate) mux: Mux,
+    pub(crate) log: JobLog,
     pub(crate) retry: RetryConfig,
     pub(crate) job_timeout: Duration,
     /// The shutdown's deadline: running handlers are dropped.
@@ -205,11 +211,20 @@ impl Worker {
                 }
             }
             JobError::Malformed(error) => {
-                warn!(
-                    id = %delivery.id,
-                    error = shortened(&error),
-                    "malformed job; moving it to the dead letters"
-                );
+                let admitted = self.log.admit(MALFORMED, &delivery.job.job_type, &error);
+                if let Some(suppressed) = admitted {
+                    let delivery = delivery.shown();
+                    let error = shortened(&error);
+                    warn!(
+                        job_id = delivery.job_id,
+                        entry_id = %delivery.entry_id,
+                        job_type = delivery.job_type,
+                        attempt = delivery.attempt,
+                        error,
+                        suppressed,
+                        "{MALFORMED}"
+                    );
+                }
                 Outcome::Dead(letter::malformed(delivery, &error))
             }
             JobError::Failed(error) => self.retry_or_bury(delivery, &error),
@@ -219,34 +234,45 @@ impl Worker {
     fn retry_or_bury(&self, delivery: &Delivery, error: &str) -> Outcome {
         let job = &delivery.job;
         let failures = job.attempt.saturating_add(1);
-        let entry = delivery.id.to_string();
-        let id = shortened(job.id.as_deref().unwrap_or(&entry));
-        let shown = shortened(error);
         if job.attempt >= job.max_retry {
-            warn!(
-                id,
-                error = shown,
-                failures,
-                "job failed for the last time; moving it to the dead letters"
-            );
+            self.tell_failure(delivery, EXHAUSTED, error, None);
             return Outcome::Dead(letter::exhausted(delivery, error));
         }
-        match job::moved(&delivery.json, &entry, failures) {
+        match job::moved(&delivery.json, &delivery.id.to_string(), failures) {
             Ok(edits) => {
                 let backoff = retry::backoff(self.retry, failures, fastrand::f64());
-                debug!(
-                    id,
-                    error = shown,
-                    failures,
-                    ?backoff,
-                    "job failed; it will be tried again"
-                );
+                self.tell_failure(delivery, FAILED, error, Some(backoff));
                 Outcome::Retry { edits, backoff }
             }
             Err(json) => {
                 let error = MalformedJob::from(json).to_string();
                 Outcome::Dead(letter::malformed(delivery, &error))
             }
+        }
+    }
+
+    /// A failing job is seen from its first attempt on.
+    fn tell_failure(
+        &self,
+        delivery: &Delivery,
+        what: &'static str,
+        error: &str,
+        backoff: Option<Duration>,
+    ) {
+        let job = &delivery.job;
+        if let Some(suppressed) = self.log.admit(what, &job.job_type, error) {
+            let delivery = delivery.shown();
+            warn!(
+                job_id = delivery.job_id,
+                entry_id = %delivery.entry_id,
+                job_type = delivery.job_type,
+                attempt = delivery.attempt,
+                error = shortened(error),
+                max_retry = job.max_retry,
+                backoff = backoff.map(tracing::field::debug),
+                suppressed,
+                "{what}"
+            );
         }
     }
 }
