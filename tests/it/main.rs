@@ -61,5 +61,6 @@ mod stuck_output;
 mod support;
 mod suspects;
 mod tls;
+mod users;
 mod workers;
 mod zombies;

@@ -11,17 +11,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 use redis::aio::{MultiplexedConnection, SendError};
-use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{
-    AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline,
-    ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, Value,
-};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::error::{Class, Error};
+use super::login::Login;
 use super::outage::OutageLog;
 use super::tls;
 use crate::config::RedisConfig;
@@ -32,8 +29,6 @@ pub(super) const MIN_ATTEMPT_GAP: Duration = Duration::from_millis(500);
 pub(crate) const OPERATOR_RETRY: Duration = Duration::from_secs(5);
 /// How often the prober looks whether a reminder of an outage is due.
 const REMINDER_CHECK: Duration = Duration::from_secs(5);
-/// How long a connection may be silent before the kernel asks whether it lives.
-const KEEPALIVE: Duration = Duration::from_secs(15);
 /// How long Redis' word that all is well is good for those who ask whether it is.
 const READY_PERIOD: Duration = Duration::from_secs(1);
 /// The oldest Redis whose scripts have flags.
@@ -46,7 +41,7 @@ const CONNECTION: &str = "connection";
 pub struct Connector(Arc<Inner>);
 
 struct Inner {
-    client: redis::Client,
+    login: Login,
     config: RedisConfig,
     /// What makes a Redis fit for the queue, and shows by running that it is.
     setup: Vec<Cmd>,
@@ -97,7 +92,7 @@ impl Connector {
     pub(crate) fn new(config: &RedisConfig, setup: Vec<Cmd>) -> Result<Self, RedisError> {
         // Fails when a provider is installed already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let client = redis::Client::open(connection_info(config)?)?;
+        let login = Login::new(config)?;
         let (state, _) = watch::channel(State {
             up: false,
             generation: 0,
@@ -105,7 +100,7 @@ impl Connector {
             incarnation: "".into(),
         });
         Ok(Self(Arc::new(Inner {
-            client,
+            login,
             config: config.clone(),
             setup,
             state,
@@ -326,23 +321,13 @@ impl Connector {
         let next = self.0.state.borrow().generation + 1;
         let timeout = self.response_timeout();
         let mut connection = match self.open("shared", timeout, Some(next)).await {
-            Err(error) if error.is_timeout() && self.lacks_tls().await => {
+            Err(error) if error.is_timeout() && self.0.login.lacks_tls().await => {
                 return Err(Error::new(Class::Operator, tls::NO_TLS));
             }
             opened => opened?,
         };
         self.inspect(&mut connection).await?;
         Ok(connection)
-    }
-
-    /// Whether the server is addressed by TLS and speaks none.
-    async fn lacks_tls(&self) -> bool {
-        match self.0.client.get_connection_info().addr() {
-            ConnectionAddr::TcpTls { host, port, .. } => {
-                tls::answers_in_plain_text(host, *port).await
-            }
-            _ => false,
-        }
     }
 
     /// Opens a connection. One of a `generation` reports its own end.
@@ -354,7 +339,6 @@ impl Connector {
     ) -> Result<MultiplexedConnection, Error> {
         let inner = Arc::downgrade(&self.0);
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.0.config.dial_timeout))
             .set_response_timeout(Some(response_timeout))
             .set_push_sender(move |push: PushInfo| {
                 if push.kind == PushKind::Disconnection
@@ -366,10 +350,7 @@ impl Connector {
                 }
                 Ok::<(), SendError>(())
             });
-        let client = &self.0.client;
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
+        let mut connection = self.0.login.open(config).await?;
         let mut name_it = redis::cmd("CLIENT");
         name_it.arg("SETNAME").arg(format!("jobqueue-{name}"));
         // Only for the eyes of an operator: an ACL may well forbid it.
@@ -439,33 +420,6 @@ impl std::fmt::Debug for Inner {
             .field("state", &*self.state.borrow())
             .finish_non_exhaustive()
     }
-}
-
-fn connection_info(config: &RedisConfig) -> Result<ConnectionInfo, RedisError> {
-    let addr = config.addr.as_str();
-    let info = if addr.contains("://") {
-        addr.into_connection_info()?
-    } else {
-        let scheme = if config.tls { "rediss" } else { "redis" };
-        format!("{scheme}://{addr}").into_connection_info()?
-    };
-    let mut redis: RedisConnectionInfo = info
-        .redis_settings()
-        .clone()
-        .set_protocol(ProtocolVersion::RESP3);
-    if let Some(username) = &config.username {
-        redis = redis.set_username(username);
-    }
-    if let Some(password) = &config.password {
-        redis = redis.set_password(password.reveal());
-    }
-    if config.db != 0 {
-        redis = redis.set_db(config.db);
-    }
-    let tcp = TcpSettings::default()
-        .set_nodelay(true)
-        .set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE));
-    Ok(info.set_redis_settings(redis).set_tcp_settings(tcp))
 }
 
 /// One section of `INFO`, or nothing when an ACL forbids it.

@@ -20,6 +20,7 @@ mod job_log;
 mod lease_log;
 mod letter;
 mod link;
+mod login;
 mod migrations;
 pub mod mux;
 mod outage;

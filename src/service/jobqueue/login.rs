@@ -1,0 +1,134 @@
+//! How a connection to Redis is opened: the place, the user, the password.
+//!
+//! The place and the user are known from the start. A password file is read again for each
+//! connection, so that a new password needs no restart. Nothing here tries twice: whoever
+//! opens a connection decides what its failure means.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    ProtocolVersion, RedisConnectionInfo, RedisError,
+};
+
+use super::error::Error;
+use super::tls;
+use crate::config::RedisConfig;
+
+/// How long a connection may be silent before the kernel asks whether it lives.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// See the file's head.
+pub(super) struct Login {
+    info: ConnectionInfo,
+    dial_timeout: Duration,
+}
+
+impl Login {
+    /// # Errors
+    /// When `config.addr` cannot be understood.
+    pub(super) fn new(config: &RedisConfig) -> Result<Self, RedisError> {
+        Ok(Self {
+            info: connection_info(config)?,
+            dial_timeout: config.dial_timeout,
+        })
+    }
+
+    /// Opens one connection, as the configured user.
+    pub(super) async fn open(
+        &self,
+        config: AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, Error> {
+        let config = config.set_connection_timeout(Some(self.dial_timeout));
+        let client = Client::open(self.info.clone())?;
+        let connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        Ok(connection)
+    }
+
+    /// Whether the server is addressed by TLS and speaks none.
+    pub(super) async fn lacks_tls(&self) -> bool {
+        match self.info.addr() {
+            ConnectionAddr::TcpTls { host, port, .. } => {
+                tls::answers_in_plain_text(host, *port).await
+            }
+            _ => false,
+        }
+    }
+}
+
+fn connection_info(config: &RedisConfig) -> Result<ConnectionInfo, RedisError> {
+    let addr = config.addr.as_str();
+    let info = if addr.contains("://") {
+        addr.into_connection_info()?
+    } else {
+        let scheme = if config.tls { "rediss" } else { "redis" };
+        format!("{scheme}://{addr}").into_connection_info()?
+    };
+    let mut redis: RedisConnectionInfo = info
+        .redis_settings()
+        .clone()
+        .set_protocol(ProtocolVersion::RESP3);
+    if let Some(username) = &config.username {
+        redis = redis.set_username(username);
+    }
+    if let Some(password) = &config.password {
+        redis = redis.set_password(password.reveal());
+    }
+    // Without a password redis-rs would not say who we are, and Redis would take us for its
+    // user `default`, whose rights may be others.
+    if redis.username().is_some() && redis.password().is_none() {
+        redis = redis.set_password("");
+    }
+    if config.db != 0 {
+        redis = redis.set_db(config.db);
+    }
+    let tcp = TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(TcpKeepalive::new().with_time(KEEPALIVE));
+    Ok(info.set_redis_settings(redis).set_tcp_settings(tcp))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// Who logs in, and with which password.
+    fn credentials(variables: &[(&str, &str)]) -> (Option<String>, Option<String>) {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
+        let variables = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let variables: BTreeMap<_, _> = variables.collect();
+        let config = Config::from_sources("develop", dir.as_ref(), &variables).unwrap();
+        let info = connection_info(&config.redis).unwrap();
+        let redis = info.redis_settings();
+        (
+            redis.username().map(str::to_owned),
+            redis.password().map(str::to_owned),
+        )
+    }
+
+    #[test]
+    fn a_user_without_a_password_is_still_that_user() {
+        const USERNAME: &str = "APP__CACHE_SERVER__REDIS__JOBQUEUE__USERNAME";
+        let alice = (Some("alice".to_owned()), Some(String::new()));
+        for variables in [
+            [("REDIS_JOBQUEUE_ADDR", "redis://alice@localhost")],
+            [("REDIS_JOBQUEUE_ADDR", "redis://alice:@localhost")],
+            [("REDIS_JOBQUEUE_ADDR", "rediss://alice@localhost")],
+            [("REDIS_JOBQUEUE_ADDR", "unix:///run/redis.sock?user=alice")],
+            [(USERNAME, "alice")],
+        ] {
+            assert_eq!(credentials(&variables), alice, "{variables:?}");
+        }
+        let nobody = [("REDIS_JOBQUEUE_ADDR", "redis://localhost")];
+        assert_eq!(credentials(&nobody), (None, None));
+    }
+}
