@@ -10,7 +10,7 @@ use axum::{
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::problem::Problem;
+use super::{object::place, problem::Problem};
 use crate::shortened::shortened;
 
 /// The largest body that is accepted.
@@ -36,7 +36,9 @@ pub(super) async fn read(request: Request, deadline: Instant) -> Result<String, 
         require_json(&parts.headers)?;
     }
     String::from_utf8(bytes).map_err(|why| {
-        Problem::not_json(why.utf8_error(), &String::from_utf8_lossy(why.as_bytes()))
+        let offset = why.utf8_error().valid_up_to();
+        let message = format!("invalid UTF-8 at {}", place(why.as_bytes(), offset));
+        Problem::not_json(message, &String::from_utf8_lossy(why.as_bytes()))
     })
 }
 

@@ -154,8 +154,12 @@ mod tests {
             r#"{"message": null, "delay_seconds": null, "delay": null, "max_retry": null}"#,
             r#"{"delay": "2m 30s", "delay_seconds": null}"#,
             r#"{"delay": "0s"}"#,
-            r#"{"delay_seconds": 31536000, "max_retry": 1000}"#,
-            r#"{"delay_seconds": -0}"#,
+            r#"{"delay_seconds": 31622400, "max_retry": 1000}"#,
+            r#"{"delay_seconds": -0, "max_retry": -0.0}"#,
+            r#"{"delay_seconds": 31622400.0, "max_retry": 1e3}"#,
+            r#"{"delay": "1y"}"#,
+            "\u{feff}{}",
+            "\u{feff}",
             r#"{"message": "\u0000\ud83e\udd80\u2028"}"#,
         ] {
             assert!(decode(text).is_ok(), "{text}: {:?}", decode(text));
@@ -170,12 +174,12 @@ mod tests {
                 json!([["body.delay_seconds", "expected integer", "10"]]),
             ),
             (
-                r#"{"delay_seconds": 1.0}"#,
-                json!([["body.delay_seconds", "expected integer", 1.0]]),
+                r#"{"delay_seconds": 5.5}"#,
+                json!([["body.delay_seconds", "expected integer", 5.5]]),
             ),
             (
-                r#"{"delay_seconds": 1e400}"#,
-                json!([["body.delay_seconds", "expected integer", "1e400"]]),
+                r#"{"max_retry": 1e-400}"#,
+                json!([["body.max_retry", "expected integer", 0.0]]),
             ),
             (
                 r#"{"delay_seconds": true}"#,
@@ -205,28 +209,36 @@ mod tests {
                 json!([["body.delay_seconds", "expected number >= 0", -1]]),
             ),
             (
-                r#"{"delay_seconds": 31536001}"#,
+                r#"{"delay_seconds": 31622401}"#,
                 json!([[
                     "body.delay_seconds",
-                    "expected number <= 31536000",
-                    31_536_001
+                    "expected number <= 31622400",
+                    31_622_401
                 ]]),
             ),
             (
                 r#"{"delay_seconds": 9223372036854775808}"#,
                 json!([[
                     "body.delay_seconds",
-                    "expected number <= 31536000",
+                    "expected number <= 31622400",
                     9_223_372_036_854_775_808_u64
                 ]]),
+            ),
+            (
+                r#"{"delay_seconds": 1e400}"#,
+                json!([["body.delay_seconds", "expected number <= 31622400", "1e400"]]),
             ),
             (
                 r#"{"max_retry": 1001}"#,
                 json!([["body.max_retry", "expected number <= 1000", 1001]]),
             ),
             (
-                r#"{"delay": "366days"}"#,
-                json!([["body.delay", "expected duration <= 365days", "366days"]]),
+                r#"{"max_retry": 1.001e3}"#,
+                json!([["body.max_retry", "expected number <= 1000", 1001.0]]),
+            ),
+            (
+                r#"{"delay": "367days"}"#,
+                json!([["body.delay", "expected duration <= 366days", "367days"]]),
             ),
             (
                 r#"{"delay": "1s", "delay_seconds": 1}"#,
@@ -305,13 +317,36 @@ mod tests {
             r#"{"message": "\ud800"}"#,
             r#"{"delay": "\udc00"}"#,
             r#"{"\ud800": 1}"#,
-            "\u{feff}{}",
+            "\u{feff}\u{feff}{}",
+            "{}\u{feff}",
             "\u{a0}",
             &deep,
         ] {
             let (status, errors) = errors_of(text).await;
             assert_eq!(status, 400, "{text}: {errors}");
             assert_eq!(errors[0][0], "body", "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_with_the_json_is_said_with_its_place_in_the_body() {
+        for (text, place) in [
+            (r#"{"message": "\ud800"}"#, "line 1 column 20"),
+            ("\r\n {\"a\": [1,\n  x]}", "line 3 column 3"),
+            ("{\"\u{3042}\u{1f980}\": x}", "line 1 column 8"),
+            ("\u{feff}{\"a\": x}", "line 1 column 7"),
+            ("  {\"\\ud800\": 1}", "line 1 column 11"),
+            ("{\n\"delay\": \"\u{3042}\\udc00\"}", "line 2 column 17"),
+            ("{\"x\": {\"y\": tru}}", "line 1 column 16"),
+            ("{", "line 1 column 1"),
+            ("{}\n\nx", "line 3 column 1"),
+            ("{\n", "line 1 column 2"),
+        ] {
+            let (status, errors) = errors_of(text).await;
+            let message = errors[0][1].as_str().unwrap();
+            assert_eq!(status, 400, "{text}");
+            let at = message.find(" at ").unwrap();
+            assert_eq!(&message[at..], format!(" at {place}"), "{text}: {message}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! Serde's derive stops at the first error and knows no locations. Here every error
 //! of a body is found, with its place and the value found there.
 
-use std::fmt;
+use std::{fmt, iter};
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -12,6 +12,12 @@ use super::problem::{ErrorDetail, Problem};
 
 /// What JSON counts as white space.
 const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
+/// Some programs begin a text with it. A parser may ignore it (RFC 8259, 8.1).
+const BYTE_ORDER_MARK: &str = "\u{feff}";
+
+/// No `i64` has more digits.
+const MAX_DIGITS: usize = 19;
 
 /// The known properties of a body, and what is wrong with it so far.
 #[derive(Debug)]
@@ -29,6 +35,7 @@ impl<'a> Object<'a> {
     ///
     /// 400 when it is not JSON, 422 when it is not an object.
     pub(super) fn parse(text: &'a str, known: &[&'static str]) -> Result<Self, Problem> {
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let mut object = Self {
             text,
             properties: known.iter().map(|name| (*name, None)).collect(),
@@ -39,14 +46,14 @@ impl<'a> Object<'a> {
         }
         // First the syntax of the whole text: `[1,}` is a bad text, not a good array.
         let raw: &RawValue =
-            serde_json::from_str(text).map_err(|why| Problem::not_json(why, text))?;
+            serde_json::from_str(text).map_err(|why| not_json(text, text, &why))?;
         if !raw.get().starts_with('{') {
             let error = ErrorDetail::of_body("expected object", raw);
             return Err(Problem::invalid(vec![error]));
         }
         object
-            .deserialize(&mut serde_json::Deserializer::from_str(raw.get()))
-            .map_err(|why| Problem::not_json(why, text))?;
+            .deserialize(&mut serde_json::Deserializer::from_str(text))
+            .map_err(|why| not_json(text, text, &why))?;
         Ok(object)
     }
 
@@ -65,12 +72,13 @@ impl<'a> Object<'a> {
         }
         serde_json::from_str(raw.get())
             .map(Some)
-            .map_err(|why| Problem::not_json(format!("{name}: {why}"), self.text))
+            .map_err(|why| not_json(self.text, raw.get(), &why))
     }
 
     /// The integer at `name`; `None` when it is absent, null, or no integer.
     ///
-    /// An integer beyond `i64` comes as its nearest value. `1.0` and `1e3` are no integers.
+    /// An integer beyond `i64` comes as its nearest value. `1.0` and `1e3` are integers, as in
+    /// JSON Schema: some languages write a whole number of their only numeric type so.
     pub(super) fn integer(&mut self, name: &'static str) -> Option<i64> {
         let raw = self.get(name)?;
         let value = integer(raw.get());
@@ -139,18 +147,79 @@ impl<'de> Visitor<'de> for &mut Object<'de> {
     }
 }
 
-/// `json` is the text of any JSON value.
+/// Says what is no JSON in `part`, which is a part of the body `text`, and where in the body.
+fn not_json(text: &str, part: &str, why: &serde_json::Error) -> Problem {
+    let (line, column) = (why.line(), why.column());
+    let whole = why.to_string();
+    let what = whole.strip_suffix(&format!(" at line {line} column {column}"));
+    let line_start = iter::once(0)
+        .chain(part.match_indices('\n').map(|(newline, _)| newline + 1))
+        .nth(line.saturating_sub(1))
+        .unwrap_or(part.len());
+    // serde_json's column is the number of bytes of the line up to and with the wrong one.
+    let in_part = (line_start + column).saturating_sub(1).min(part.len());
+    let offset = part.as_ptr().addr() - text.as_ptr().addr() + in_part;
+    let what = what.unwrap_or(&whole);
+    Problem::not_json(
+        format!("{what} at {}", place(text.as_bytes(), offset)),
+        text,
+    )
+}
+
+/// Where the byte at `offset` of a body is, as an editor shows it: lines and columns count
+/// from 1, a column is a character, and a byte order mark is none.
+pub(super) fn place(body: &[u8], offset: usize) -> String {
+    let is_begin_of_character = |byte: &&u8| **byte & 0xc0 != 0x80;
+    let before = &body[..offset.min(body.len())];
+    let line_start = before.iter().rposition(|byte| *byte == b'\n');
+    let line_start = line_start.map_or(0, |newline| newline + 1);
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    // With the byte itself, which may be in the middle of a character.
+    let up_to = &body[line_start..(offset + 1).min(body.len())];
+    let mark = up_to.starts_with(BYTE_ORDER_MARK.as_bytes()) && line_start == 0;
+    let column = up_to.iter().filter(is_begin_of_character).count() - usize::from(mark);
+    format!("line {line} column {column}")
+}
+
+/// The value of a JSON number that is an integer, or the nearest `i64`. `None` for any other
+/// number, and for the text of any other JSON value.
+///
+/// Exact, however long the number is: it never goes through a float.
 fn integer(json: &str) -> Option<i64> {
-    let digits = json.strip_prefix('-').unwrap_or(json);
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    let (is_negative, number) = match json.strip_prefix('-') {
+        Some(number) => (true, number),
+        None => (false, json),
+    };
+    if !number.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    let beyond = if json.len() > digits.len() {
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = [whole, fraction].concat();
+    let significant = digits.trim_end_matches('0');
+    if significant.is_empty() {
+        return Some(0);
+    }
+    // An exponent beyond `i64` shifts any number of a body beyond all bounds.
+    let beyond = if exponent.starts_with('-') {
         i64::MIN
     } else {
         i64::MAX
     };
-    Some(json.parse().unwrap_or(beyond))
+    let exponent: i64 = exponent.parse().unwrap_or(beyond);
+    let len = |text: &str| i64::try_from(text.len()).unwrap_or(i64::MAX);
+    let zeroes = exponent
+        .saturating_sub(len(fraction))
+        .saturating_add(len(&digits) - len(significant));
+    let zeroes = usize::try_from(zeroes).ok()?;
+    let nearest = if is_negative { i64::MIN } else { i64::MAX };
+    let significant = significant.trim_start_matches('0');
+    if significant.len().saturating_add(zeroes) > MAX_DIGITS {
+        return Some(nearest);
+    }
+    let sign = if is_negative { "-" } else { "" };
+    let digits = format!("{sign}{significant}{}", "0".repeat(zeroes));
+    Some(digits.parse().unwrap_or(nearest))
 }
 
 #[cfg(test)]
@@ -161,8 +230,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_are_digits_and_a_sign() {
+    fn integers_are_numbers_without_a_fraction() {
         for (json, value) in [
+            ("5.0", 5),
+            ("-5.00", -5),
+            ("5e0", 5),
+            ("1e2", 100),
+            ("1E+2", 100),
+            ("1.25e2", 125),
+            ("100e-2", 1),
+            ("-0.0", 0),
+            ("0e99999999999999999999", 0),
+            ("0.000e-400", 0),
+            ("31622400.0", 31_622_400),
+            ("9007199254740993.0", 9_007_199_254_740_993),
+            ("9223372036854775807.0", i64::MAX),
+            ("0.000000000000000000000000000001e30", 1),
+            ("9223372036854775.8070e3", i64::MAX),
+            ("9223372036854775.806e3", i64::MAX - 1),
+            ("1e400", i64::MAX),
+            ("-1e400", i64::MIN),
+            ("1e99999999999999999999", i64::MAX),
             ("0", 0),
             ("-0", 0),
             ("-1", -1),
@@ -176,10 +264,36 @@ mod tests {
             assert_eq!(integer(json), Some(value), "{json}");
         }
         for json in [
-            "1.0", "1e2", "1e400", "-0.5", "\"10\"", "true", "null", "[1]", "{}", "\"\"",
+            "5.5",
+            "-0.5",
+            "1e-1",
+            "1.25e1",
+            "9007199254740992.5",
+            "-1e-400",
+            "1e-99999999999999999999",
+            "1.00000000000000000000000000000000000001",
+            "\"10\"",
+            "true",
+            "null",
+            "[1]",
+            "{}",
+            "\"\"",
         ] {
             assert_eq!(integer(json), None, "{json}");
         }
+    }
+
+    #[test]
+    fn a_place_counts_lines_and_characters_from_one() {
+        let at = |body: &str, offset| place(body.as_bytes(), offset);
+        assert_eq!(at("{", 0), "line 1 column 1");
+        assert_eq!(at("ab\r\nc", 4), "line 2 column 1");
+        assert_eq!(at("\u{3042}\u{1f980}x", 7), "line 1 column 3");
+        assert_eq!(at("\u{3042}\u{1f980}x", 5), "line 1 column 2");
+        assert_eq!(at("\u{feff}x\n\u{feff}y", 3), "line 1 column 1");
+        assert_eq!(at("\u{feff}x\n\u{feff}y", 8), "line 2 column 2");
+        assert_eq!(at("", 0), "line 1 column 0");
+        assert_eq!(place(b"a\xff", 1), "line 1 column 2");
     }
 
     #[test]

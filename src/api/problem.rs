@@ -65,9 +65,9 @@ impl Problem {
     }
 
     /// The body `text` is not JSON, and `why`.
-    pub fn not_json(why: impl ToString, text: &str) -> Self {
+    pub fn not_json(why: impl Into<String>, text: &str) -> Self {
         let error = ErrorDetail {
-            message: why.to_string(),
+            message: why.into(),
             location: "body".to_owned(),
             value: Some(echo_text(text)),
         };

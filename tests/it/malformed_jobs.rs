@@ -86,7 +86,7 @@ async fn numbers_out_of_range_are_malformed() {
     }
     // The first beyond each limit.
     jobs.push(r#"{"type":"demo:delay_print","max_retry":1001}"#.to_owned());
-    jobs.push(r#"{"type":"demo:delay_print","delay_ms":31536000001}"#.to_owned());
+    jobs.push(r#"{"type":"demo:delay_print","delay_ms":31622400001}"#.to_owned());
     jobs.push(r#"{"type":"demo:delay_print","attempt":4294967296}"#.to_owned());
     let jobs: Vec<&[u8]> = jobs.iter().map(String::as_bytes).collect();
     for error in buried(&jobs).await {
@@ -289,7 +289,7 @@ async fn deep_nesting_harms_nobody() {
 async fn numbers_out_of_range_do_not_get_past_the_api() {
     let app = TestApp::start().await;
     for field in ["delay_seconds", "max_retry"] {
-        for number in ["-1", "9223372036854775808", "1e400", "\"10\"", "1.0"] {
+        for number in ["-1", "9223372036854775808", "1e400", "\"10\"", "1.5"] {
             let body = format!(r#"{{"{field}":{number}}}"#);
             let (status, reply, _) = app.register_raw(body.clone(), None).await;
             // A number that JSON has and no float holds is as wrong as any other.

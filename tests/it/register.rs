@@ -38,8 +38,17 @@ async fn what_is_registered_is_in_the_stream_without_its_defaults() {
             json!({"payload": {"message": "x"}}),
         ),
         (
-            json!({"message": "x", "delay_seconds": 31_536_000, "max_retry": 1000}),
-            json!({"payload": {"message": "x"}, "delay_ms": 31_536_000_000_u64, "max_retry": 1000}),
+            json!({"message": "x", "delay_seconds": 31_622_400, "max_retry": 1000}),
+            json!({"payload": {"message": "x"}, "delay_ms": 31_622_400_000_u64, "max_retry": 1000}),
+        ),
+        (
+            json!({"message": "x", "delay": "1y"}),
+            json!({"payload": {"message": "x"}, "delay_ms": 31_557_600_000_u64}),
+        ),
+        (
+            // What Python's `total_seconds()` gives.
+            json!({"message": "x", "delay_seconds": 5.0, "max_retry": 3.0}),
+            json!({"payload": {"message": "x"}, "delay_ms": 5_000, "max_retry": 3}),
         ),
         (
             json!({"message": "x", "delay": "2m 30s"}),
@@ -65,6 +74,7 @@ async fn an_empty_body_and_a_missing_content_type_are_fine() {
         (" \n", None),
         ("{}", None),
         ("{}", Some("application/json; charset=utf-8")),
+        ("\u{feff}{}", Some("application/json")),
     ] {
         let (status, reply, headers) = app.register_raw(body, content_type).await;
         assert_eq!(
@@ -74,7 +84,7 @@ async fn an_empty_body_and_a_missing_content_type_are_fine() {
         );
         assert_eq!(headers["content-type"], "application/json");
     }
-    assert_eq!(app.redis.xlen().await, 5);
+    assert_eq!(app.redis.xlen().await, 6);
 }
 
 #[tokio::test]
@@ -84,12 +94,12 @@ async fn what_is_refused_is_a_problem_and_not_in_the_stream() {
     for (body, content_type, status, location) in [
         (r#"{"delay_seconds":-1}"#, None, 422, "body.delay_seconds"),
         (
-            r#"{"delay_seconds":31536001}"#,
+            r#"{"delay_seconds":31622401}"#,
             None,
             422,
             "body.delay_seconds",
         ),
-        (r#"{"delay_seconds":1.0}"#, None, 422, "body.delay_seconds"),
+        (r#"{"delay_seconds":1.5}"#, None, 422, "body.delay_seconds"),
         (r#"{"delay_seconds":"10"}"#, None, 422, "body.delay_seconds"),
         (
             r#"{"delay_seconds":9223372036854775808}"#,
@@ -109,7 +119,7 @@ async fn what_is_refused_is_a_problem_and_not_in_the_stream() {
             422,
             "body.delay",
         ),
-        (r#"{"delay":"366 days"}"#, None, 422, "body.delay"),
+        (r#"{"delay":"367 days"}"#, None, 422, "body.delay"),
         (r#"{"delay":"soon"}"#, None, 422, "body.delay"),
         (r#"{"delay":5}"#, None, 422, "body.delay"),
         (r#"{"max_retry":1001}"#, None, 422, "body.max_retry"),
@@ -145,6 +155,21 @@ async fn what_is_refused_is_a_problem_and_not_in_the_stream() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_the_json_is_said_with_its_place_in_the_body() {
+    let app = TestApp::start().await;
+    for (body, place) in [
+        (&b"{\n \"message\": \"\\ud800\"}"[..], "line 2 column 20"),
+        (b"\r\n{\"\xe3\x81\x82\": x}", "line 2 column 7"),
+        (b"{\"\xe3\x81\x82\": \"\xff\"}", "line 1 column 8"),
+    ] {
+        let (status, problem, _) = app.register_raw(body, None).await;
+        assert_eq!(status, 400, "{problem}");
+        let message = problem["errors"][0]["message"].as_str().unwrap();
+        assert!(message.ends_with(&format!(" at {place}")), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn the_server_alone_consumes_nothing() {
     let app = TestApp::start().await;
     for _ in 0..20 {
@@ -166,8 +191,8 @@ async fn what_is_just_within_a_limit_is_accepted_and_what_is_just_beyond_is_not(
     for (within, beyond, status) in [
         (body_of(65_536), body_of(65_537), 413),
         (
-            json!({"delay": "365days"}).to_string(),
-            json!({"delay": "365days 1ns"}).to_string(),
+            json!({"delay": "366days"}).to_string(),
+            json!({"delay": "366days 1ns"}).to_string(),
             422,
         ),
         (

@@ -17,8 +17,8 @@ use uuid::Uuid;
 pub const DEFAULT_MAX_RETRY: u32 = 10;
 /// The largest number of retries.
 pub const MAX_RETRY: u32 = 1000;
-/// The longest delay: one year, in milliseconds.
-pub const MAX_DELAY_MS: u64 = 365 * 24 * 60 * 60 * 1000;
+/// The longest delay in milliseconds: a year, be it a leap year.
+pub const MAX_DELAY_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 /// The largest job, as bytes of JSON. The API takes bodies of 64 KiB; four times
 /// that leaves room for escapes, and bounds what a worker holds.
 pub const MAX_JOB_BYTES: usize = 256 * 1024;

@@ -164,7 +164,7 @@ where
 
 fn duration(text: &str) -> Result<Duration, String> {
     duration::parse(text, MAX_DELAY).map_err(|why| match why {
-        // Not as humantime shows it: its year is a quarter of a day longer.
+        // Not as humantime shows it: in years, months and what is left of days.
         BadDuration::TooLong => {
             let days = MAX_DELAY.as_secs() / (24 * 60 * 60);
             format!("expected duration <= {days}days")
@@ -176,7 +176,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// Rounds up: a job that started a part of a millisecond early would be early.
 fn whole_ms(delay: Duration) -> u64 {
     u64::try_from(delay.as_nanos().div_ceil(1_000_000))
-        .expect("cannot fail because a delay is at most a year")
+        .expect("cannot fail because a delay is at most 366 days")
 }
 
 #[cfg(test)]
@@ -258,9 +258,9 @@ mod tests {
     #[test]
     fn delay_seconds_has_two_limits() {
         assert_eq!(job(delay_seconds(1)).delay_ms, 1_000);
-        assert_eq!(job(delay_seconds(31_536_000)).delay_ms, 31_536_000_000);
-        for over in [31_536_001, i64::MAX] {
-            let expected = ("delay_seconds", "expected number <= 31536000".to_owned());
+        assert_eq!(job(delay_seconds(31_622_400)).delay_ms, 31_622_400_000);
+        for over in [31_622_401, i64::MAX] {
+            let expected = ("delay_seconds", "expected number <= 31622400".to_owned());
             assert_eq!(violation(delay_seconds(over)), expected);
         }
         for under in [-1, i64::MIN] {
@@ -289,7 +289,9 @@ mod tests {
             ("0s", 0),
             ("250ms", 250),
             ("2m 30s", 150_000),
-            ("365days", 31_536_000_000),
+            ("366days", 31_622_400_000),
+            ("1y", 31_557_600_000),
+            ("1year", 31_557_600_000),
         ] {
             assert_eq!(job(delay(text)).delay_ms, ms, "{text}");
         }
@@ -303,11 +305,11 @@ mod tests {
     }
 
     #[test]
-    fn delay_of_more_than_365_days_is_refused() {
-        for text in ["365days 1ns", "1year", "500000years"] {
+    fn delay_of_more_than_366_days_is_refused() {
+        for text in ["366days 1ns", "1y 1day", "500000years"] {
             let (field, message) = violation(delay(text));
             assert_eq!(field, "delay");
-            assert_eq!(message, "expected duration <= 365days", "{text}");
+            assert_eq!(message, "expected duration <= 366days", "{text}");
         }
     }
 
@@ -325,7 +327,7 @@ mod tests {
         ] {
             let (field, message) = violation(delay(text));
             assert_eq!(field, "delay");
-            assert_eq!(message, "expected duration <= 365days", "{text:.60}");
+            assert_eq!(message, "expected duration <= 366days", "{text:.60}");
         }
     }
 
@@ -382,7 +384,7 @@ mod tests {
         #[test]
         fn no_delay_panics(text in "[0-9]{0,25}\\.?[0-9]{0,25} ?(ns|us|ms|s|m|h|d|w|M|y)?|\\PC*") {
             if let Ok(registration) = delay(&text).check() {
-                prop_assert!(registration.into_job().delay_ms <= 31_536_000_000);
+                prop_assert!(registration.into_job().delay_ms <= 31_622_400_000);
             }
         }
     }

