@@ -6,9 +6,8 @@
 
 use std::{
     convert::Infallible,
-    future::{Future, pending},
+    future::{Future, pending, poll_fn},
     io::{self, ErrorKind},
-    net,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -40,6 +39,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     connections::{Connections, Progress},
     host,
+    listen::Listeners,
     stream::{ClientStream, ReadingTime},
 };
 use crate::throttle::Throttle;
@@ -73,7 +73,7 @@ const PATIENCE: Patience = Patience {
     },
 };
 
-/// Serves `router` on `listener` until `stop` is cancelled and the requests in
+/// Serves `router` on `listeners` until `stop` is cancelled and the requests in
 /// progress are answered, which may take `grace` at most.
 ///
 /// Serves `max_connections` at once, or fewer when the limit on open files is too low for
@@ -92,14 +92,14 @@ const PATIENCE: Patience = Patience {
 ///
 /// Dropping the future closes all connections.
 pub async fn serve(
-    listener: net::TcpListener,
+    listeners: Listeners,
     router: Router,
     max_connections: usize,
     stop: CancellationToken,
     grace: Duration,
 ) -> io::Result<()> {
     let limit = connection_limit(max_connections);
-    serve_within(listener, router, limit, stop, grace, PATIENCE).await
+    serve_within(listeners, router, limit, stop, grace, PATIENCE).await
 }
 
 /// At least 1.
@@ -117,15 +117,14 @@ fn connection_limit(max_connections: usize) -> usize {
 }
 
 async fn serve_within(
-    listener: net::TcpListener,
+    listeners: Listeners,
     router: Router,
     limit: usize,
     stop: CancellationToken,
     grace: Duration,
     patience: Patience,
 ) -> io::Result<()> {
-    listener.set_nonblocking(true)?;
-    let listener = TcpListener::from_std(listener)?;
+    let mut doors = Doors::open(listeners)?;
     let mut connections = Connections::new(limit);
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -138,15 +137,53 @@ async fn serve_within(
     };
 
     tokio::select! {
-        () = server.accept_all(&listener, &mut connections) => {}
+        () = server.accept_all(&mut doors, &mut connections) => {}
         () = stop.cancelled() => {}
     }
-    drop(listener);
+    drop(doors);
     match connections.end_within(grace).await {
         0 => {}
         cut_off => tracing::warn!(cut_off, "connections were cut off"),
     }
     Ok(())
+}
+
+/// The sockets on which clients come in.
+#[derive(Debug)]
+struct Doors {
+    listeners: Vec<TcpListener>,
+    /// The one that is asked first, so that a crowd at one does not keep the other shut.
+    next: usize,
+}
+
+impl Doors {
+    fn open(listeners: Listeners) -> io::Result<Self> {
+        let listeners = listeners.into_sockets().into_iter().map(|listener| {
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)
+        });
+        Ok(Self {
+            listeners: listeners.collect::<io::Result<_>>()?,
+            next: 0,
+        })
+    }
+
+    /// Cancel safe.
+    async fn accept(&mut self) -> io::Result<TcpStream> {
+        poll_fn(|cx| self.poll_accept(cx)).await
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
+        let count = self.listeners.len();
+        for n in 0..count {
+            let door = (self.next + n) % count;
+            if let Poll::Ready(accepted) = self.listeners[door].poll_accept(cx) {
+                self.next = (door + 1) % count;
+                return Poll::Ready(accepted.map(|(stream, _)| stream));
+            }
+        }
+        Poll::Pending
+    }
 }
 
 /// What each connection needs.
@@ -160,18 +197,18 @@ struct Server {
 
 impl Server {
     /// Never returns.
-    async fn accept_all(&self, listener: &TcpListener, connections: &mut Connections) {
+    async fn accept_all(&self, doors: &mut Doors, connections: &mut Connections) {
         let failures = Throttle::new(1, |kind: Option<&ErrorKind>, suppressed| {
             let kind = kind.copied().unwrap_or(ErrorKind::Other);
             tracing::warn!(suppressed, "cannot accept connections, as before: {kind}");
         });
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = doors.accept() => accepted,
                 () = connections.one_ended() => continue,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok(stream) => {
                     connections.make_room().await;
                     connections.open(|progress| self.clone().serve(stream, progress));
                 }

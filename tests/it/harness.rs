@@ -434,6 +434,7 @@ fn a_start_line_names_its_address_in_text_and_in_json() {
     for line in [
         "2026-01-02T03:04:05Z  INFO server: listening addr=127.0.0.1:8082",
         "INFO server: listening env=develop addr=\"0.0.0.0:8082\" pid=1",
+        "INFO server: listening addr=[::]:8082",
         r#"{"level":"INFO","fields":{"message":"listening","addr":"127.0.0.1:8082"}}"#,
         r#"{"fields":{"addr":"127.0.0.1:8082","message":"listening"}}"#,
     ] {

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and its helpers explain themselves on stderr"
 )]
 
+mod addresses;
 mod blocked_log;
 mod chaos;
 mod clock_steps;

@@ -1,0 +1,84 @@
+//! Where the programs can be reached: over IPv4 and over IPv6, whichever of a host's addresses
+//! a client takes.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+
+use crate::support::{PATIENCE, Process, ProcessBuilder, Redis};
+
+type Start = fn(&Redis) -> ProcessBuilder;
+const BOTH: [(Start, &str); 2] = [
+    (Process::server, "APP__SERVER"),
+    (Process::jobqueue, "APP__JOBQUEUE"),
+];
+
+const IPV4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const IPV6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+
+/// The loopback addresses of this machine; a container often has none of IPv6.
+fn loopback() -> Vec<IpAddr> {
+    let has = |address: &IpAddr| TcpListener::bind((*address, 0)).is_ok();
+    [IPV4, IPV6].into_iter().filter(has).collect()
+}
+
+/// Whether `/health` is answered there.
+fn is_served(address: IpAddr, port: u16) -> bool {
+    let Ok(mut stream) = TcpStream::connect((address, port)) else {
+        return false;
+    };
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.ends_with("\r\n\r\nOK")
+}
+
+#[tokio::test]
+async fn every_address_and_localhost_are_reached_over_ipv4_and_ipv6() {
+    let redis = Redis::reserve();
+    for (start, section) in BOTH {
+        for host in ["::", "localhost"] {
+            let process = start(&redis).env(&format!("{section}__HOST"), host).start();
+            let listens = process.http_addr().await;
+            // Twice, since every second connection could be missed.
+            for address in [loopback(), loopback()].concat() {
+                let served = is_served(address, listens.port());
+                assert!(served, "{section} {host}: {address}:{}", listens.port());
+            }
+            let lines = process.stderr().into_iter();
+            let starts = lines.filter(|line| line.text.contains("listening"));
+            assert_eq!(starts.count(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_another_program_has_on_one_address_is_taken() {
+    let redis = Redis::reserve();
+    for address in loopback() {
+        let taken = TcpListener::bind((address, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        for host in ["::", "localhost"] {
+            let worker = Process::jobqueue(&redis)
+                .env("APP__JOBQUEUE__HOST", host)
+                .env("APP__JOBQUEUE__PORT", &port.to_string())
+                .start();
+            let listens: SocketAddr = worker.http_addr().await;
+            assert_ne!(listens.port(), port, "{host} {address}");
+            for address in loopback() {
+                assert!(is_served(address, listens.port()), "{host} {address}");
+            }
+            let server = Process::server(&redis)
+                .env("APP__SERVER__HOST", host)
+                .env("APP__SERVER__PORT", &port.to_string())
+                .start();
+            assert_eq!(server.wait_exit(PATIENCE).await.code(), Some(78));
+            let text = &server.stderr()[0].text;
+            assert!(
+                text.contains("address in use; free it or set server.port"),
+                "{text}"
+            );
+        }
+    }
+}
