@@ -1,0 +1,389 @@
+//! Running dead letters again with `scripts/retry-dead.lua`, by redis-cli, as the README
+//! tells operators to.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{DEAD, Entry, PATIENCE, Process, Redis, STREAM, eventually};
+
+/// Two attempts fail at once.
+const TWO_ATTEMPTS: [(&str, &str); 2] = [
+    ("APP__JOBQUEUE__RETRY__INITIAL", "5ms"),
+    ("APP__JOBQUEUE__RETRY__MAX", "5ms"),
+];
+
+/// Everything that a terminal, a shell or a JSON library might change.
+const PAYLOAD: &str = r#"{ "n":1,"ms" : 99, "attempt": 7, "text":"it's \"attempt\":3, \\ 日本語 🎉 \u0007 \ud83c\udf89",
+  "big": 123456789012345678901234567890, "exact":1.00, "empty":[], "none":{}, "deep":[[{"attempt":[2]}]] }"#;
+
+/// What redis-cli prints, and its exit status.
+fn retry(redis: &Redis, ids: &[&str]) -> (String, Option<i32>) {
+    retry_with(redis, &["-e"], [DEAD, STREAM], ids)
+}
+
+fn retry_with(
+    redis: &Redis,
+    options: &[&str],
+    keys: [&str; 2],
+    ids: &[&str],
+) -> (String, Option<i32>) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/retry-dead.lua");
+    let output = Command::new("redis-cli")
+        .args(["-p", &redis.port().to_string()])
+        .args(options)
+        .arg("--eval")
+        .arg(script)
+        .args(keys)
+        .arg(",")
+        .args(ids)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (String::from_utf8(said).unwrap(), output.status.code())
+}
+
+/// A dead letter of a job with this JSON, as a worker writes it.
+async fn bury(redis: &Redis, job: &str, died_from: &str) -> String {
+    let letter = [
+        "XADD",
+        DEAD,
+        "*",
+        "job",
+        job,
+        "reason",
+        "retries used up",
+        "error",
+        "e",
+        "attempt",
+        "11",
+        "deliveries",
+        "1",
+        "died_from",
+        died_from,
+    ];
+    redis.query(&letter).await
+}
+
+/// The jobs in the stream.
+async fn jobs(redis: &Redis) -> Vec<String> {
+    let entries = redis.entries().await.into_iter();
+    let job = |(_, mut fields): Entry| String::from_utf8(fields.remove("job").unwrap()).unwrap();
+    entries.map(job).collect()
+}
+
+async fn dead_ids(redis: &Redis) -> Vec<String> {
+    let letters = redis.dead_letters().await.into_iter();
+    letters.map(|(id, _)| id).collect()
+}
+
+#[tokio::test]
+async fn a_dead_letter_runs_again_with_all_its_attempts_and_its_bytes() {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis).envs(&TWO_ATTEMPTS).start();
+    let job = format!(r#"{{"type":"test:fail","trace":"\"é","payload":{PAYLOAD},"max_retry":1}}"#);
+    let job_id = redis.add_job(&job).await;
+    let mut last = String::new();
+    for time in 1..=3 {
+        let (id, letter) = eventually("it is dead", PATIENCE, async || {
+            let letter = redis.dead_letters().await.pop();
+            letter.filter(|(id, _)| *id != last)
+        })
+        .await;
+        worker.wait_for_lines(2 * time, PATIENCE).await;
+        assert_eq!(worker.count("start 1"), 2 * time);
+        assert_eq!(letter["attempt"], b"2");
+        let job = String::from_utf8(letter["job"].clone()).unwrap();
+        assert!(job.contains(PAYLOAD), "{job}");
+        assert!(job.contains(r#""trace":"\"é""#), "{job}");
+        assert!(job.contains(&format!(r#""id":"{job_id}""#)), "{job}");
+        if time < 3 {
+            let (said, status) = retry(&redis, &[&id]);
+            assert!(
+                said.contains(&format!("{id} runs again as entry ")),
+                "{said}"
+            );
+            assert_eq!(status, Some(0));
+        }
+        last = id;
+    }
+    assert_eq!(dead_ids(&redis).await, [last], "the others are gone");
+}
+
+#[tokio::test]
+async fn only_the_jobs_own_count_is_taken_out() {
+    let redis = Redis::start().await;
+    let long_ago = "1000-7";
+    let soon = format!("{}-0", redis.now_ms().await);
+    for (job, died_from, expected) in [
+        (
+            r#"{"type":"x","attempt":3,"payload":{"attempt":3},"id":"a"}"#,
+            long_ago,
+            r#"{"type":"x","payload":{"attempt":3},"id":"a"}"#,
+        ),
+        (
+            "\n{ \"attempt\" :\t3 , \"id\":\"a\", \"type\":\"x\" } ",
+            long_ago,
+            "\n{ \"id\":\"a\", \"type\":\"x\" } ",
+        ),
+        (
+            r#"{"id":"a","t\"attempt\":1":"\"attempt\":3,","type":"\\","attempt":3}"#,
+            long_ago,
+            r#"{"id":"a","t\"attempt\":1":"\"attempt\":3,","type":"\\"}"#,
+        ),
+        (
+            r#"{"attempt":1,"id":"a","\u0061ttempt":2,"type":"x","attempt":null}"#,
+            long_ago,
+            r#"{"id":"a","type":"x"}"#,
+        ),
+        (
+            r#"{"id":"a","type":"x","unknown_since_ms":1764201600000,"attempt":1}"#,
+            long_ago,
+            r#"{"id":"a","type":"x"}"#,
+        ),
+        // It had never been moved, and so it had its entry's id and its delay.
+        (
+            r#"{"type":"x","delay_ms":5000}"#,
+            long_ago,
+            r#"{"id":"1000-7","type":"x"}"#,
+        ),
+        (
+            r#"{"id":null,"delay_ms":null,"type":"x"}"#,
+            long_ago,
+            r#"{"id":"1000-7","type":"x"}"#,
+        ),
+        // Not early, and wrong as it was.
+        (
+            r#"{"id":"a","type":"x","delay_ms":60000}"#,
+            &soon,
+            r#"{"id":"a","type":"x","delay_ms":60000}"#,
+        ),
+        (
+            r#"{"id":"a","type":"x","delay_ms":"5"}"#,
+            long_ago,
+            r#"{"id":"a","type":"x","delay_ms":"5"}"#,
+        ),
+    ] {
+        let id = bury(&redis, job, died_from).await;
+        let (said, _) = retry(&redis, &[&id]);
+        assert_eq!(
+            jobs(&redis).await.pop().as_deref(),
+            Some(expected),
+            "{said}"
+        );
+    }
+    assert!(dead_ids(&redis).await.is_empty());
+}
+
+/// JSON with spaces around its parts, that has what a scanner of text may stumble over.
+fn any_json(random: &mut fastrand::Rng, depth: u32) -> String {
+    let scalars = [
+        "null",
+        "true",
+        "-1.50e+3",
+        "9007199254740993",
+        r#""""#,
+        r#""\\""#,
+        r#""\"""#,
+        r#""{[,:""#,
+        r#""}]\\\"""#,
+        r#""日本\u0000🎉""#,
+        r#""\"attempt\":3,""#,
+        "[]",
+        "{ }",
+    ];
+    let space = |random: &mut fastrand::Rng| *random.choice(&["", " ", "\n\t"]).unwrap();
+    let open = [space(random), space(random)];
+    let many = random.usize(0..4);
+    match random.u32(0..4) {
+        0 if depth > 0 => {
+            let items = (0..many).map(|_| any_json(random, depth - 1));
+            format!(
+                "{}[{}]{}",
+                open[0],
+                items.collect::<Vec<_>>().join(","),
+                open[1]
+            )
+        }
+        1 if depth > 0 => {
+            let member = |_| {
+                format!(
+                    "\"attempt\"{}:{}",
+                    space(random),
+                    any_json(random, depth - 1)
+                )
+            };
+            let members: Vec<String> = (0..many).map(member).collect();
+            format!("{}{{{}}}{}", open[0], members.join(","), open[1])
+        }
+        _ => format!("{}{}{}", open[0], random.choice(scalars).unwrap(), open[1]),
+    }
+}
+
+#[tokio::test]
+async fn any_job_stays_as_it_was_but_for_its_count() {
+    let seed = fastrand::u64(..);
+    eprintln!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let redis = Redis::start().await;
+    let (mut ids, mut expected) = (Vec::new(), Vec::new());
+    for n in 0..300 {
+        let mut members = vec![format!(r#""id":"{n}""#), r#""type" : "x""#.to_owned()];
+        for name in 0..random.usize(0..4) {
+            members.push(format!(
+                r#""\"{name}":{}"#,
+                any_json(&mut random, 3).trim_end()
+            ));
+        }
+        random.shuffle(&mut members);
+        expected.push(format!("{{{}}}", members.join(",")));
+        let at = random.usize(..=members.len());
+        members.insert(at, format!(r#""attempt" :{n}"#));
+        let job = format!("{{{}}}", members.join(","));
+        serde_json::from_str::<Value>(&job).unwrap();
+        ids.push(bury(&redis, &job, "1-1").await);
+    }
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let (said, _) = retry(&redis, &ids);
+    assert_eq!(said.lines().count(), 300, "{said}");
+    assert_eq!(jobs(&redis).await, expected);
+}
+
+#[tokio::test]
+async fn what_cannot_run_again_is_refused_and_all_stays() {
+    let redis = Redis::start().await;
+    let worker = Process::jobqueue(&redis).start();
+    redis.add_entry(&[(b"task", br#"{"type":"x"}"#)]).await;
+    redis.add_job("[1]").await;
+    redis.drained(PATIENCE).await;
+    worker.term();
+    worker.wait_exit(PATIENCE).await;
+    let [foreign, array] = dead_ids(&redis).await.try_into().unwrap();
+    let good = bury(&redis, r#"{"type":"x"}"#, "1-1").await;
+    let broken = bury(&redis, r#"{"type":"x",}"#, "1-1").await;
+    let untyped = bury(&redis, r#"{"id":"x"}"#, "1-1").await;
+    let large = format!(r#"{{"type":"x","payload":"{}"}}"#, "a".repeat(263_000));
+    let large = bury(&redis, &large, "1-1").await;
+    let letters = redis.dead_letters().await;
+    for (id, why) in [
+        (&*foreign, "it was a foreign entry and no job"),
+        (&array, "its job is not a JSON object"),
+        (&broken, "its job is not valid JSON"),
+        (&untyped, "its job has no type"),
+        (&large, "its job is larger than a job may be"),
+        (
+            "5-5",
+            "there is no dead letter 5-5 in jobqueue:{default}:dead",
+        ),
+        ("99999999999999999999999-0", "there is no dead letter"),
+        ("5", "expected ids of dead letters"),
+        ("job-1", "expected ids of dead letters"),
+    ] {
+        let (said, status) = retry(&redis, &[&good, id]);
+        assert!(said.contains(why) && said.contains(id), "{said}");
+        assert!(said.contains("nothing was changed"), "{said}");
+        assert_eq!(status, Some(1));
+    }
+    // Keys in the wrong order, a comma without its space, none to run.
+    for (keys, ids) in [
+        ([STREAM, DEAD], &[&*good][..]),
+        ([DEAD, "jobqueue:{default},"], &[&good]),
+        ([DEAD, STREAM], &[]),
+    ] {
+        let (said, _) = retry_with(&redis, &[], keys, ids);
+        assert!(
+            said.contains("expected 'jobqueue:{default}:dead'"),
+            "{said}"
+        );
+    }
+    assert_eq!(redis.dead_letters().await, letters);
+    assert_eq!(redis.xlen().await, 0);
+}
+
+#[tokio::test]
+async fn a_dead_letter_stays_when_its_job_cannot_be_appended() {
+    let redis = Redis::start().await;
+    let id = bury(&redis, r#"{"type":"x"}"#, "1-1").await;
+    redis.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    let (said, _) = retry(&redis, &[&id]);
+    assert!(said.contains("OOM"), "{said}");
+    redis.cmd(&["CONFIG", "SET", "maxmemory", "0"]).await;
+
+    // Without the right to delete, it would run again and again.
+    redis
+        .cmd(&[
+            "ACL", "SETUSER", "reader", "on", "nopass", "~*", "+@all", "-xdel",
+        ])
+        .await;
+    let (said, _) = retry_with(
+        &redis,
+        &["--user", "reader", "--pass", "x"],
+        [DEAD, STREAM],
+        &[&id],
+    );
+    assert!(said.contains("no permission to run XDEL"), "{said}");
+    redis.cmd(&["SET", STREAM, "a text"]).await;
+    let (said, _) = retry(&redis, &[&id]);
+    assert!(said.contains("is a string, expected a stream"), "{said}");
+    assert_eq!(dead_ids(&redis).await, [&*id]);
+    redis.cmd(&["DEL", STREAM]).await;
+    // Once, however often it is named.
+    let (said, _) = retry(&redis, &[&id, &id]);
+    assert_eq!(jobs(&redis).await, [r#"{"id":"1-1","type":"x"}"#], "{said}");
+    assert!(dead_ids(&redis).await.is_empty());
+}
+
+#[tokio::test]
+async fn all_dead_letters_run_again_in_steps_that_pass_by_what_is_no_job() {
+    let redis = Redis::start().await;
+    for (id, field) in [
+        ("1-1", "entry.a"),
+        ("2-1", "job"),
+        ("2-2", "job"),
+        ("2-3", "job"),
+        ("3-1", "entry.a"),
+        ("4-1", "job"),
+    ] {
+        let job = format!(r#"{{"id":"{id}","type":"x"}}"#);
+        redis.cmd(&["XADD", DEAD, id, field, &job]).await;
+    }
+    for (args, left, last) in [
+        (
+            &["all", "2"][..],
+            &["1-1", "2-2", "2-3", "3-1", "4-1"][..],
+            "1 run again, 5 dead letters are left; to go on: all 2 2-1",
+        ),
+        (
+            &["all", "3", "2-1"],
+            &["1-1", "3-1", "4-1"],
+            "2 run again, 3 dead letters are left; to go on: all 3 3-1",
+        ),
+        (
+            &["all"],
+            &["1-1", "3-1"],
+            "1 run again, 2 dead letters are left",
+        ),
+    ] {
+        let (said, status) = retry(&redis, args);
+        assert_eq!(said.trim_end().lines().last(), Some(last), "{said}");
+        assert_eq!(status, Some(0));
+        assert_eq!(dead_ids(&redis).await, left);
+    }
+    assert_eq!(redis.xlen().await, 4);
+    for args in [
+        &["all", "0"][..],
+        &["all", "1001"],
+        &["all", "1.5"],
+        &["all", "x"],
+        &["all", "5", "6"],
+        &["all", "5", "1-1", "2-2"],
+    ] {
+        let (said, status) = retry(&redis, args);
+        assert!(
+            said.contains("after all") || said.contains("one id"),
+            "{said}"
+        );
+        assert_eq!(status, Some(1));
+    }
+}
