@@ -45,9 +45,14 @@ pub mod api;
 pub mod config;
 mod descriptor;
 mod duration;
+pub mod program;
 pub mod service;
 mod shortened;
 pub mod shutdown;
 pub mod telemetry;
+mod threads;
 mod throttle;
 pub mod usecase;
+
+/// The version of the crate, and the commit that it was built from: `0.1.0 (1a2b3c4)`.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("COMMIT"), ")");

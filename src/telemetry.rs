@@ -18,6 +18,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::shortened::shortened;
+use crate::threads;
 use crate::throttle::Throttle;
 
 use self::queue::{Enqueue, LogQueue, Stderr};
@@ -76,12 +77,16 @@ pub fn init() -> Result<(), TelemetryError> {
     dispatch(filter(&directives)?, format, || Enqueue(&QUEUE))
         .try_init()
         .map_err(|_| TelemetryError::AlreadySetUp)?;
-    // The default hook writes to stderr, and waits for it.
+    log_panics();
+    Ok(())
+}
+
+/// Makes a log line of each panic. The default hook writes to stderr, and waits for it.
+pub(crate) fn log_panics() {
     let panics = Throttle::new(PANICS, |place: Option<&String>, suppressed| {
         error!(location = place, suppressed, "more panicked");
     });
     panic::set_hook(Box::new(move |panic| log_panic(panic, &panics)));
-    Ok(())
 }
 
 /// Waits until all that was logged is out: a second at most, and 200 ms when stderr takes
@@ -101,7 +106,13 @@ pub fn refuse_to_start(error: &dyn Error) -> ExitCode {
         message.push_str(&error.to_string());
         cause = error.source();
     }
-    let message = format!("error: {message}\n");
+    last_words(&format!("error: {message}\n"));
+    ExitCode::from(78)
+}
+
+/// Writes to stderr what is said right before the end, and waits for it no longer than
+/// [`flush`] does.
+pub(crate) fn last_words(message: &str) {
     // Not a log line: logging may be what could not be set up.
     match Stderr::open().and_then(|out| QUEUE.start(out, Dispatch::none())) {
         Ok(()) => {
@@ -111,11 +122,13 @@ pub fn refuse_to_start(error: &dyn Error) -> ExitCode {
         // Without a thread it may block; nobody is left to tell when it fails.
         Err(_) => drop(io::stderr().write_all(message.as_bytes())),
     }
-    ExitCode::from(78)
 }
 
 /// A job that panics, and comes again and again or with many others, must not fill the log.
 fn log_panic(panic: &PanicHookInfo<'_>, panics: &Throttle<String>) {
+    if threads::panic_is_expected() {
+        return;
+    }
     let location = panic.location().map(ToString::to_string);
     let place = location.clone().unwrap_or_default();
     let Some(suppressed) = panics.admit(place, Instant::now()) else {

@@ -3,9 +3,12 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use clap::Parser;
+use dm_jobqueue::VERSION;
 use dm_jobqueue::api::health::Readiness;
 use dm_jobqueue::api::{self, listen, serve};
 use dm_jobqueue::config::Config;
+use dm_jobqueue::program;
 use dm_jobqueue::service::delay_print_service::DelayPrintService;
 use dm_jobqueue::service::jobqueue::mux::Mux;
 use dm_jobqueue::service::jobqueue::processor;
@@ -22,19 +25,13 @@ use tracing::info;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
+/// Takes jobs from the queue in Redis and runs them. Start as many as the work needs.
+#[derive(Parser)]
+#[command(name = "jobqueue", version = VERSION, after_help = program::HELP)]
+struct Arguments {}
+
 fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return telemetry::refuse_to_start(&error),
-    };
-    let exit = match runtime.block_on(run()) {
-        Ok(exit) => exit,
-        Err(error) => telemetry::refuse_to_start(&*error),
-    };
-    // Without waiting for the lookup of a host name that takes its time.
-    runtime.shutdown_background();
-    telemetry::flush();
-    exit
+    program::main::<Arguments, _>(run)
 }
 
 async fn run() -> Result<ExitCode, Box<dyn Error>> {

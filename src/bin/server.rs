@@ -3,9 +3,12 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use clap::Parser;
+use dm_jobqueue::VERSION;
 use dm_jobqueue::api::health::Readiness;
 use dm_jobqueue::api::{self, listen, serve};
 use dm_jobqueue::config::Config;
+use dm_jobqueue::program;
 use dm_jobqueue::service::jobqueue::client::Client;
 use dm_jobqueue::shutdown::Signals;
 use dm_jobqueue::telemetry;
@@ -17,23 +20,16 @@ use tracing::info;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
+/// Takes requests to run jobs over HTTP, and puts them into the queue in Redis.
+#[derive(Parser)]
+#[command(name = "server", version = VERSION, after_help = program::HELP)]
+struct Arguments {}
+
 fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return telemetry::refuse_to_start(&error),
-    };
-    let exit = match runtime.block_on(run()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => telemetry::refuse_to_start(&*error),
-    };
-    // Without waiting for an attempt to connect, or the lookup of a host name, that takes
-    // its time.
-    runtime.shutdown_background();
-    telemetry::flush();
-    exit
+    program::main::<Arguments, _>(run)
 }
 
-async fn run() -> Result<(), Box<dyn Error>> {
+async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let mut signals = Signals::new()?;
     telemetry::init()?;
     let config = Config::load()?;
@@ -43,7 +39,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let listener = tokio::select! {
         listener = listen::bind(&settings.host, settings.port, "server") => listener?,
         // Looking up a host name may take its time.
-        _ = signals.recv() => return Ok(()),
+        _ = signals.recv() => return Ok(ExitCode::SUCCESS),
     };
     info!(addr = %listener.local_addr()?, "listening");
     let stop = CancellationToken::new();
@@ -83,5 +79,5 @@ async fn run() -> Result<(), Box<dyn Error>> {
     .await?;
     stopped.cancel();
     info!("server stopped");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

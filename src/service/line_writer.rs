@@ -22,6 +22,7 @@ use tracing::warn;
 
 use super::output_turn::{OutputTurn, PIPE_BUF};
 use crate::descriptor::wait_writable;
+use crate::threads;
 
 /// How long the thread waits for a blocked output before it looks whether lines are still
 /// wanted.
@@ -132,9 +133,7 @@ impl LineWriter {
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared::new(blocks));
         let thread = Arc::clone(&shared);
-        thread::Builder::new()
-            .name("line-writer".to_owned())
-            .spawn(move || thread.run(out, turn))?;
+        threads::spawn("line-writer", move || thread.run(out, turn))?;
         Ok(Self(shared))
     }
 

@@ -10,12 +10,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tracing::{Dispatch, warn};
 
-use crate::descriptor;
+use crate::{descriptor, threads};
 
 /// How much may wait. A burst of thousands of lines fits, and the memory is bounded.
 const MAX_BYTES: usize = 1024 * 1024;
@@ -75,8 +74,7 @@ impl LogQueue {
     /// When the system gives no thread.
     pub(super) fn start(&'static self, out: Stderr, reporter: Dispatch) -> io::Result<()> {
         if !std::mem::replace(&mut self.lock().started, true) {
-            let thread = thread::Builder::new().name("log".to_owned());
-            if let Err(error) = thread.spawn(move || self.run(out, &reporter)) {
+            if let Err(error) = threads::spawn("log", move || self.run(out, &reporter)) {
                 self.lock().started = false;
                 return Err(error);
             }

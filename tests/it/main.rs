@@ -8,6 +8,7 @@
 )]
 
 mod addresses;
+mod arguments;
 mod blocked_log;
 mod chaos;
 mod clock_steps;

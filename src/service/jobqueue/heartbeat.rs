@@ -5,9 +5,9 @@
 //! process is dead.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Builder;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -18,6 +18,7 @@ use super::error::Class;
 use super::held::Held;
 use super::link::Link;
 use super::pace::{LONG_TRIP, NAME_BYTES, Window};
+use crate::threads;
 
 /// How many leases one command renews.
 const BATCH: usize = 500;
@@ -40,13 +41,9 @@ impl Heartbeat {
     /// # Errors
     /// When the system gives no thread or no runtime.
     pub(crate) fn spawn(self, connector: &Connector) -> std::io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = threads::runtime(Builder::new_current_thread().enable_all())?;
         let link = connector.link("heartbeat", Duration::ZERO);
-        thread::Builder::new()
-            .name("heartbeat".to_owned())
-            .spawn(move || runtime.block_on(self.run(link)))?;
+        threads::spawn("heartbeat", move || runtime.block_on(self.run(link)))?;
         Ok(())
     }
 

@@ -27,6 +27,7 @@ use super::retry;
 use crate::config::RetryConfig;
 use crate::service::line_writer::{WriteError, Written};
 use crate::shortened::{shortened, shortened_to};
+use crate::threads;
 
 /// How much of a job's type an error shows, so that there is room for what it says of it.
 const MAX_TYPE_BYTES: usize = 64;
@@ -72,7 +73,7 @@ impl Handlers {
     /// When the system gives no threads.
     pub(crate) fn new() -> std::io::Result<Self> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder.enable_all().thread_name("handler").build()?;
+        let runtime = threads::runtime(builder.enable_all().thread_name("handler"))?;
         Ok(Self {
             handle: runtime.handle().clone(),
             runtime: Some(runtime),
