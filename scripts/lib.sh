@@ -1,12 +1,63 @@
 # shellcheck shell=bash
-# What ./scripts/dev and ./scripts/test share: saying things, and making sure that
-# the tools are there. Sourced, never run.
+# What ./scripts/dev, ./scripts/test and ./scripts/chaos share: saying things, making sure
+# that the tools are there, and reading settings and log lines. Sourced, never run.
+
+# With it, `cd` goes elsewhere and prints where.
+unset CDPATH
 
 say() { printf '==> %s\n' "$*"; }
 
 fail() {
     printf 'error: %s\n' "$*" >&2
     exit 1
+}
+
+# misused MESSAGE: ends since the command line makes no sense.
+misused() {
+    printf 'error: %s; see %s --help\n' "$*" "$0" >&2
+    exit 2
+}
+
+# quoted TEXT: TEXT as a word for any shell, without quotes where it needs none.
+quoted() {
+    if [[ $1 =~ ^[A-Za-z0-9_./:@%+,=-]+$ ]]; then
+        printf '%s' "$1"
+    else
+        printf "'%s'" "${1//\'/\'\\\'\'}"
+    fi
+}
+
+# is_secret NAME VALUE: whether the value of a variable is not to be shown.
+is_secret() {
+    local name
+    name=$(printf '%s' "$1" | tr '[:lower:]' '[:upper:]')
+    case $name in
+    *_FILE) return 1 ;;
+    *PASS* | *SECRET* | *TOKEN* | *KEY*) return 0 ;;
+    esac
+    # An address can carry a password, in more forms than the programs accept.
+    [[ $name == *ADDR && ($2 == *@* || $2 == *pass*) ]]
+}
+
+# overrides: the variables that are set for the programs, as words that go before a command.
+# What may be a secret is shown as three dots.
+overrides() {
+    local name value
+    while IFS= read -r name; do
+        value=${!name}
+        if [[ -n $value ]]; then
+            if is_secret "$name" "$value"; then value='…'; fi
+            printf '%s=%s ' "$name" "$(quoted "$value")"
+        fi
+    done < <(compgen -e | grep -E '^(APP_ENV|CONFIG_DIR|REDIS_JOBQUEUE_ADDR|APP__.*)$' | sort)
+}
+
+# listening_at LOG: where a program can be reached that says in its log where it listens, as
+# text or as JSON; at the first address, when it listens on several.
+listening_at() {
+    local host='\[[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?\]|[A-Za-z0-9._-]+'
+    sed -nE '/listening/s/.*[ {,"]addr"?[=:] ?(\["?|")?('"$host"'):([0-9]+)([]", }].*)?$/\2:\4/p' "$1" |
+        sed -nE '1{s/^0\.0\.0\.0:/127.0.0.1:/; s/^\[::\]:/localhost:/;p;}'
 }
 
 as_root() {

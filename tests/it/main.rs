@@ -50,6 +50,7 @@ mod renewals;
 mod retries;
 mod retry_dead;
 mod rhythms;
+mod scripts;
 mod shared_output;
 mod sharing;
 mod shutdown;
