@@ -28,7 +28,7 @@ const HELD: usize = 2 * (CONCURRENCY + 512);
 const INSISTS: Duration = Duration::from_secs(30);
 
 /// What happens, by the names that `CHAOS_KINDS` takes: single ones, or all of a group.
-const KINDS: [(&str, &[&str]); 4] = [
+pub(crate) const KINDS: [(&str, &[&str]); 4] = [
     (
         "faults",
         &[
