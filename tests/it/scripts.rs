@@ -51,7 +51,7 @@ impl Home {
             dir,
             redis: ReservedPort::take(),
         };
-        home.cargo("echo '   Compiling the lines of cargo' >&2");
+        home.cargo("");
         home
     }
 
@@ -288,8 +288,10 @@ async fn a_log_file_has_every_line_and_the_hint_starts_another_worker_of_the_sam
         .status()
         .unwrap();
     assert!(copied.success());
+    home.cargo(r#"echo "   Compiling in $PWD to $CARGO_TARGET_DIR" >&2"#);
     let mut command = home.command(r#"exec "$DEV" >log 2>&1 <&-"#);
     command
+        .env("CARGO_TARGET_DIR", "a target")
         .env("CONFIG_DIR", "my config")
         .env("REDIS_JOBQUEUE_ADDR", redis.addr())
         .env("APP__CACHE_SERVER__REDIS__JOBQUEUE__PASSWORD", "can'ary")
@@ -299,7 +301,13 @@ async fn a_log_file_has_every_line_and_the_hint_starts_another_worker_of_the_sam
         .env("LOG_FORMAT", "json");
     let mut session = Session::start(&mut command);
     let log = home.wait_for("log", "Ctrl-C stops all of it").await;
-    assert!(log.contains("   Compiling the lines of cargo\n"), "{log}");
+    let target = home.path("a target");
+    let compiling = format!(
+        "   Compiling in {} to {}\n",
+        root().display(),
+        target.display()
+    );
+    assert!(log.contains(&compiling), "{log}");
     assert!(!log.contains("ary"), "{log}");
     assert!(log.contains("--askpass"), "{log}");
     let lines = log
