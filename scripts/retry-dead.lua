@@ -19,8 +19,8 @@
 local MOST = 1000
 -- A single call looks at no more than about this, since Redis does nothing else meanwhile.
 local MOST_BYTES = 8 * 1024 * 1024
--- The largest job, its id and its count of attempts (MAX_JOB_BYTES and more in job.rs).
-local LARGEST_JOB = 256 * 1024 + 64
+-- The largest job, with what its moves have added to it (MAX_JOB_BYTES and more in job.rs).
+local LARGEST_JOB = 256 * 1024 + 128
 
 local function refuse(...)
   return redis.error_reply('ERR ' .. string.format(...) .. '; nothing was changed')
@@ -76,14 +76,15 @@ local function members(json)
   end
 end
 
--- The job as it begins anew: without the attempts made and without a delay that is over, and
--- with the id that it had. All else stays as it is, byte for byte.
+-- The job as it begins anew: without the attempts made, the time that it waited for a worker
+-- that knows its type, and a delay that is over, and with the id that it had. All else stays
+-- as it is, byte for byte.
 local function anew(json, died_from, now)
   local all = members(json)
   local parts, has_id = {}, false
   for i, member in ipairs(all) do
     local value = string.sub(json, member.value, member.to)
-    local stays = member.name ~= 'attempt' and member.name ~= 'unknown_since_ms'
+    local stays = member.name ~= 'attempt' and member.name ~= 'unknown_for_ms'
     if member.name == 'id' then
       stays = value ~= 'null'
       has_id = has_id or stays

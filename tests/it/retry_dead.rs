@@ -138,7 +138,7 @@ async fn only_the_jobs_own_count_is_taken_out() {
             r#"{"id":"a","type":"x"}"#,
         ),
         (
-            r#"{"id":"a","type":"x","unknown_since_ms":1764201600000,"attempt":1}"#,
+            r#"{"id":"a","type":"x","unknown_for_ms":3600000,"attempt":1}"#,
             long_ago,
             r#"{"id":"a","type":"x"}"#,
         ),
