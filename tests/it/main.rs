@@ -67,5 +67,6 @@ mod support;
 mod suspects;
 mod tls;
 mod users;
+mod unknown_types;
 mod workers;
 mod zombies;

@@ -1,8 +1,6 @@
 //! Failed attempts: how often a job runs, when it runs again by Redis' clock, and what
 //! it looks like meanwhile.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::support::{PATIENCE, Process, ProcessBuilder, Redis, eventually};
@@ -164,43 +162,4 @@ async fn a_retry_keeps_what_the_producer_wrote() {
     assert!(member.contains(r#""trace":"00-ab""#), "{member}");
     assert!(member.contains(&format!(r#""id":"{id}""#)), "{member}");
     assert!(member.contains(r#""attempt":1"#), "{member}");
-}
-
-#[tokio::test]
-async fn an_unknown_job_type_is_retried_and_then_buried() {
-    let redis = Redis::start().await;
-    let _worker = with_backoff(Process::jobqueue(&redis), "300ms", "300ms", "0").start();
-    let id = redis
-        .add_job(r#"{"type":"no:such","payload":{},"max_retry":2}"#)
-        .await;
-    for attempt in 1..=2 {
-        let (entry, _, due_ms) = scheduled_after(&redis, attempt).await;
-        assert!(due_ms - entry_ms(&entry) >= 300);
-    }
-    redis.drained(PATIENCE).await;
-    let dead = redis.dead_letters().await;
-    assert_eq!(dead.len(), 1);
-    let letter = &dead[0].1;
-    assert_eq!(letter["reason"], b"retries used up");
-    assert_eq!(letter["attempt"], b"3");
-    let error = String::from_utf8(letter["error"].clone()).unwrap();
-    assert!(error.contains("\"no:such\""), "{error}");
-    let job: Value = serde_json::from_slice(&letter["job"]).unwrap();
-    assert_eq!(job["id"], id, "the first entry's id is the job's for good");
-}
-
-#[tokio::test]
-async fn a_newer_worker_runs_what_an_older_one_does_not_know() {
-    let redis = Redis::start().await;
-    let old = with_backoff(Process::jobqueue(&redis), "500ms", "500ms", "0").start();
-    redis
-        .add_job(r#"{"type":"test:sleep","payload":{"n":7,"ms":0}}"#)
-        .await;
-    scheduled_after(&redis, 1).await;
-    old.term();
-    old.wait_exit(PATIENCE).await;
-    let new = Process::test_worker(&redis).start();
-    new.wait_for_line(|line| line == "end 7", PATIENCE).await;
-    redis.drained(Duration::from_secs(2)).await;
-    assert_eq!(redis.dead_letters().await, []);
 }

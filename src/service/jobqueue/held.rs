@@ -71,6 +71,9 @@ pub(crate) enum Outcome {
     /// It failed and may be tried again: to the scheduled set with these edits, due in
     /// `backoff`.
     Retry { edits: Edits, backoff: Duration },
+    /// This worker does not know its type: to the scheduled set with these edits, for another
+    /// worker, or a newer one, to run it after `pause`.
+    LeaveToOthers { edits: Edits, pause: Duration },
     /// It will not run again: to the dead letters.
     Dead(Death),
     /// It ends here without a result: anybody may claim it, with this delivery count.

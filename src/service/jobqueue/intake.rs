@@ -96,6 +96,9 @@ impl Intake {
                 });
                 if delayed {
                     Triage::Settle(Outcome::Park(delivery))
+                } else if self.worker.mux.get(&delivery.job.job_type).is_none() {
+                    // Without a slot: any number of them must not keep others waiting.
+                    Triage::Settle(self.worker.decide_unknown(&delivery))
                 } else {
                     Triage::Run(delivery)
                 }

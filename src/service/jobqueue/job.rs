@@ -24,12 +24,14 @@ pub const MAX_DELAY_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 pub const MAX_JOB_BYTES: usize = 256 * 1024;
 /// What a move may add to a job beyond that: `"id":"<entry id>",`
 const MAX_ID_BYTES: usize = 49;
-/// and `"attempt":1000,`.
+/// and `"attempt":1000,`
 const MAX_ATTEMPT_BYTES: usize = 15;
+/// and `"unknown_for_ms":<u64>,`.
+const MAX_UNKNOWN_BYTES: usize = 38;
+const MAX_MOVED_BYTES: usize = MAX_JOB_BYTES + MAX_ID_BYTES + MAX_ATTEMPT_BYTES + MAX_UNKNOWN_BYTES;
 
 /// What is larger than this is no job's entry: the largest job, under its field's name.
-pub(crate) const MAX_ENTRY_BYTES: usize =
-    MAX_JOB_BYTES + MAX_ID_BYTES + MAX_ATTEMPT_BYTES + "job".len();
+pub(crate) const MAX_ENTRY_BYTES: usize = MAX_MOVED_BYTES + "job".len();
 
 /// One job. In its JSON, null means the same as an absent field: serializers of other
 /// languages write it for what a producer left out.
@@ -65,6 +67,14 @@ pub struct Job {
         skip_serializing_if = "is_zero_u32"
     )]
     pub attempt: u32,
+    /// How long it has waited so far, in pauses between deliveries, for a worker that knows
+    /// its type. Pauses are summed up, and no two clocks or times of one clock are compared.
+    #[serde(
+        default,
+        deserialize_with = "milliseconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub unknown_for_ms: Option<u64>,
 }
 
 /// Why an entry is no job.
@@ -100,6 +110,7 @@ impl Job {
             delay_ms: 0,
             max_retry: DEFAULT_MAX_RETRY,
             attempt: 0,
+            unknown_for_ms: None,
         }
     }
 
@@ -108,7 +119,7 @@ impl Job {
     /// # Errors
     /// Says what is wrong with one that is malformed.
     pub fn parse(json: &[u8]) -> Result<Self, MalformedJob> {
-        if json.len() > MAX_JOB_BYTES + MAX_ID_BYTES + MAX_ATTEMPT_BYTES {
+        if json.len() > MAX_MOVED_BYTES {
             return Err(MalformedJob::TooLarge(json.len()));
         }
         // serde would take an array of the fields' values as well.
@@ -136,7 +147,8 @@ impl Job {
         } else {
             0
         };
-        MAX_JOB_BYTES + id + attempt
+        let unknown = self.unknown_for_ms.map_or(0, |_| MAX_UNKNOWN_BYTES);
+        MAX_JOB_BYTES + id + attempt + unknown
     }
 
     /// The job as JSON, without the fields that equal their default.
@@ -166,11 +178,17 @@ pub(crate) struct Edit {
 }
 
 /// What a job's JSON needs to move to the scheduled set: it loses its delay, which the
-/// set's score stands for, is told the attempts made so far, and has an id from now on.
+/// set's score stands for, is told the attempts made so far, and has an id from now on. It
+/// says for how long no worker knew its type; 0 when the one that moves it does.
 ///
 /// # Errors
 /// When `json` is not a job's JSON.
-pub(crate) fn moved(json: &[u8], id: &str, attempt: u32) -> Result<Edits, serde_json::Error> {
+pub(crate) fn moved(
+    json: &[u8],
+    id: &str,
+    attempt: u32,
+    unknown_for_ms: u64,
+) -> Result<Edits, serde_json::Error> {
     let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(json)?;
     // The values are borrowed from `json`, so where they are says where they stand in it.
     let span = |value: &RawValue| {
@@ -197,6 +215,9 @@ pub(crate) fn moved(json: &[u8], id: &str, attempt: u32) -> Result<Edits, serde_
     }
     if attempt > 0 {
         set("attempt", attempt.to_string());
+    }
+    if unknown_for_ms > 0 || fields.contains_key("unknown_for_ms") {
+        set("unknown_for_ms", unknown_for_ms.to_string());
     }
     if let Some(delay) = fields.get("delay_ms") {
         edits.push(without(json, "delay_ms", span(delay)));
@@ -259,6 +280,10 @@ fn integer<'de, D: Deserializer<'de>>(json: D, max: u64) -> Result<Option<u64>, 
             ))
         }
     }
+}
+
+fn milliseconds<'de, D: Deserializer<'de>>(json: D) -> Result<Option<u64>, D::Error> {
+    integer(json, u64::MAX)
 }
 
 fn integer_or_zero<'de, D: Deserializer<'de>>(json: D) -> Result<u64, D::Error> {
@@ -417,7 +442,8 @@ mod tests {
                 member("max_retry", &["null", "0", "3.0"]),
                 member("attempt", &["null", "0", "2", "2.0"]),
                 member("trace", &["null", "\"delay_ms\""]),
-            ).prop_map(|(a, b, c, d, e, f)| vec![a, b, c, d, e, f, "\"type\" : \"x\"".to_owned()])
+                member("unknown_for_ms", &["null", "0", "7.0"]),
+            ).prop_map(|(a, b, c, d, e, f, g)| vec![a, b, c, d, e, f, g, "\"type\" : \"x\"".to_owned()])
              .prop_shuffle(),
             space in proptest::sample::select(&["", " ", "\n  "][..]),
         ) {
@@ -425,14 +451,19 @@ mod tests {
             let json = format!("{{{space}{}{space}}}", members.join(&format!("{space},{space}")));
             let before = Job::parse(json.as_bytes()).unwrap();
             let parked = edited(json.as_bytes(), "7-1", before.attempt);
-            let retried = edited(parked.as_bytes(), "8-1", before.attempt + 1);
+            let unknown = edited_unknown(parked.as_bytes(), "8-1", before.attempt, 1000);
+            let retried = edited(unknown.as_bytes(), "8-1", before.attempt + 1);
             let again = edited(retried.as_bytes(), "9-1", before.attempt + 2);
+            let waited = Job::parse(unknown.as_bytes()).expect(&unknown);
+            proptest::prop_assert_eq!(waited.unknown_for_ms, Some(1000));
+            proptest::prop_assert_eq!(waited.attempt, before.attempt);
             for (moves, moved) in [parked, retried, again].iter().enumerate() {
                 // Reading a job refuses a field that is there twice.
                 let after = Job::parse(moved.as_bytes()).expect(moved);
                 let made = before.attempt + u32::try_from(moves).unwrap();
                 proptest::prop_assert_eq!(after.attempt, made);
                 proptest::prop_assert_eq!(after.delay_ms, 0);
+                proptest::prop_assert_eq!(after.unknown_for_ms.unwrap_or(0), 0);
                 proptest::prop_assert_eq!(after.max_retry, before.max_retry);
                 let id = before.id.clone().unwrap_or("7-1".to_owned());
                 proptest::prop_assert_eq!(after.id.as_ref(), Some(&id));
@@ -489,7 +520,11 @@ mod tests {
 
     /// What Redis makes of a job's JSON when it moves.
     fn edited(json: &[u8], id: &str, attempt: u32) -> String {
-        let Edits { of_bytes, edits } = moved(json, id, attempt).unwrap();
+        edited_unknown(json, id, attempt, 0)
+    }
+
+    fn edited_unknown(json: &[u8], id: &str, attempt: u32, unknown_for_ms: u64) -> String {
+        let Edits { of_bytes, edits } = moved(json, id, attempt, unknown_for_ms).unwrap();
         assert_eq!(of_bytes, json.len());
         let (mut text, mut from) = (Vec::new(), 0);
         for Edit { cut, text: new } in edits {
@@ -510,14 +545,13 @@ mod tests {
         let entry = format!("{0}-{0}", u64::MAX);
         let added = sized(MAX_JOB_BYTES);
         Job::parse(&added).unwrap();
-        let parked = edited(&added, &entry, 0);
+        let parked = edited_unknown(&added, &entry, 0, u64::MAX);
         Job::parse(parked.as_bytes()).unwrap();
-        let retried = edited(parked.as_bytes(), &entry, MAX_RETRY);
+        let retried = edited_unknown(parked.as_bytes(), &entry, MAX_RETRY, u64::MAX);
         Job::parse(retried.as_bytes()).unwrap();
-        assert_eq!(
-            retried.len(),
-            MAX_JOB_BYTES + MAX_ID_BYTES + MAX_ATTEMPT_BYTES
-        );
+        assert_eq!(retried.len(), MAX_MOVED_BYTES);
+        let known = edited(retried.as_bytes(), &entry, MAX_RETRY);
+        Job::parse(known.as_bytes()).unwrap();
         assert!(Job::parse(&sized(MAX_JOB_BYTES + 1)).is_err());
     }
 

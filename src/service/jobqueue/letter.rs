@@ -26,6 +26,11 @@ pub(crate) fn exhausted(delivery: &Delivery, error: &str) -> Death {
     of_job(delivery, "retries used up", error, attempts)
 }
 
+/// A job whose type no worker knew for as long as that is allowed. No attempt was made.
+pub(crate) fn unknown_type(delivery: &Delivery, error: &str) -> Death {
+    of_job(delivery, "unknown type", error, delivery.job.attempt)
+}
+
 /// A job that its handler cannot make sense of.
 pub(crate) fn malformed(delivery: &Delivery, error: &str) -> Death {
     of_job(delivery, "malformed", error, delivery.job.attempt)

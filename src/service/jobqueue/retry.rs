@@ -18,8 +18,32 @@ pub(crate) fn backoff(config: RetryConfig, failures: u32, random: f64) -> Durati
     let max = config.max.as_secs_f64();
     // `growth` may be infinite, which `min` caps like any large number.
     let seconds = (config.initial.as_secs_f64() * growth).min(max);
-    let spread = 1.0 + config.jitter * (2.0 * random - 1.0);
-    Duration::from_secs_f64((seconds * spread).max(0.0))
+    jittered(Duration::from_secs_f64(seconds), config.jitter, random)
+}
+
+/// `pause`, shorter or longer by up to its share `jitter`.
+pub(crate) fn jittered(pause: Duration, jitter: f64, random: f64) -> Duration {
+    let spread = 1.0 + jitter * (2.0 * random - 1.0);
+    Duration::from_secs_f64((pause.as_secs_f64() * spread).max(0.0))
+}
+
+/// The shortest and the longest pause of a job whose type is not known: often enough for a
+/// worker that was upgraded to get it soon, and seldom enough to cost next to nothing.
+const MIN_UNKNOWN_PAUSE_MS: u64 = 100;
+const MAX_UNKNOWN_PAUSE_MS: u64 = 60_000;
+
+/// How long a job pauses next that has waited for `waited_ms` for a worker that knows its
+/// type, in milliseconds; nothing when its `grace` is over.
+///
+/// As long as all its pauses before together, which doubles them: with the default settings
+/// 1 s, 1 s, 2 s, 4 s, ... up to a minute. The last one ends with the grace.
+pub(crate) fn unknown_pause(config: RetryConfig, waited_ms: u64, grace: Duration) -> Option<u64> {
+    let whole_ms = |time: Duration| u64::try_from(time.as_nanos().div_ceil(1_000_000));
+    let whole_ms = |time| whole_ms(time).unwrap_or(u64::MAX);
+    let shortest = whole_ms(config.initial).clamp(MIN_UNKNOWN_PAUSE_MS, MAX_UNKNOWN_PAUSE_MS);
+    let longest = whole_ms(config.max).clamp(shortest, MAX_UNKNOWN_PAUSE_MS);
+    let left = whole_ms(grace).checked_sub(waited_ms)?;
+    (left > 0).then(|| waited_ms.clamp(shortest, longest).min(left))
 }
 
 #[cfg(test)]
@@ -51,6 +75,33 @@ mod tests {
                 exact(failures)
             );
         }
+    }
+
+    #[test]
+    fn a_job_of_an_unknown_type_pauses_longer_and_longer_until_its_grace_is_over() {
+        let pauses = |config, grace| {
+            let mut waited = 0;
+            std::iter::from_fn(|| {
+                let pause = unknown_pause(config, waited, Duration::from_millis(grace))?;
+                waited += pause;
+                Some(pause)
+            })
+            .collect::<Vec<_>>()
+        };
+        let hour = pauses(CONFIG, 3_600_000);
+        let beginning = [1, 1, 2, 4, 8, 16, 32, 60, 60].map(|seconds| seconds * 1000);
+        assert_eq!(hour[..9], beginning);
+        assert_eq!(hour.iter().sum::<u64>(), 3_600_000);
+        assert!(hour.iter().all(|pause| (1..=60_000).contains(pause)));
+        assert!(pauses(CONFIG, 0).is_empty());
+        assert_eq!(pauses(CONFIG, 1), [1]);
+        assert_eq!(pauses(CONFIG, 2500), [1000, 1000, 500]);
+        let at_once = RetryConfig {
+            initial: Duration::ZERO,
+            max: Duration::from_millis(250),
+            ..CONFIG
+        };
+        assert_eq!(pauses(at_once, 1000), [100, 100, 200, 250, 250, 100]);
     }
 
     proptest::proptest! {

@@ -280,6 +280,7 @@ impl Server {
             mux: self.mux.clone(),
             log: JobLog::new(),
             retry: self.config.retry,
+            unknown_type_grace: self.config.unknown_type_grace,
             job_timeout: self.config.job_timeout,
             stop: self.stop.clone(),
             cutoff: self.cutoff.clone(),

@@ -410,7 +410,9 @@ impl Command {
     fn of(outcome: &Outcome) -> Self {
         match outcome {
             Outcome::Done => Self::Acknowledge,
-            Outcome::Park(_) | Outcome::Retry { .. } => Self::Schedule,
+            Outcome::Park(_) | Outcome::Retry { .. } | Outcome::LeaveToOthers { .. } => {
+                Self::Schedule
+            }
             Outcome::Dead(_) => Self::Bury,
             Outcome::PutBack { .. } => Self::PutBack,
             Outcome::PutOff { .. } => Self::PutOff,
@@ -476,7 +478,7 @@ fn bytes(outcome: &Outcome) -> (usize, usize) {
         Outcome::Done | Outcome::PutBack { .. } | Outcome::PutOff { .. } => (0, 0),
         // Its edits take its delay away, and may name it.
         Outcome::Park(delivery) => (delivery.json.len(), 4 * NAME_BYTES),
-        Outcome::Retry { edits, .. } => {
+        Outcome::Retry { edits, .. } | Outcome::LeaveToOthers { edits, .. } => {
             let texts = edits.edits.iter().map(|edit| NAME_BYTES + edit.text.len());
             (edits.of_bytes, NAME_BYTES + texts.sum::<usize>())
         }
@@ -491,12 +493,16 @@ fn to_move(settlement: &Settlement) -> Option<Move> {
         Outcome::Park(delivery) => Some(Move {
             id,
             due: Due::AfterEntry(delivery.job.delay_ms),
-            edits: job::moved(&delivery.json, &id.to_string(), delivery.job.attempt)
+            edits: job::moved(&delivery.json, &id.to_string(), delivery.job.attempt, 0)
                 .expect("cannot fail because the job was parsed from the same JSON"),
         }),
-        Outcome::Retry { edits, backoff } => Some(Move {
+        Outcome::Retry {
+            edits,
+            backoff: wait,
+        }
+        | Outcome::LeaveToOthers { edits, pause: wait } => Some(Move {
             id,
-            due: Due::AfterNow(u64::try_from(backoff.as_millis()).unwrap_or(u64::MAX)),
+            due: Due::AfterNow(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
             edits: edits.clone(),
         }),
         _ => None,

@@ -34,6 +34,8 @@ const MAX_TYPE_BYTES: usize = 64;
 /// What the log says of jobs that go wrong.
 pub(super) const MALFORMED: &str = "malformed job; moving it to the dead letters";
 const FAILED: &str = "job failed; it will be tried again";
+const UNKNOWN: &str = "job of a type that this worker does not know; it is left to others";
+const UNKNOWN_FOR_GOOD: &str = "job of a type that no worker knows; moving it to the dead letters";
 const EXHAUSTED: &str = "job failed for the last time; moving it to the dead letters";
 
 /// What a worker's runners share.
@@ -43,6 +45,7 @@ pub(crate) struct Worker {
     pub(crate) mux: Mux,
     pub(crate) log: JobLog,
     pub(crate) retry: RetryConfig,
+    pub(crate) unknown_type_grace: Duration,
     pub(crate) job_timeout: Duration,
     /// The shutdown's deadline: running handlers are dropped.
     pub(crate) cutoff: CancellationToken,
@@ -97,6 +100,8 @@ enum Ran {
     Written(Written),
     /// Cut off by the shutdown.
     CutOff,
+    /// There is no handler for it.
+    Unknown,
 }
 
 impl Worker {
@@ -122,6 +127,10 @@ impl Worker {
                 }
                 Ran::Ended(result) => {
                     let outcome = self.decide(&delivery, result);
+                    self.held.end(&delivery, outcome, Instant::now())
+                }
+                Ran::Unknown => {
+                    let outcome = self.decide_unknown(&delivery);
                     self.held.end(&delivery, outcome, Instant::now())
                 }
                 Ran::CutOff => {
@@ -155,11 +164,7 @@ impl Worker {
     async fn run(&self, delivery: &Delivery) -> Ran {
         let job = &delivery.job;
         let Some(handler) = self.mux.get(&job.job_type) else {
-            let error = format!(
-                "no handler for job type {:?} in this worker",
-                shortened_to(MAX_TYPE_BYTES, &job.job_type)
-            );
-            return Ran::Ended(Err(JobError::Failed(error)));
+            return Ran::Unknown;
         };
         let task = Task {
             id: job.id.clone().unwrap_or_else(|| delivery.id.to_string()),
@@ -212,23 +217,40 @@ impl Worker {
                 }
             }
             JobError::Malformed(error) => {
-                let admitted = self.log.admit(MALFORMED, &delivery.job.job_type, &error);
-                if let Some(suppressed) = admitted {
-                    let delivery = delivery.shown();
-                    let error = shortened(&error);
-                    warn!(
-                        job_id = delivery.job_id,
-                        entry_id = %delivery.entry_id,
-                        job_type = delivery.job_type,
-                        attempt = delivery.attempt,
-                        error,
-                        suppressed,
-                        "{MALFORMED}"
-                    );
-                }
+                self.tell(delivery, MALFORMED, &error, None);
                 Outcome::Dead(letter::malformed(delivery, &error))
             }
             JobError::Failed(error) => self.retry_or_bury(delivery, &error),
+        }
+    }
+
+    /// A job of a type that this worker does not know is for others: for a program that runs
+    /// other types of the same queue, or for this one once it is upgraded. So no attempt is
+    /// charged, until nobody has known it for the whole of its grace.
+    pub(crate) fn decide_unknown(&self, delivery: &Delivery) -> Outcome {
+        let job = &delivery.job;
+        let waited_ms = job.unknown_for_ms.unwrap_or(0);
+        let shown = shortened_to(MAX_TYPE_BYTES, &job.job_type);
+        let Some(pause_ms) = retry::unknown_pause(self.retry, waited_ms, self.unknown_type_grace)
+        else {
+            let grace = humantime::format_duration(self.unknown_type_grace);
+            let error =
+                format!("the job type {shown:?} was known to no worker that got it, for {grace}");
+            self.tell(delivery, UNKNOWN_FOR_GOOD, &error, None);
+            return Outcome::Dead(letter::unknown_type(delivery, &error));
+        };
+        let (entry, unknown_for_ms) = (delivery.id.to_string(), waited_ms + pause_ms);
+        match job::moved(&delivery.json, &entry, job.attempt, unknown_for_ms) {
+            Ok(edits) => {
+                let pause = Duration::from_millis(pause_ms);
+                let pause = retry::jittered(pause, self.retry.jitter, fastrand::f64());
+                self.tell(delivery, UNKNOWN, "", Some(pause));
+                Outcome::LeaveToOthers { edits, pause }
+            }
+            Err(json) => {
+                let error = MalformedJob::from(json).to_string();
+                Outcome::Dead(letter::malformed(delivery, &error))
+            }
         }
     }
 
@@ -236,13 +258,13 @@ impl Worker {
         let job = &delivery.job;
         let failures = job.attempt.saturating_add(1);
         if job.attempt >= job.max_retry {
-            self.tell_failure(delivery, EXHAUSTED, error, None);
+            self.tell(delivery, EXHAUSTED, error, None);
             return Outcome::Dead(letter::exhausted(delivery, error));
         }
-        match job::moved(&delivery.json, &delivery.id.to_string(), failures) {
+        match job::moved(&delivery.json, &delivery.id.to_string(), failures, 0) {
             Ok(edits) => {
                 let backoff = retry::backoff(self.retry, failures, fastrand::f64());
-                self.tell_failure(delivery, FAILED, error, Some(backoff));
+                self.tell(delivery, FAILED, error, Some(backoff));
                 Outcome::Retry { edits, backoff }
             }
             Err(json) => {
@@ -252,13 +274,13 @@ impl Worker {
         }
     }
 
-    /// A failing job is seen from its first attempt on.
-    fn tell_failure(
+    /// A job that goes wrong is seen from its first attempt on.
+    fn tell(
         &self,
         delivery: &Delivery,
         what: &'static str,
         error: &str,
-        backoff: Option<Duration>,
+        again_in: Option<Duration>,
     ) {
         let job = &delivery.job;
         if let Some(suppressed) = self.log.admit(what, &job.job_type, error) {
@@ -270,7 +292,7 @@ impl Worker {
                 attempt = delivery.attempt,
                 error = shortened(error),
                 max_retry = job.max_retry,
-                backoff = backoff.map(tracing::field::debug),
+                again_in = again_in.map(tracing::field::debug),
                 suppressed,
                 "{what}"
             );

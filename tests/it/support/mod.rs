@@ -50,6 +50,7 @@ pub(crate) use self::recovery::LONG_LEASE;
 pub(crate) use self::redis::{Redis, RedisBuilder};
 pub(crate) use self::slow_line::{MBIT, Rate, SlowLine};
 pub(crate) use self::wire::Wire;
+pub(crate) use self::worker_program::NO_DELAY_PRINT;
 
 /// How long something that should happen at once may take on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
