@@ -2,9 +2,10 @@
 //! job is lost with any of them.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::support::{
-    GROUP, LEASE, LEASES, PATIENCE, Process, Redis, STREAM, eventually, test_job,
+    Clock, GROUP, LEASE, LEASES, PATIENCE, Process, Redis, STREAM, eventually, stays, test_job,
 };
 
 fn worker(redis: &Redis) -> Process {
@@ -85,6 +86,61 @@ async fn a_worker_that_exits_with_a_job_unsettled_stays_in_the_group() {
         (&entry.consumer, 1)
     );
     assert!(entry.idle_ms >= 2_000, "it is put back: {entry:?}");
+}
+
+#[tokio::test]
+async fn an_idle_worker_is_listed_from_its_start_and_again_after_it_was_deleted() {
+    let redis = Redis::start().await;
+    let workers = [(); 2].map(|()| {
+        let worker = Process::test_worker(&redis);
+        worker.env("APP__JOBQUEUE__LEASE", "300ms").start()
+    });
+    let soon = Duration::from_millis(1500);
+    let listed = async || {
+        let consumers = redis.consumers().await;
+        (consumers.len() == 2).then_some(consumers)
+    };
+    for worker in &workers {
+        worker.wait_for_log("connected to redis", PATIENCE).await;
+    }
+    let consumers = eventually("both are listed", soon, listed).await;
+    let delete = ["XGROUP", "DELCONSUMER", STREAM, GROUP, &consumers[0].name];
+    redis.cmd(&delete).await;
+    eventually("both are listed again", soon, listed).await;
+    redis.cmd(&["XGROUP", "DESTROY", STREAM, GROUP]).await;
+    eventually("both are in the new group", soon * 2, listed).await;
+    // Longer than anybody may be idle who lives.
+    stays("both are listed", Duration::from_millis(5500), async || {
+        listed().await.is_some()
+    })
+    .await;
+    for worker in &workers {
+        assert_eq!(worker.count_log("removed consumers"), 0);
+        worker.term();
+        worker.wait_exit(PATIENCE).await;
+    }
+    assert_eq!(redis.consumers().await, [], "they have left");
+}
+
+#[tokio::test]
+async fn a_clock_that_leaps_removes_no_living_consumer() {
+    let clock = Clock::new();
+    let redis = Redis::builder().clock(&clock).start().await;
+    let workers = [(); 4].map(|()| worker(&redis));
+    for worker in &workers {
+        worker.wait_for_log("connected to redis", PATIENCE).await;
+    }
+    let listed = async || (redis.consumers().await.len() == 4).then_some(());
+    eventually("all are listed", PATIENCE, listed).await;
+    for hour in 1..30 {
+        clock.set(hour * 3_600_000);
+        // Between two looks, which are 333 ms apart, at any time.
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(50..250))).await;
+    }
+    eventually("all are listed", PATIENCE, listed).await;
+    for worker in &workers {
+        assert_eq!(worker.count_log("removed consumers"), 0);
+    }
 }
 
 #[tokio::test]

@@ -367,17 +367,34 @@ impl Broker {
         })
     }
 
-    /// Removes consumers that have nothing pending and were idle for two leases of theirs; or
-    /// only `leaving`, at once. Answers how many it removed.
+    /// Removes other consumers that have nothing pending and were idle for two leases of
+    /// theirs, but none after a stall until the living had time to look for expired leases
+    /// again. Answers how many it removed.
     pub(crate) async fn remove_consumers(
         &self,
         link: &mut Link,
-        leaving: Option<&str>,
+        times: &LeaseTimes,
     ) -> Result<i64, Error> {
-        let keys = [&self.keys.stream, &self.keys.leases];
+        let recovery = times.reconnect + 2 * times.interval;
+        self.remove(link, false, recovery.max(MIN_CONSUMER_IDLE))
+            .await
+    }
+
+    /// Removes this consumer, if it has nothing pending.
+    pub(crate) async fn leave(&self, link: &mut Link) -> Result<i64, Error> {
+        self.remove(link, true, Duration::ZERO).await
+    }
+
+    async fn remove(
+        &self,
+        link: &mut Link,
+        leaving: bool,
+        recovery: Duration,
+    ) -> Result<i64, Error> {
+        let keys = [&self.keys.stream, &self.keys.leases, &self.keys.state];
         let mut cmd = eval(REMOVE_CONSUMERS, &keys, &[]);
-        cmd.arg(GROUP).arg(leaving.unwrap_or(""));
-        cmd.arg(millis(MIN_CONSUMER_IDLE));
+        cmd.arg(GROUP).arg(&self.consumer).arg(u8::from(leaving));
+        cmd.arg(millis(MIN_CONSUMER_IDLE)).arg(millis(recovery));
         let reply = link.call("remove consumers", &cmd).await?;
         Ok(int(&reply).unwrap_or(0))
     }

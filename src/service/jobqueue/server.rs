@@ -377,8 +377,7 @@ impl Server {
         let mut link = self.connector.shared_link();
         let leave = async {
             link.connect().await;
-            let name = Some(self.broker.consumer.as_str());
-            self.broker.remove_consumers(&mut link, name).await
+            self.broker.leave(&mut link).await
         };
         drop(timeout(LEAVE_TIMEOUT, leave).await);
     }
@@ -389,13 +388,14 @@ impl Server {
         let mut link = self.connector.shared_link();
         let lease = self.config.lease;
         let interval = lease.max(MIN_JANITOR_INTERVAL);
+        let times = self.lease_times();
         async move {
             let clean_up = async {
                 // Workers that were started together do not all do it at once.
                 sleep(interval.mul_f64(fastrand::f64())).await;
                 loop {
                     link.connect().await;
-                    let removed = broker.remove_consumers(&mut link, None).await;
+                    let removed = broker.remove_consumers(&mut link, &times).await;
                     let pause = match removed {
                         Ok(0) => interval,
                         Ok(removed) => {

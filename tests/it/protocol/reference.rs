@@ -352,6 +352,11 @@ impl Reference {
         }
     }
 
+    /// Whether living workers may have had no time to show that they live.
+    pub(crate) fn may_be_stalled(&self) -> bool {
+        self.holding || self.mark != Mark::Fine
+    }
+
     fn each_pending(&mut self, mut act: impl FnMut(usize, &mut Lease)) {
         for (number, job) in self.jobs.iter_mut().enumerate() {
             if let Place::Pending { lease, .. } = &mut job.place {

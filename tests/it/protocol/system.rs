@@ -129,7 +129,10 @@ impl<'a> System<'a> {
     fn befall(&mut self, transition: &Transition) {
         match transition {
             Transition::Stall => self.cmd(&["HSET", STATE, "reclaim_seen_ms", "1"]),
-            Transition::EndHold => self.cmd(&["HSET", STATE, "reclaim_hold_ms", "0"]),
+            Transition::EndHold => {
+                let marks = ["reclaim_hold_ms", "0", "reclaim_stall_ms", "0"];
+                self.cmd(&[&["HSET", STATE], &marks[..]].concat())
+            }
             Transition::ClockBack => {
                 self.offset_ms -= 2 * i64::try_from(HOUR).unwrap();
                 self.clock.set(self.offset_ms);
@@ -366,13 +369,19 @@ impl<'a> System<'a> {
 
     fn remove_consumers(&mut self, only: Option<usize>, reference: &Reference) {
         let before = self.consumers();
-        let only = only.map(worker).unwrap_or_default();
         // Time does not pass, so no lease may count.
         self.cmd::<()>(&["DEL", LEASES]);
-        let args = [GROUP, &only, "0"];
-        let keys = [STREAM, LEASES];
+        let leaving = if only.is_some() { "1" } else { "0" };
+        let (name, hour) = (worker(only.unwrap_or(0)), HOUR.to_string());
+        let args = [GROUP, &name, leaving, "0", &hour];
+        let keys = [STREAM, LEASES, STATE];
         let removed: usize = self.query(&eval(script!("remove_consumers"), &keys, &args));
-        let idle = |name: &String| (only.is_empty() || *name == only) && before[name] == 0;
+        // Who leaves goes; who does not removes others, while nobody may be stalled.
+        let goes = |other: &String| match only {
+            Some(_) => *other == name,
+            None => *other != name && !reference.may_be_stalled(),
+        };
+        let idle = |name: &String| goes(name) && before[name] == 0;
         let (gone, kept): (Vec<_>, Vec<_>) = before.clone().into_keys().partition(idle);
         assert_eq!(removed, gone.len(), "{before:?}");
         let after: Vec<String> = self.consumers().into_keys().collect();

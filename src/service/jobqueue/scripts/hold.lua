@@ -62,6 +62,7 @@ end
 function Hold:look()
   local now, gap = self.now, self.seen and self.now - self.seen
   if self:clock_went_back() then
+    redis.call('HSET', self.state, 'reclaim_stall_ms', now)
     self.since, self.ends, self.length = now, now + self.longest_length, self.longest_length
   elseif gap > math.max(self.shortest_stall, self.looker.usual) then
     self:stalled(gap)
@@ -75,6 +76,7 @@ end
 
 function Hold:stalled(gap)
   local now = self.now
+  redis.call('HSET', self.state, 'reclaim_stall_ms', now)
   if self.seen >= self.ends then
     self.since = now
   end

@@ -1,23 +1,40 @@
 -- Removes consumers that are gone from the group.
 --
--- KEYS[1] stream   KEYS[2] leases
--- ARGV[1] group   ARGV[2] the one consumer to remove, which is leaving, '' for any that is
---   gone   ARGV[3] min_idle_ms: a living worker is idle for less, wherever it is
+-- KEYS[1] stream   KEYS[2] leases   KEYS[3] state
+-- ARGV[1] group   ARGV[2] this consumer   ARGV[3] 1 when it is leaving and is the one to
+--   remove, 0 to remove any other that is gone
+-- ARGV[4] min_idle_ms: a living worker is idle for less, wherever it is
+-- ARGV[5] recovery_ms: by then a living worker has looked for expired leases, after a stall too
 -- Returns how many were removed.
 --
 -- One step, because deleting a consumer drops what it has pending: only one
 -- that has nothing pending may go. One that lives is created again by its next
--- command.
+-- look for expired leases.
 
 local longest = tonumber(redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2]) or 0
+local leaving = ARGV[3] == '1'
+
+-- After a freeze of Redis or of all workers, or a leap of the clock, everybody looks idle
+-- who had no time to show that it lives. The looks leave marks that tell this.
+local function stalled()
+  local marks = redis.pcall('HMGET', KEYS[3], 'reclaim_seen_ms', 'reclaim_stall_ms')
+  local now = math.floor(now_us() / 1000)
+  local seen, stall = tonumber(marks[1]), tonumber(marks[2]) or 0
+  local recovery = tonumber(ARGV[5])
+  return not seen or seen > now or now - seen > recovery or now - stall < recovery
+end
 
 -- Its own lease counts, and not that of who looks.
 local function is_gone(consumer)
-  if ARGV[2] ~= '' then
-    return ARGV[2] == consumer.name
+  if leaving or consumer.name == ARGV[2] then
+    return leaving and consumer.name == ARGV[2]
   end
   local lease = tonumber(redis.call('ZSCORE', KEYS[2], consumer.name)) or longest
-  return consumer.idle >= math.max(2 * lease, tonumber(ARGV[3]))
+  return consumer.idle >= math.max(2 * lease, tonumber(ARGV[4]))
+end
+
+if not leaving and stalled() then
+  return 0
 end
 
 local removed, known = 0, {}
