@@ -180,3 +180,18 @@ async fn a_server_that_asks_for_a_certificate_is_named_and_waited_for() {
     };
     tokio::join!(asks("TLSv1.3"), asks("TLSv1.2"));
 }
+
+#[tokio::test]
+async fn a_client_without_tls_is_told_of_the_setting() {
+    let tls = Tls::start().await;
+    for program in [Process::jobqueue, Process::server] {
+        let program = program(&tls.redis)
+            .redis_addr(format!("127.0.0.1:{}", tls.port.number))
+            .start();
+        let says = "see cache_server.redis.jobqueue.tls if the server expects TLS";
+        let line = program.wait_for_log("cannot reach Redis", PATIENCE).await;
+        assert!(line.text.contains(says), "{line:?}");
+        let reason = program.wait_not_ready(PATIENCE).await;
+        assert!(reason.contains(says), "{reason}");
+    }
+}

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::error::{Class, Error};
+use super::error::{self, Class, Error};
 use super::login::Login;
 use super::outage::OutageLog;
 use super::tls;
@@ -105,7 +105,7 @@ impl Connector {
             setup,
             state,
             shared: Mutex::new(None),
-            log: Mutex::new(OutageLog::default()),
+            log: Mutex::new(OutageLog::new(config.display_addr())),
             warnings: Mutex::new(Vec::new()),
             question: Mutex::new(None),
         })))
@@ -155,7 +155,8 @@ impl Connector {
             return Err(reason);
         }
         let Some((generation, connection)) = self.shared() else {
-            return Err("not connected to redis yet".to_owned());
+            let redis = self.0.config.display_addr();
+            return Err(format!("not connected to Redis at {redis} yet"));
         };
         self.answer(generation, connection).await?;
         Ok(lock(&self.0.warnings).clone())
@@ -196,7 +197,7 @@ impl Connector {
             let answer = connector.set_up(&mut connection).await;
             answer.map(drop).map_err(|error| {
                 connector.lost(generation, &error);
-                error.to_string()
+                error.told_of(&connector.0.config.display_addr())
             })
         };
         let answer = asking.boxed().shared();
@@ -345,7 +346,7 @@ impl Connector {
                     && let Some(generation) = generation
                     && let Some(inner) = inner.upgrade()
                 {
-                    let error = Error::new(Class::Wait, "redis closed the connection");
+                    let error = Error::new(Class::Wait, error::CLOSED);
                     Connector(inner).lost(generation, &error);
                 }
                 Ok::<(), SendError>(())
@@ -372,7 +373,7 @@ impl Connector {
         {
             return Err(Error::new(
                 Class::Operator,
-                format!("found redis {version}, expected 7.0 or later; upgrade the server"),
+                format!("found version {version}, expected 7.0 or later; upgrade the server"),
             ));
         }
         let memory = info_section(connection, "memory").await?;

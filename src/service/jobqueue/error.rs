@@ -14,6 +14,10 @@ use crate::shortened::shortened_to;
 
 /// The most bytes of a message: it may carry what somebody else wrote.
 const MAX_MESSAGE_BYTES: usize = 512;
+/// What is said when Redis, or what stands before it, ends a connection.
+pub(super) const CLOSED: &str = "it closed the connection";
+/// How the standard library begins to say that a name has no address.
+const UNKNOWN_NAME: &str = "failed to lookup address information";
 
 /// What to do about a failed command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +50,32 @@ impl Error {
         Self {
             class,
             code: None,
-            message: shortened_to(MAX_MESSAGE_BYTES, &message.into()),
+            message: in_one_line(&message.into()),
+        }
+    }
+
+    /// The same with what to do about it.
+    pub(super) fn advised(mut self, advice: Option<String>) -> Self {
+        if let Some(advice) = advice {
+            self.message = in_one_line(&format!("{}; {advice}", self.message));
+        }
+        self
+    }
+
+    /// The same without Redis' own words, which hold what is secret.
+    pub(super) fn without_words(mut self) -> Self {
+        let code = self.code.as_deref().unwrap_or("an error");
+        self.message = format!("{code} (its words are not shown: they hold the password)");
+        self
+    }
+
+    /// What an operator is told of it, where `redis` is the server's address.
+    pub(super) fn told_of(&self, redis: &str) -> String {
+        let message = &self.message;
+        match (&self.code, self.class) {
+            (Some(_), _) => format!("Redis at {redis} answers {message}"),
+            (None, Class::Operator) => format!("cannot use Redis at {redis}: {message}"),
+            (None, _) => format!("cannot reach Redis at {redis}: {message}"),
         }
     }
 
@@ -71,20 +100,86 @@ impl From<RedisError> for Error {
         if let Some(trouble) = tls_trouble(&error) {
             return Self::new(Class::Operator, trouble);
         }
-        let class = match (error.kind(), error.code()) {
-            (ErrorKind::Io, _) if error.is_timeout() => Class::Reconnect,
-            (ErrorKind::Io, _) => Class::Wait,
+        let (class, message) = match (error.kind(), error.code()) {
+            (ErrorKind::Io, _) => {
+                let class = match error.is_timeout() {
+                    true => Class::Reconnect,
+                    false => Class::Wait,
+                };
+                let words = io_cause(&error).map(io_words);
+                (class, words.unwrap_or_else(|| error.to_string()))
+            }
             // Half a reply is worth as much as none.
-            (ErrorKind::Parse, _) => Class::Reconnect,
-            (_, Some(code)) => classify(code, error.detail().unwrap_or_default()),
-            (_, None) => Class::Operator,
+            (ErrorKind::Parse, _) => (
+                Class::Reconnect,
+                "the reply is not in the protocol of Redis".to_owned(),
+            ),
+            (_, Some(code)) => {
+                let details = error.detail().unwrap_or_default();
+                (classify(code, details), refusal(code, details))
+            }
+            (_, None) => (Class::Operator, error.to_string()),
         };
         Self {
-            class,
             code: error.code().map(str::to_owned),
-            message: shortened_to(MAX_MESSAGE_BYTES, &error.to_string()),
+            ..Self::new(class, message)
         }
     }
+}
+
+/// Redis' own words, as far as an operator needs them.
+fn refusal(code: &str, details: &str) -> String {
+    let words = match code {
+        // The first two are paragraphs about what clients and servers can be told, and the last
+        // answers what holds a password: whoever stands before Redis may repeat it.
+        "NOAUTH" => "(it asks for a password)",
+        "DENIED" => "(its protected mode lets nobody in from other hosts)",
+        "WRONGPASS" => "invalid username-password pair or user is disabled",
+        _ => without_arguments(details),
+    };
+    // Where in which script is said to those who know the script.
+    let (words, _) = words.split_once(" script: ").unwrap_or((words, ""));
+    let words = words.trim().trim_end_matches('.');
+    format!("{code} {words}").trim_end().to_owned()
+}
+
+/// Redis repeats the beginning of a command that it does not know: a password, or
+/// somebody's job.
+pub(super) fn without_arguments(details: &str) -> &str {
+    let beginning = details.split_once(", with args beginning with");
+    beginning.map_or(details, |(words, _)| words)
+}
+
+/// The error of the system behind a connection's end.
+pub(super) fn io_cause(error: &RedisError) -> Option<&io::Error> {
+    // As redis-rs keeps the errors of others.
+    let cause = error.source()?;
+    let cause = cause.downcast_ref::<Arc<dyn StdError + Send + Sync>>()?;
+    cause.downcast_ref::<io::Error>()
+}
+
+/// Whether a host's name has no address. The standard library has no kind for it.
+pub(super) fn is_unknown_name(error: &io::Error) -> bool {
+    error.to_string().starts_with(UNKNOWN_NAME)
+}
+
+/// The system's words as a part of a sentence, without the error's number.
+pub(super) fn io_words(error: &io::Error) -> String {
+    let text = match error.kind() {
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            return "no reply in time".to_owned();
+        }
+        io::ErrorKind::BrokenPipe => return CLOSED.to_owned(),
+        _ => error.to_string(),
+    };
+    if let Some(why) = text.strip_prefix(UNKNOWN_NAME) {
+        let why = why.trim_start_matches(": ");
+        return format!("its host name cannot be resolved ({why})");
+    }
+    let (text, _) = text.split_once(" (os error").unwrap_or((&text, ""));
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_lowercase());
+    first.into_iter().flatten().chain(letters).collect()
 }
 
 /// What TLS found wrong, if that is what the error is about.
@@ -108,11 +203,18 @@ impl From<&ServerError> for Error {
     fn from(error: &ServerError) -> Self {
         let details = error.details().unwrap_or_default();
         Self {
-            class: classify(error.code(), details),
             code: Some(error.code().to_owned()),
-            message: shortened_to(MAX_MESSAGE_BYTES, &format!("{} {details}", error.code())),
+            ..Self::new(
+                classify(error.code(), details),
+                refusal(error.code(), details),
+            )
         }
     }
+}
+
+fn in_one_line(message: &str) -> String {
+    let line = message.replace(char::is_control, " ");
+    shortened_to(MAX_MESSAGE_BYTES, &line)
 }
 
 /// Codes as Redis 7.0 to 8.2 and Valkey send them.
@@ -134,6 +236,57 @@ fn classify(code: &str, details: &str) -> Class {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_repeats_nothing_that_was_sent() {
+        let unknown =
+            "unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'me' 's3cret' ";
+        assert_eq!(refusal("ERR", unknown), "ERR unknown command 'HELLO'");
+        let script = "wrong kind of value. script: f0e1, on @user_script:3.";
+        assert_eq!(
+            refusal("WRONGTYPE", script),
+            "WRONGTYPE wrong kind of value"
+        );
+        assert_eq!(refusal("NEWCODE", ""), "NEWCODE");
+    }
+
+    #[test]
+    fn an_error_is_one_line_with_its_redis() {
+        let told = |class, code: Option<&str>| {
+            let error = Error::new(class, "a\r\nb");
+            let code = code.map(str::to_owned);
+            Error { code, ..error }.told_of("localhost:6379")
+        };
+        for (class, code, is) in [
+            (
+                Class::Wait,
+                None,
+                "cannot reach Redis at localhost:6379: a  b",
+            ),
+            (
+                Class::Operator,
+                None,
+                "cannot use Redis at localhost:6379: a  b",
+            ),
+            (
+                Class::Wait,
+                Some("OOM"),
+                "Redis at localhost:6379 answers a  b",
+            ),
+        ] {
+            assert_eq!(told(class, code), is);
+        }
+    }
+
+    #[test]
+    fn the_systems_words_are_a_part_of_a_sentence() {
+        let refused = io::Error::from_raw_os_error(nix::errno::Errno::ECONNREFUSED as i32);
+        assert_eq!(io_words(&refused), "connection refused");
+        let name = io::Error::other(format!("{UNKNOWN_NAME}: Name or service not known"));
+        assert!(is_unknown_name(&name) && !is_unknown_name(&refused));
+        let words = "its host name cannot be resolved (Name or service not known)";
+        assert_eq!(io_words(&name), words);
+    }
 
     #[test]
     fn every_code_has_its_class() {

@@ -4,6 +4,7 @@
 //! connection, so that a new password needs no restart. Nothing here tries twice: whoever
 //! opens a connection decides what its failure means.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -13,16 +14,24 @@ use redis::{
     ProtocolVersion, RedisConnectionInfo, RedisError,
 };
 
-use super::error::Error;
+use super::advice::Advice;
+use super::error::{self, Class, Error};
+use super::password_file::PasswordFile;
 use super::tls;
 use crate::config::RedisConfig;
 
 /// How long a connection may be silent before the kernel asks whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(15);
+/// Whoever repeats so much of a password tells it.
+const TELLING_BYTES: usize = 16;
 
 /// See the file's head.
 pub(super) struct Login {
     info: ConnectionInfo,
+    password_file: Option<PasswordFile>,
+    advice: Advice,
+    /// A connection came about: what the settings say was right once.
+    worked: AtomicBool,
     dial_timeout: Duration,
 }
 
@@ -30,8 +39,13 @@ impl Login {
     /// # Errors
     /// When `config.addr` cannot be understood.
     pub(super) fn new(config: &RedisConfig) -> Result<Self, RedisError> {
+        let info = connection_info(config)?;
+        let password = info.redis_settings().password();
         Ok(Self {
-            info: connection_info(config)?,
+            advice: Advice::new(config, password.is_some_and(|it| !it.is_empty())),
+            info,
+            password_file: config.password_file.clone().map(PasswordFile::new),
+            worked: AtomicBool::new(false),
             dial_timeout: config.dial_timeout,
         })
     }
@@ -42,11 +56,51 @@ impl Login {
         config: AsyncConnectionConfig,
     ) -> Result<MultiplexedConnection, Error> {
         let config = config.set_connection_timeout(Some(self.dial_timeout));
-        let client = Client::open(self.info.clone())?;
-        let connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
-        Ok(connection)
+        let info = self.info_now().await?;
+        let password = info.redis_settings().password().unwrap_or_default();
+        let password = password.to_owned();
+        let connecting = async {
+            let client = Client::open(info)?;
+            client
+                .get_multiplexed_async_connection_with_config(&config)
+                .await
+        };
+        let opened = connecting.await;
+        if opened.is_ok() {
+            self.worked.store(true, Ordering::Relaxed);
+        }
+        opened.map_err(|error| self.explain(error, &password))
+    }
+
+    /// The place, and who we are by now.
+    async fn info_now(&self) -> Result<ConnectionInfo, Error> {
+        let info = self.info.clone();
+        let Some(file) = &self.password_file else {
+            return Ok(info);
+        };
+        let redis = info.redis_settings().clone();
+        let redis = redis.set_password(file.read().await?);
+        Ok(info.set_redis_settings(redis))
+    }
+
+    /// What it means for an operator that no connection came about with `password`.
+    fn explain(&self, error: RedisError, password: &str) -> Error {
+        let advice = self.advice.on(&error, self.worked.load(Ordering::Relaxed));
+        let timeout = error.is_timeout();
+        // What is said of these two is known, and may well have a password such as `user`.
+        let known = matches!(error.code(), Some("NOAUTH" | "WRONGPASS"));
+        let start = &password[..password.floor_char_boundary(TELLING_BYTES)];
+        let words = error::without_arguments(error.detail().unwrap_or_default());
+        let tells = !known && !start.is_empty() && words.contains(start);
+        let error = match timeout {
+            true => {
+                let error = format!("no answer within {:?}", self.dial_timeout);
+                Error::new(Class::Reconnect, error)
+            }
+            false => Error::from(error),
+        };
+        let error = if tells { error.without_words() } else { error };
+        error.advised(advice)
     }
 
     /// Whether the server is addressed by TLS and speaks none.

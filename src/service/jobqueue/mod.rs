@@ -5,6 +5,7 @@
 //! tells Redis how it ended. `promoter` and `heartbeat` work beside them, and `held` is
 //! what they share. `broker` is the one file that knows Redis commands.
 
+mod advice;
 mod aside;
 mod broker;
 pub mod client;
@@ -26,6 +27,7 @@ pub mod mux;
 mod outage;
 mod outbox;
 mod pace;
+mod password_file;
 pub mod processor;
 mod promoter;
 mod reply;

@@ -16,8 +16,10 @@ const FLAPPING: Duration = Duration::from_secs(30);
 const FLAPPING_STARTS: usize = 5;
 
 /// The troubles of one process with its Redis. Takes the time as an argument.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct OutageLog {
+    /// The address of the Redis, without secrets.
+    redis: String,
     /// What does not work, and why. The outage lasts while there is anything.
     troubles: BTreeMap<&'static str, Trouble>,
     current: Option<Outage>,
@@ -39,9 +41,18 @@ struct Outage {
 }
 
 impl OutageLog {
+    pub(crate) fn new(redis: String) -> Self {
+        Self {
+            redis,
+            troubles: BTreeMap::new(),
+            current: None,
+            recent_starts: VecDeque::new(),
+        }
+    }
+
     /// `what` failed.
     pub(crate) fn failed(&mut self, what: &'static str, error: &Error, now: Instant) {
-        let reason = error.to_string();
+        let reason = error.told_of(&self.redis);
         let operator = error.class == Class::Operator;
         // What somebody has to mend is a different matter than the outage that was
         // announced, be it the same part that fails: a Redis that comes back may ask for
@@ -58,7 +69,7 @@ impl OutageLog {
         self.troubles.insert(what, trouble);
         if let Some(outage) = &mut self.current {
             if news && outage.announced {
-                error!(what, reason, "redis refuses what the queue needs");
+                error!(%what, %reason, "redis refuses what the queue needs");
                 outage.mentioned = now;
             }
             return;
@@ -66,11 +77,11 @@ impl OutageLog {
         let announced = self.may_announce(now);
         if announced && operator {
             error!(
-                what,
-                reason, "redis refuses what the queue needs; trying again every 5s"
+                %what,
+                %reason, "redis refuses what the queue needs; trying again every 5s"
             );
         } else if announced {
-            warn!(what, reason, "redis is unavailable; waiting for it");
+            warn!(%what, %reason, "redis is unavailable; waiting for it");
         }
         self.current = Some(Outage {
             since: now,
@@ -89,7 +100,7 @@ impl OutageLog {
         };
         if outage.announced {
             let lasted = humantime::format_duration(round(now - outage.since));
-            info!(%lasted, "redis is available again");
+            info!(redis = %self.redis, %lasted, "redis is available again");
         }
         outage.announced
     }
@@ -103,7 +114,7 @@ impl OutageLog {
             outage.mentioned = now;
             outage.announced = true;
             let lasted = humantime::format_duration(round(now - outage.since));
-            warn!(%lasted, reason, "redis is still unavailable");
+            warn!(%lasted, %reason, "redis is still unavailable");
         }
     }
 
@@ -143,24 +154,29 @@ fn round(duration: Duration) -> Duration {
 mod tests {
     use super::*;
 
+    fn log() -> OutageLog {
+        OutageLog::new("localhost:6379".to_owned())
+    }
+
     fn away() -> Error {
         Error::new(Class::Wait, "connection refused")
     }
 
     #[test]
     fn an_outage_ends_with_its_last_trouble() {
-        let (mut log, now) = (OutageLog::default(), Instant::now());
+        let (mut log, now) = (log(), Instant::now());
         log.failed("connection", &away(), now);
         log.failed("read", &away(), now);
         assert!(!log.recovered("connection", now));
-        assert_eq!(log.reason().as_deref(), Some("connection refused"));
+        let reason = "cannot reach Redis at localhost:6379: connection refused";
+        assert_eq!(log.reason().as_deref(), Some(reason));
         assert!(log.recovered("read", now));
         assert_eq!(log.reason(), None);
     }
 
     #[test]
     fn a_redis_that_comes_and_goes_is_announced_five_times_in_half_a_minute() {
-        let (mut log, start) = (OutageLog::default(), Instant::now());
+        let (mut log, start) = (log(), Instant::now());
         let announced = (0..20)
             .filter(|second| {
                 let now = start + Duration::from_secs(*second);
@@ -176,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_lasting_outage_is_mentioned_once_a_minute() {
-        let (mut log, start) = (OutageLog::default(), Instant::now());
+        let (mut log, start) = (log(), Instant::now());
         log.failed("connection", &away(), start);
         let mentions = (0..300)
             .filter(|second| {

@@ -7,8 +7,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// What is said of a server that does not speak TLS.
-pub(super) const NO_TLS: &str =
-    "TLS: the server does not speak TLS on this port; name its TLS port, or connect without TLS";
+pub(super) const NO_TLS: &str = "TLS: the server does not speak TLS on this port; name its TLS port in \
+     cache_server.redis.jobqueue.addr (REDIS_JOBQUEUE_ADDR), or connect without TLS \
+     (cache_server.redis.jobqueue.tls, and redis:// in a URL)";
 /// How long a server may take to answer a question that it can answer at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -23,9 +24,13 @@ pub(super) fn explain(error: &Error) -> String {
         }
         Error::InvalidCertificate(
             Certificate::NotValidForName | Certificate::NotValidForNameContext { .. },
-        ) => "address the server by a name of its certificate",
+        ) => {
+            "address the server by a name of its certificate in cache_server.redis.jobqueue.addr \
+         (REDIS_JOBQUEUE_ADDR)"
+        }
         Error::InvalidCertificate(Certificate::UnknownIssuer | Certificate::BadSignature) => {
-            "add the CA of the server's certificate to those that this system trusts"
+            "add the CA of the server's certificate to those that this system trusts, or name it in \
+             SSL_CERT_FILE"
         }
         // OpenSSL says handshake failure where TLS 1.2 has no alert of its own.
         Error::AlertReceived(
