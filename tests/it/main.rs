@@ -36,6 +36,7 @@ mod operators;
 mod outages;
 mod output;
 mod output_faults;
+mod password_file;
 mod permissions;
 mod poison;
 mod producer;
