@@ -100,8 +100,8 @@ async fn bare_server() -> Result<ExitCode, Box<dyn Error>> {
     let listener = listen::bind(&settings.host, settings.port, "server").await?;
     let router = Router::new().route(REGISTER, post(created));
     let stop = CancellationToken::new();
-    let grace = settings.shutdown_timeout;
-    serve::serve(listener, router, serve::MAX_CLIENTS, stop, grace).await?;
+    let limits = serve::Limits::of_server(&settings);
+    serve::serve(listener, router, limits, stop).await?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::{body, object::Object, problem::Problem};
 use crate::{
+    config::ServerConfig,
     service::jobqueue::client::EnqueueError,
     throttle::Throttle,
     usecase::api::dm_jobqueue::{DmJobqueueUsecase, RegisterInput, Registration},
@@ -21,11 +22,12 @@ use crate::{
 /// The properties of a body, named like the fields of [`RegisterInput`].
 pub(super) const PROPERTIES: [&str; 4] = ["message", "delay_seconds", "delay", "max_retry"];
 
-/// The route; an answer takes `request_timeout` at most, the reading of the body included.
-pub fn routes(usecase: DmJobqueueUsecase, request_timeout: Duration) -> Router {
+/// The route; an answer takes the request timeout at most, the reading of the body included.
+pub fn routes(usecase: DmJobqueueUsecase, settings: &ServerConfig) -> Router {
     let api = Api {
         usecase,
-        request_timeout,
+        request_timeout: settings.request_timeout,
+        body_timeout: settings.http.read_timeout.min(settings.request_timeout),
         failures: Throttle::new(1, |why, suppressed| {
             let why = why.map_or("several reasons", String::as_str);
             tracing::warn!(suppressed, "cannot register jobs, as before: {why}");
@@ -40,6 +42,7 @@ pub fn routes(usecase: DmJobqueueUsecase, request_timeout: Duration) -> Router {
 struct Api {
     usecase: DmJobqueueUsecase,
     request_timeout: Duration,
+    body_timeout: Duration,
     /// Of the log lines about failures, by their text.
     failures: Throttle<String>,
 }
@@ -51,8 +54,9 @@ struct Registered {
 }
 
 async fn register(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    let deadline = tokio::time::Instant::now() + api.request_timeout;
-    let text = body::read(request, deadline).await?;
+    let began = tokio::time::Instant::now();
+    let deadline = began + api.request_timeout;
+    let text = body::read(request, began + api.body_timeout).await?;
     let registration = decode(&text)?;
     let time_left = deadline.saturating_duration_since(tokio::time::Instant::now());
     let job_id = api

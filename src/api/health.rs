@@ -11,6 +11,7 @@ use axum::{
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// How long the question whether all is well may go without an answer. A prober that
 /// gave up by itself would not learn the reason.
@@ -34,6 +35,21 @@ impl Readiness {
         Fut: Future<Output = Verdict> + Send + 'static,
     {
         Self(Arc::new(move || check().boxed()))
+    }
+
+    /// The same until `stop` is cancelled, and never ready from then on.
+    #[must_use]
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Self::new(move || {
+            let (this, stop) = (self.clone(), stop.clone());
+            async move {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => Err("shutting down".to_owned()),
+                    verdict = this.verdict() => verdict,
+                }
+            }
+        })
     }
 
     async fn verdict(&self) -> Verdict {
@@ -116,6 +132,20 @@ mod tests {
             answer,
             (StatusCode::SERVICE_UNAVAILABLE, "no Redis".to_owned())
         );
+    }
+
+    #[tokio::test]
+    async fn who_was_asked_to_stop_is_not_ready_and_says_so_at_once() {
+        for check in [verdict(Ok(vec![])), Readiness::new(std::future::pending)] {
+            let stop = CancellationToken::new();
+            let readiness = check.until(stop.clone());
+            stop.cancel();
+            let answer = get("/ready", readiness).await;
+            let shutting_down = "shutting down".to_owned();
+            assert_eq!(answer, (StatusCode::SERVICE_UNAVAILABLE, shutting_down));
+        }
+        let lives = verdict(Ok(vec![])).until(CancellationToken::new());
+        assert_eq!(get("/ready", lives).await.0, 200);
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The HTTP side: what comes in, what goes out, and how long it may take.
 //!
-//! A request passes `listen` and `serve` (sockets; `connections` and `stream` bound what a
-//! client may hold), `host`, the router below, `dm_jobqueue` (which reads it with `body` and
+//! A request passes `listen` and `serve` (sockets; `connections`, `pace` and `stream` bound
+//! what a client may hold, and for how long), `host`, the router below, `dm_jobqueue` (which reads it with `body` and
 //! `object`) and goes on to `usecase::api`; whatever goes wrong comes back through
 //! `problem`. Nothing in here talks to Redis.
 
@@ -13,17 +13,17 @@ mod host;
 pub mod listen;
 mod object;
 mod openapi;
+mod pace;
 pub mod problem;
 pub mod serve;
 mod stream;
-
-use std::time::Duration;
 
 use axum::{
     Router,
     http::{Method, StatusCode, Uri},
 };
 
+use crate::config::ServerConfig;
 use crate::shortened::shortened;
 use crate::usecase::api::dm_jobqueue::DmJobqueueUsecase;
 use health::Readiness;
@@ -31,14 +31,14 @@ use problem::Problem;
 
 /// The routes of the API server: registration, health, readiness, and their description.
 ///
-/// A registration is answered within `request_timeout` after the headers of its request.
+/// A registration is answered within the request timeout after the headers of its request.
 pub fn server_router(
     usecase: DmJobqueueUsecase,
-    request_timeout: Duration,
+    settings: &ServerConfig,
     readiness: Readiness,
 ) -> Router {
     with_fallbacks(
-        dm_jobqueue::routes(usecase, request_timeout)
+        dm_jobqueue::routes(usecase, settings)
             .merge(health::routes(readiness))
             .merge(openapi::routes()),
     )
@@ -67,7 +67,7 @@ fn with_fallbacks(router: Router) -> Router {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{collections::BTreeMap, time::Duration};
 
     use axum::{
         body::{Body, to_bytes},
@@ -85,23 +85,20 @@ mod tests {
     use super::*;
     use crate::{config::Config, service::jobqueue::client::Client};
 
-    /// It is never run, and so never connected.
-    fn client() -> Client {
+    fn config() -> Config {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
-        let config = Config::from_sources("develop", dir.as_ref(), &BTreeMap::new()).unwrap();
-        Client::new(&config.redis, &config.jobqueue.queue).unwrap()
+        Config::from_sources("develop", dir.as_ref(), &BTreeMap::new()).unwrap()
     }
 
     fn ready() -> Readiness {
         Readiness::new(async || Ok(Vec::new()))
     }
 
+    /// Its client is never run, and so never connected.
     fn server() -> Router {
-        server_router(
-            DmJobqueueUsecase::new(client()),
-            Duration::from_secs(1),
-            ready(),
-        )
+        let config = config();
+        let client = Client::new(&config.redis, &config.jobqueue.queue).unwrap();
+        server_router(DmJobqueueUsecase::new(client), &config.server, ready())
     }
 
     async fn send(router: Router, method: &str, path: &str) -> (StatusCode, HeaderMap, Value) {
@@ -168,8 +165,13 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let _stop_in_the_end = stop.clone().drop_guard();
-        let serving = serve::serve(listener, server(), 1, stop, Duration::ZERO);
-        tokio::spawn(serving);
+        let limits = serve::Limits {
+            connections: 1,
+            http: config().server.http,
+            drain_delay: Duration::ZERO,
+            grace: Duration::ZERO,
+        };
+        tokio::spawn(serve::serve(listener, server(), limits, stop));
 
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();

@@ -17,6 +17,7 @@ use std::{
 use axum::{
     Router,
     body::Bytes,
+    http::{HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use hyper::{
@@ -25,14 +26,11 @@ use hyper::{
     server::conn::http1,
     service::{Service, service_fn},
 };
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::yield_now,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -40,15 +38,17 @@ use super::{
     connections::{Connections, Progress},
     host,
     listen::Listeners,
+    pace::Pace,
     stream::{ClientStream, ReadingTime},
 };
+use crate::config::{HttpConfig, JobqueueConfig, ServerConfig};
 use crate::throttle::Throttle;
 
 /// How many clients the API serves at once, where files do not run short before.
-pub const MAX_CLIENTS: usize = 4096;
+const MAX_CLIENTS: usize = 4096;
 
 /// How many clients may ask for a worker's health at once.
-pub const MAX_PROBES: usize = 64;
+const MAX_PROBES: usize = 64;
 
 /// Files that connections leave to everything else: to Redis above all, whose connections
 /// must be opened anew in the middle of an attack. An idle worker has 23 files open.
@@ -57,36 +57,56 @@ const RESERVED_FILES: usize = 64;
 /// How long to wait for a file when there is none.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// How long a client may take.
+/// How long a client may go without taking a single byte of its answer.
+const STALLED: Duration = Duration::from_secs(5);
+
+/// How a port is served.
 #[derive(Debug, Clone, Copy)]
-struct Patience {
-    /// Over the head of a request, and between two requests.
-    head: Duration,
-    answer: ReadingTime,
+pub struct Limits {
+    /// How many connections there are at once, or fewer when the limit on open files is too low
+    /// for that. A further one takes the place of the one that has waited longest for its client.
+    pub connections: usize,
+    /// How long a client may take.
+    pub http: HttpConfig,
+    /// How long connections are still accepted after the stop.
+    pub drain_delay: Duration,
+    /// How long the requests in progress may take after that.
+    pub grace: Duration,
 }
 
-const PATIENCE: Patience = Patience {
-    head: Duration::from_secs(5),
-    answer: ReadingTime {
-        stalled: Duration::from_secs(5),
-        whole: Duration::from_secs(30),
-    },
-};
+impl Limits {
+    /// Those of the API server's port.
+    pub fn of_server(settings: &ServerConfig) -> Self {
+        Self {
+            connections: MAX_CLIENTS,
+            http: settings.http,
+            drain_delay: settings.drain_delay,
+            grace: settings.shutdown_timeout,
+        }
+    }
 
-/// Serves `router` on `listeners` until `stop` is cancelled and the requests in
-/// progress are answered, which may take `grace` at most.
+    /// Those of a worker's port, which is open for as long as the worker lives.
+    pub fn of_worker(settings: &JobqueueConfig) -> Self {
+        Self {
+            connections: MAX_PROBES,
+            http: settings.http,
+            drain_delay: Duration::ZERO,
+            grace: settings.shutdown_timeout,
+        }
+    }
+}
+
+/// Serves `router` on `listeners` until `stop` is cancelled and the requests in progress are
+/// answered, within `limits`.
 ///
-/// Serves `max_connections` at once, or fewer when the limit on open files is too low for
-/// that. A further one takes the place of the one that has waited longest for its client.
-///
-/// After `stop` no connection is accepted, and connections without a request in progress
-/// are closed; one that still waits for its client half a second later is closed too. What
-/// is not answered within `grace` is cut off. Raises the process' limit on open files as
-/// far as it may.
+/// From `stop` on each answer says that its connection is closed. When the drain delay is
+/// over no connection is accepted, and those without a request in progress are closed; one that
+/// still waits for its client half a second later is closed too. What is not answered within the
+/// grace is cut off. Raises the process' limit on open files as far as it may.
 ///
 /// # Errors
 ///
-/// When the listener cannot be used. Failures of single connections are no errors.
+/// When a listener cannot be used. Failures of single connections are no errors.
 ///
 /// # Cancel safety
 ///
@@ -94,12 +114,43 @@ const PATIENCE: Patience = Patience {
 pub async fn serve(
     listeners: Listeners,
     router: Router,
-    max_connections: usize,
+    limits: Limits,
     stop: CancellationToken,
-    grace: Duration,
 ) -> io::Result<()> {
-    let limit = connection_limit(max_connections);
-    serve_within(listeners, router, limit, stop, grace, PATIENCE).await
+    let mut doors = Doors::open(listeners)?;
+    let mut connections = Connections::new(connection_limit(limits.connections));
+    let mut http = http1::Builder::new();
+    // `Pace` sees to that.
+    http.header_read_timeout(None);
+    let closing = CancellationToken::new();
+    let server = Server {
+        http,
+        router: TowerToHyperService::new(router),
+        time: limits.http,
+        stop: stop.clone(),
+        closing: closing.clone(),
+    };
+
+    tokio::select! {
+        () = server.accept_all(&mut doors, &mut connections) => {}
+        () = drained(&stop, limits.drain_delay) => {}
+    }
+    drop(doors);
+    closing.cancel();
+    match connections.end_within(limits.grace).await {
+        0 => {}
+        cut_off => tracing::warn!(cut_off, "connections were cut off"),
+    }
+    Ok(())
+}
+
+/// A load balancer sends connections until it has noticed that this server is not ready.
+async fn drained(stop: &CancellationToken, delay: Duration) {
+    stop.cancelled().await;
+    if !delay.is_zero() {
+        tracing::info!(?delay, "still accepting connections");
+        sleep(delay).await;
+    }
 }
 
 /// At least 1.
@@ -114,38 +165,6 @@ fn connection_limit(max_connections: usize) -> usize {
     });
     let reserved = RESERVED_FILES.min(files / 2);
     max_connections.min(files - reserved).max(1)
-}
-
-async fn serve_within(
-    listeners: Listeners,
-    router: Router,
-    limit: usize,
-    stop: CancellationToken,
-    grace: Duration,
-    patience: Patience,
-) -> io::Result<()> {
-    let mut doors = Doors::open(listeners)?;
-    let mut connections = Connections::new(limit);
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(patience.head);
-    let server = Server {
-        http,
-        router: TowerToHyperService::new(router),
-        patience: patience.answer,
-        stop: stop.clone(),
-    };
-
-    tokio::select! {
-        () = server.accept_all(&mut doors, &mut connections) => {}
-        () = stop.cancelled() => {}
-    }
-    drop(doors);
-    match connections.end_within(grace).await {
-        0 => {}
-        cut_off => tracing::warn!(cut_off, "connections were cut off"),
-    }
-    Ok(())
 }
 
 /// The sockets on which clients come in.
@@ -191,8 +210,11 @@ impl Doors {
 struct Server {
     http: http1::Builder,
     router: TowerToHyperService<Router>,
-    patience: ReadingTime,
+    time: HttpConfig,
+    /// The server was asked to stop.
     stop: CancellationToken,
+    /// Nothing more is to begin.
+    closing: CancellationToken,
 }
 
 impl Server {
@@ -229,51 +251,66 @@ impl Server {
         if stream.set_nodelay(true).is_err() {
             return;
         }
+        let pace = Arc::new(Pace::new());
         let io = TokioIo::new(ClientStream::new(
             stream,
-            self.patience,
+            ReadingTime {
+                stalled: STALLED.min(self.time.write_timeout),
+                whole: self.time.write_timeout,
+            },
             Arc::clone(&progress),
+            Arc::clone(&pace),
         ));
-        let service = service_fn(|request| answer(&self.router, request, &progress));
+        let service = service_fn(|request| self.answer(request, &progress, &pace));
         let mut connection = pin!(self.http.serve_connection(io, service));
         // How it ends is the client's business.
         tokio::select! {
             biased;
             ended = connection.as_mut() => return drop(ended),
-            () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = self.closing.cancelled() => connection.as_mut().graceful_shutdown(),
+            // After the connection, so that what has come in time is read before.
+            () = pace.overdue(&self.time) => return,
         }
         drop(connection.await);
     }
-}
 
-/// Answers one request. The progress is told from within: hyper calls for the next answer
-/// while the client has yet to read the last one, but does not begin with it.
-fn answer(
-    router: &TowerToHyperService<Router>,
-    request: Request<Incoming>,
-    progress: &Arc<Progress>,
-) -> impl Future<Output = Result<Response, Infallible>> + use<> {
-    let (router, progress) = (router.clone(), Arc::clone(progress));
-    async move {
-        if progress.is_pipelined() {
-            yield_now().await;
-        }
-        if !progress.works() {
-            return pending().await;
-        }
-        let answer = match host::check(&request) {
-            Err(problem) => problem.into_response(),
-            Ok(()) => {
-                let body_of = |body| RequestBody {
-                    body,
-                    progress: Arc::clone(&progress),
-                };
-                let Ok(answer) = router.call(request.map(body_of)).await;
-                answer
+    /// Answers one request. The progress is told from within: hyper calls for the next answer
+    /// while the client has yet to read the last one, but does not begin with it.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        progress: &Arc<Progress>,
+        pace: &Arc<Pace>,
+    ) -> impl Future<Output = Result<Response, Infallible>> + use<> {
+        let (router, stop) = (self.router.clone(), self.stop.clone());
+        let (progress, pace) = (Arc::clone(progress), Arc::clone(pace));
+        async move {
+            pace.asked();
+            if progress.is_pipelined() {
+                yield_now().await;
             }
-        };
-        progress.waits();
-        Ok(answer)
+            if !progress.works() {
+                return pending().await;
+            }
+            let mut answer = match host::check(&request) {
+                Err(problem) => problem.into_response(),
+                Ok(()) => {
+                    let body_of = |body| RequestBody {
+                        body,
+                        progress: Arc::clone(&progress),
+                    };
+                    let Ok(answer) = router.call(request.map(body_of)).await;
+                    answer
+                }
+            };
+            if stop.is_cancelled() {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
+            progress.waits();
+            pace.answers();
+            Ok(answer)
+        }
     }
 }
 
@@ -349,11 +386,11 @@ mod tests {
     const LIMIT: usize = 8;
 
     /// How long a client may take over its headers, and as long over anything else.
-    fn patience(head: Duration) -> Patience {
-        let (stalled, whole) = (head, head * 2);
-        Patience {
-            head,
-            answer: ReadingTime { stalled, whole },
+    fn patience(head: Duration) -> HttpConfig {
+        HttpConfig {
+            read_timeout: head,
+            write_timeout: head * 2,
+            idle_timeout: head,
         }
     }
 
@@ -368,7 +405,7 @@ mod tests {
     }
 
     impl TestServer {
-        async fn start(grace: Duration, patience: Patience) -> Self {
+        async fn start(grace: Duration, http: HttpConfig) -> Self {
             let (reached, finish) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
             let slow = {
                 let (reached, finish) = (reached.clone(), finish.clone());
@@ -388,14 +425,13 @@ mod tests {
             let listener = bind("127.0.0.1", 0, "server").await.unwrap();
             let address = listener.local_addr().unwrap();
             let stop = CancellationToken::new();
-            let serving = tokio::spawn(serve_within(
-                listener,
-                router,
-                LIMIT,
-                stop.clone(),
+            let limits = Limits {
+                connections: LIMIT,
+                http,
+                drain_delay: Duration::ZERO,
                 grace,
-                patience,
-            ));
+            };
+            let serving = tokio::spawn(serve(listener, router, limits, stop.clone()));
             Self {
                 address,
                 stop,

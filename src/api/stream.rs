@@ -1,7 +1,7 @@
 //! A client's connection that fails when the client does not read its answer.
 //!
-//! hyper limits how long a client may take over the head of a request, and the handlers
-//! over its body. Neither limits how long it may take over the answer.
+//! `pace` limits how long a client may take over the head of a request, and the handlers over
+//! its body. Neither limits how long it may take over the answer.
 
 use std::{
     future::Future,
@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::connections::Progress;
+use super::{connections::Progress, pace::Pace};
 
 /// How long a client may take over an answer.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +35,7 @@ pub(super) struct ClientStream<S> {
     stream: S,
     time: ReadingTime,
     progress: Arc<Progress>,
+    pace: Arc<Pace>,
     blocked: Option<Blocked>,
 }
 
@@ -46,11 +47,17 @@ struct Blocked {
 }
 
 impl<S> ClientStream<S> {
-    pub(super) fn new(stream: S, time: ReadingTime, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(
+        stream: S,
+        time: ReadingTime,
+        progress: Arc<Progress>,
+        pace: Arc<Pace>,
+    ) -> Self {
         Self {
             stream,
             time,
             progress,
+            pace,
             blocked: None,
         }
     }
@@ -88,7 +95,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.progress.listens();
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.pace.heard();
+        }
+        read
     }
 }
 
@@ -118,6 +130,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     /// hyper flushes when it has nothing left to write.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.blocked = None;
+        self.pace.flushed();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -146,7 +159,10 @@ mod tests {
     fn pair() -> (ClientStream<DuplexStream>, DuplexStream) {
         let (server, client) = duplex(1024);
         let progress = Arc::new(Progress::new(std::time::Instant::now()));
-        (ClientStream::new(server, TIME, progress), client)
+        (
+            ClientStream::new(server, TIME, progress, Arc::new(Pace::new())),
+            client,
+        )
     }
 
     async fn assert_gives_up(stream: &mut ClientStream<DuplexStream>, after: Duration) {

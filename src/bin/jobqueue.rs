@@ -66,10 +66,9 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let http_stop = CancellationToken::new();
     let http = tokio::spawn(serve::serve(
         listener,
-        api::worker_router(readiness),
-        serve::MAX_PROBES,
+        api::worker_router(readiness.until(server.stop())),
+        serve::Limits::of_worker(settings),
         http_stop.clone(),
-        settings.shutdown_timeout,
     ));
 
     let (stop, cutoff) = (server.stop(), server.cutoff());

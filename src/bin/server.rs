@@ -57,8 +57,8 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     });
     let router = api::server_router(
         DmJobqueueUsecase::new(client),
-        settings.request_timeout,
-        readiness,
+        settings,
+        readiness.until(stop.clone()),
     );
 
     tokio::spawn({
@@ -69,14 +69,8 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
             info!(signal, "asked to stop");
         }
     });
-    serve::serve(
-        listener,
-        router,
-        serve::MAX_CLIENTS,
-        stop,
-        settings.shutdown_timeout,
-    )
-    .await?;
+    let limits = serve::Limits::of_server(settings);
+    serve::serve(listener, router, limits, stop).await?;
     stopped.cancel();
     info!("server stopped");
     Ok(ExitCode::SUCCESS)

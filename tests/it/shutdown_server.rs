@@ -150,3 +150,102 @@ async fn a_request_whose_body_is_on_its_way_is_answered() {
     assert_eq!(app.redis.xlen().await, 1);
     assert_eq!(app.server.wait_exit(PATIENCE).await.code(), Some(0));
 }
+
+/// What a load balancer sees, which sends requests until it has noticed.
+#[tokio::test]
+async fn a_server_that_drains_is_not_ready_and_serves_on_until_the_delay_is_over() {
+    const DELAY: Duration = Duration::from_secs(2);
+    let redis = Redis::start().await;
+    let server = Process::server(&redis)
+        .env("APP__SERVER__DRAIN_DELAY", "2s")
+        .start();
+    server.wait_ready(PATIENCE).await;
+    let app = TestApp::around(redis, server).await;
+    let addr = app.server.http_addr().await;
+    let mut kept = TcpStream::connect(addr).await.unwrap();
+    let get = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
+    kept.write_all(get).await.unwrap();
+    let mut bytes = vec![0; 1024];
+    let count = kept.read(&mut bytes).await.unwrap();
+    assert!(!String::from_utf8_lossy(&bytes[..count]).contains("connection: close"));
+
+    let asked = Instant::now();
+    app.server.term();
+    assert_eq!(app.server.wait_not_ready(PATIENCE).await, "shutting down");
+    assert_eq!(app.server.get("/health").await.0, 200);
+    let mut registered = 0;
+    while asked.elapsed() < DELAY / 2 {
+        let (status, reply, headers) = app.register(json!({})).await;
+        assert_eq!(
+            (status.as_u16(), &reply["status"]),
+            (201, &json!("registered"))
+        );
+        assert_eq!(headers["connection"], "close");
+        registered += 1;
+    }
+    // A connection of before is told to go, and no request on it is lost.
+    kept.write_all(get).await.unwrap();
+    let mut answer = String::new();
+    kept.read_to_string(&mut answer).await.unwrap();
+    assert!(
+        answer.contains("connection: close") && answer.ends_with("OK"),
+        "{answer}"
+    );
+    let mut idle = TcpStream::connect(addr).await.unwrap();
+    assert!(
+        asked.elapsed() < DELAY,
+        "this machine is too slow for this test"
+    );
+
+    refuses(addr).await;
+    assert!(asked.elapsed() >= DELAY, "{:?}", asked.elapsed());
+    assert_eq!(idle.read(&mut bytes).await.unwrap_or(0), 0);
+    assert_eq!(app.server.wait_exit(PATIENCE).await.code(), Some(0));
+    assert!(asked.elapsed() < DELAY * 2, "{:?}", asked.elapsed());
+    assert_eq!(app.redis.xlen().await, registered);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_a_server_that_drains() {
+    let redis = Redis::reserve();
+    let server = Process::server(&redis)
+        .env("APP__SERVER__DRAIN_DELAY", "10m")
+        .start();
+    server.http_addr().await;
+    server.term();
+    server.wait_for_log("still accepting", PATIENCE).await;
+    assert_eq!(server.get("/ready").await.1, "shutting down");
+    let asked = Instant::now();
+    server.term();
+    assert_eq!(server.wait_exit(PATIENCE).await.code(), Some(1));
+    assert!(asked.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_worker_that_was_asked_to_stop_is_not_ready_and_answers_until_its_end() {
+    let redis = Redis::start().await;
+    let worker = Process::jobqueue(&redis).small_pipes().start();
+    worker.wait_ready(PATIENCE).await;
+    worker.read_stdout(false);
+    // The line of the first is read to its end. That of the second is more than the output
+    // takes, so that its job goes on running.
+    for _ in 0..2 {
+        let message = "x".repeat(50_000);
+        let job = json!({"type": "demo:delay_print", "payload": {"message": message}});
+        redis.add_job(&job.to_string()).await;
+    }
+    worker.wait_for_lines(1, PATIENCE).await;
+    eventually("the second job is taken", PATIENCE, async || {
+        (redis.backlog().await.lag == Some(0)).then_some(())
+    })
+    .await;
+    worker.term();
+    worker.wait_for_log("asked to stop", PATIENCE).await;
+    for _ in 0..5 {
+        let ready = worker.get("/ready").await;
+        assert_eq!((ready.0.as_u16(), ready.1.as_str()), (503, "shutting down"));
+        assert_eq!(worker.get("/health").await.0, 200);
+    }
+    worker.read_stdout(true);
+    assert_eq!(worker.wait_exit(PATIENCE).await.code(), Some(0));
+}
