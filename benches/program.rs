@@ -56,8 +56,8 @@ pub(crate) fn run(name: &str) -> ExitCode {
 
 async fn worker() -> Result<ExitCode, Box<dyn Error>> {
     let mut signals = Signals::new()?;
-    telemetry::init()?;
     let config = Config::load()?;
+    telemetry::init(&config.logging)?;
     let out = LineWriter::stdout()?;
     let mut mux = Mux::new();
     mux.handle(NOOP, async |_| Ok(Completion::Done));
@@ -95,8 +95,9 @@ async fn tell_the_time(task: Task, out: LineWriter, hang: bool) -> Result<Comple
 /// The same server, with the same answer, and nothing in between: the body is read and
 /// not looked at, and no Redis is told.
 async fn bare_server() -> Result<ExitCode, Box<dyn Error>> {
-    telemetry::init()?;
-    let settings = Config::load()?.server;
+    let config = Config::load()?;
+    telemetry::init(&config.logging)?;
+    let settings = config.server;
     let listener = listen::bind(&settings.host, settings.port, "server").await?;
     let router = Router::new().route(REGISTER, post(created));
     let stop = CancellationToken::new();

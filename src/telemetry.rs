@@ -3,6 +3,8 @@
 //!
 //! Logging never blocks: the lines go through a queue, see `queue`.
 
+mod filter;
+mod json;
 mod queue;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -15,12 +17,16 @@ use std::time::Instant;
 use tracing::{Dispatch, error};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::config::{LogFormat, LoggingConfig};
 use crate::shortened::shortened;
 use crate::threads;
 use crate::throttle::Throttle;
 
+use self::filter::filter;
+use self::json::JsonLines;
 use self::queue::{Enqueue, LogQueue, Stderr};
 
 static QUEUE: LogQueue = LogQueue::new();
@@ -38,15 +44,13 @@ pub enum TelemetryError {
         found: String,
     },
 
-    /// `RUST_LOG` is no filter.
-    #[error(
-        "RUST_LOG: found {found:?}, expected a level or filters such as \"info,dm_jobqueue=debug\""
-    )]
+    /// `RUST_LOG` is no filter, or one that would silence everything by mistake.
+    #[error("RUST_LOG: found {found:?}, expected {expected}")]
     BadFilter {
         /// The value of `RUST_LOG`.
         found: String,
-        /// What the parser said.
-        source: tracing_subscriber::filter::ParseError,
+        /// What would do.
+        expected: String,
     },
 
     /// The system gives no thread or file descriptor.
@@ -58,27 +62,33 @@ pub enum TelemetryError {
     AlreadySetUp,
 }
 
-/// Sends log lines to stderr from now on: those that `RUST_LOG` asks for (`info` when
-/// unset or empty), as the text or JSON that `LOG_FORMAT` asks for (text when unset or
-/// empty), coloured only on a terminal. Panics become log lines as well. Nobody who logs
-/// waits for stderr; [`flush`] before the process ends.
+/// Sends log lines to stderr from now on: those that `RUST_LOG` asks for, in the form that
+/// `LOG_FORMAT` names; where they are unset or empty, as `settings` say. Coloured only on a
+/// terminal that shows colours, and not when `NO_COLOR` is set. Panics become log lines as
+/// well. Nobody who logs waits for stderr; [`flush`] before the process ends.
 ///
 /// # Errors
 ///
 /// When one of the variables cannot be understood, when called twice, and when the system
 /// gives no thread or file descriptor.
-pub fn init() -> Result<(), TelemetryError> {
-    let directives = variable("RUST_LOG");
-    let format = format(&variable("LOG_FORMAT"))?;
+pub fn init(settings: &LoggingConfig) -> Result<(), TelemetryError> {
+    let filter = || filter(&variable("RUST_LOG"), settings.level);
+    let format = format(&variable("LOG_FORMAT"), settings.format)?;
     let out = Stderr::open()?;
     let direct = out.clone();
-    let reporter = dispatch(filter(&directives)?, format, move || direct.clone());
+    let reporter = dispatch(filter()?, format, move || direct.clone());
     QUEUE.start(out, reporter)?;
-    dispatch(filter(&directives)?, format, || Enqueue(&QUEUE))
+    dispatch(filter()?, format, || Enqueue(&QUEUE))
         .try_init()
         .map_err(|_| TelemetryError::AlreadySetUp)?;
     log_panics();
     Ok(())
+}
+
+/// Tells the name that this process has in its group. JSON lines carry it from now on.
+pub fn name_consumer(name: &str) {
+    // There is one worker a process.
+    json::CONSUMER.set(name.to_owned()).ok();
 }
 
 /// Makes a log line of each panic. The default hook writes to stderr, and waits for it.
@@ -150,30 +160,30 @@ fn log_panic(panic: &PanicHookInfo<'_>, panics: &Throttle<String>) {
     );
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Text,
-    Json,
-}
-
 /// The value of a variable; empty when unset. Bytes that are no text stay visible as �.
 fn variable(name: &str) -> String {
     let value = std::env::var_os(name).unwrap_or_default();
     value.to_string_lossy().into_owned()
 }
 
-fn format(found: &str) -> Result<Format, TelemetryError> {
-    match found {
-        "" | "text" => Ok(Format::Text),
-        "json" => Ok(Format::Json),
+fn format(found: &str, default: LogFormat) -> Result<LogFormat, TelemetryError> {
+    match found.trim().to_ascii_lowercase().as_str() {
+        "" => Ok(default),
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
         _ => Err(TelemetryError::UnknownFormat {
             found: found.to_owned(),
         }),
     }
 }
 
+/// Whether a terminal is to be shown colours (no-color.org).
+fn wants_colours(no_color: &str, term: &str) -> bool {
+    no_color.is_empty() && !matches!(term, "" | "dumb")
+}
+
 /// A subscriber that writes as it is asked to.
-fn dispatch<W>(filter: EnvFilter, format: Format, out: W) -> Dispatch
+fn dispatch<W>(filter: EnvFilter, format: LogFormat, out: W) -> Dispatch
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -183,38 +193,37 @@ where
         // What says that stderr does not take a line says so on stderr, and panics when
         // that fails: it would take down whatever had something to log.
         .log_internal_errors(false)
-        .with_ansi(io::stderr().is_terminal());
+        .with_ansi(
+            io::stderr().is_terminal() && wants_colours(&variable("NO_COLOR"), &variable("TERM")),
+        );
     match format {
-        Format::Text => Dispatch::new(builder.finish()),
-        Format::Json => Dispatch::new(builder.json().finish()),
+        LogFormat::Text => Dispatch::new(builder.finish()),
+        LogFormat::Json => Dispatch::new(
+            builder
+                .fmt_fields(JsonFields::new())
+                .event_format(JsonLines::new())
+                .finish(),
+        ),
     }
-}
-
-fn filter(found: &str) -> Result<EnvFilter, TelemetryError> {
-    let directives = match found {
-        "" => "info",
-        _ => found,
-    };
-    EnvFilter::try_new(directives).map_err(|source| TelemetryError::BadFilter {
-        found: found.to_owned(),
-        source,
-    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Format, filter, format};
+    use super::{format, wants_colours};
+    use crate::config::LogFormat::{Json, Text};
 
     #[test]
-    fn text_is_the_format_unless_json_is_asked_for() {
-        assert_eq!(format("").unwrap(), Format::Text);
-        assert_eq!(format("text").unwrap(), Format::Text);
-        assert_eq!(format("json").unwrap(), Format::Json);
+    fn the_settings_name_the_format_unless_the_variable_does() {
+        for default in [Text, Json] {
+            assert_eq!(format("", default).unwrap(), default);
+            assert_eq!(format("text", default).unwrap(), Text);
+            assert_eq!(format("JSON", default).unwrap(), Json);
+        }
     }
 
     #[test]
     fn an_unknown_format_is_named() {
-        let error = format("xml").unwrap_err();
+        let error = format("xml", Text).unwrap_err();
         assert_eq!(
             error.to_string(),
             "LOG_FORMAT: found \"xml\", expected text or json"
@@ -222,18 +231,10 @@ mod tests {
     }
 
     #[test]
-    fn info_is_the_level_unless_a_filter_is_given() {
-        assert_eq!(filter("").unwrap().to_string(), "info");
-        assert_eq!(filter("warn").unwrap().to_string(), "warn");
-    }
-
-    #[test]
-    fn a_bad_filter_is_named() {
-        let error = filter("dm_jobqueue=loud").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "RUST_LOG: found \"dm_jobqueue=loud\", expected a level or filters such as \
-             \"info,dm_jobqueue=debug\""
-        );
+    fn colours_are_for_terminals_that_show_them() {
+        assert!(wants_colours("", "xterm"));
+        assert!(!wants_colours("1", "xterm"));
+        assert!(!wants_colours("", "dumb"));
+        assert!(!wants_colours("", ""));
     }
 }

@@ -36,8 +36,8 @@ fn main() -> ExitCode {
 
 async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let mut signals = Signals::new()?;
-    telemetry::init()?;
     let config = Config::load()?;
+    telemetry::init(&config.logging)?;
     let settings = &config.jobqueue;
 
     let out = LineWriter::stdout()?;
@@ -45,6 +45,7 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let service = DelayPrintService::new(out.clone());
     processor::register(&mut mux, DelayPrintUsecase::new(service));
     let server = Server::new(settings, &config.redis, mux)?;
+    telemetry::name_consumer(server.consumer());
 
     // Several workers run on one host with the same settings.
     let listener = tokio::select! {

@@ -31,8 +31,8 @@ fn main() -> ExitCode {
 
 async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let mut signals = Signals::new()?;
-    telemetry::init()?;
     let config = Config::load()?;
+    telemetry::init(&config.logging)?;
     let settings = &config.server;
 
     let client = Client::new(&config.redis, &config.jobqueue.queue)?;

@@ -29,6 +29,7 @@ mod kills;
 mod large_entries;
 mod leases;
 mod ledger;
+mod log_lines;
 mod lost_replies;
 mod malformed_jobs;
 mod migrations;

@@ -86,6 +86,20 @@ async fn a_mistake_in_the_settings_stops_the_start_with_one_message() {
                 "/nonexistent/develop.yaml: file not found",
             ),
             ("RUST_LOG", "a=b=c", "RUST_LOG"),
+            (
+                "RUST_LOG",
+                "verbose",
+                "RUST_LOG: found \"verbose\", expected a level (off, error, warn, info, debug, trace)",
+            ),
+            ("RUST_LOG", "info,dm_jobqueue=loud", "RUST_LOG"),
+            (
+                "RUST_LOG",
+                "dm-jobqueue=debug",
+                "expected dm_jobqueue=debug",
+            ),
+            ("LOG_FORMAT", "xml", "LOG_FORMAT"),
+            ("APP__LOGGING__LEVEL", "verbose", "logging.level"),
+            ("APP__LOGGING__FORMAT", "xml", "logging.format"),
         ] {
             let process = start(&redis).env(variable, value).start();
             let status = process.wait_exit(PATIENCE).await;

@@ -119,6 +119,11 @@ impl Server {
         })
     }
 
+    /// The name of this worker in the queue's group.
+    pub fn consumer(&self) -> &str {
+        &self.broker.consumer
+    }
+
     /// The way to ask whether Redis can be used.
     pub fn connector(&self) -> Connector {
         self.connector.clone()

@@ -22,6 +22,7 @@ mod process;
 mod recovery;
 mod redis;
 mod slow_line;
+mod terminal;
 mod wire;
 mod worker_program;
 
@@ -49,6 +50,7 @@ pub(crate) use self::process::{
 pub(crate) use self::recovery::LONG_LEASE;
 pub(crate) use self::redis::{Redis, RedisBuilder};
 pub(crate) use self::slow_line::{MBIT, Rate, SlowLine};
+pub(crate) use self::terminal::Terminal;
 pub(crate) use self::wire::Wire;
 pub(crate) use self::worker_program::NO_DELAY_PRINT;
 

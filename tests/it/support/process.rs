@@ -275,7 +275,14 @@ impl ProcessBuilder {
         let mut command = Command::new(program);
         for (key, _) in std::env::vars_os() {
             let name = key.to_string_lossy();
-            let ours = ["APP_ENV", "CONFIG_DIR", "REDIS_JOBQUEUE_ADDR", "RUST_LOG"];
+            let ours = [
+                "APP_ENV",
+                "CONFIG_DIR",
+                "REDIS_JOBQUEUE_ADDR",
+                "RUST_LOG",
+                "LOG_FORMAT",
+                "TZ",
+            ];
             if name.starts_with("APP__") || ours.contains(&name.as_ref()) {
                 command.env_remove(&key);
             }

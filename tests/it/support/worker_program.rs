@@ -69,8 +69,8 @@ fn worker_program() {
 
 async fn run() -> Exit {
     let mut signals = Signals::new().unwrap();
-    telemetry::init().unwrap();
     let config = Config::load().unwrap();
+    telemetry::init(&config.logging).unwrap();
     let out = LineWriter::stdout().unwrap();
     let mut mux = Mux::new();
     if std::env::var_os(NO_DELAY_PRINT).is_none() {

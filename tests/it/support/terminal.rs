@@ -1,0 +1,64 @@
+//! A terminal that is read all the time: what a program has for its output when a person
+//! starts it.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::pty::openpty;
+
+use super::eventually;
+
+/// See the file's head. Dropping it closes the terminal, as closing its window does.
+pub(crate) struct Terminal {
+    /// What a person types.
+    keyboard: File,
+    end: File,
+    shown: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Terminal {
+    pub(crate) fn new() -> Self {
+        let pty = openpty(None, None).unwrap();
+        let keyboard = File::from(pty.master);
+        let mut screen = keyboard.try_clone().unwrap();
+        let shown = Arc::<Mutex<Vec<u8>>>::default();
+        let seen = Arc::clone(&shown);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = screen.read(&mut bytes) {
+                seen.lock().unwrap().extend(&bytes[..count]);
+            }
+        });
+        let end = File::from(pty.slave);
+        Self {
+            keyboard,
+            end,
+            shown,
+        }
+    }
+
+    /// The end for a program to read from or write to.
+    pub(crate) fn end(&self) -> Stdio {
+        self.end.try_clone().unwrap().into()
+    }
+
+    pub(crate) fn types(&mut self, keys: &[u8]) {
+        self.keyboard.write_all(keys).unwrap();
+    }
+
+    /// All that was shown so far.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
+    }
+
+    /// Waits until `part` was shown.
+    pub(crate) async fn wait_for(&self, part: &str, deadline: Duration) {
+        eventually(format!("{part:?} is shown"), deadline, async || {
+            self.text().contains(part).then_some(())
+        })
+        .await;
+    }
+}
