@@ -52,6 +52,7 @@ pub mod shutdown;
 pub mod telemetry;
 mod threads;
 mod throttle;
+mod time_zone;
 pub mod usecase;
 
 /// The version of the crate, and the commit that it was built from: `0.1.0 (1a2b3c4)`.

@@ -7,21 +7,25 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 
 use super::line_writer::{LineWriter, Written};
+use crate::time_zone;
 
 /// Prints timestamped lines.
 #[derive(Debug, Clone)]
 pub struct DelayPrintService {
     out: LineWriter,
+    zone: TimeZone,
     /// The second of the latest line, and how it is written: finding out what a time is
     /// called here takes longer than all the rest of a line.
     latest: Arc<Mutex<(i64, String)>>,
 }
 
 impl DelayPrintService {
-    /// A service that prints to `out`.
+    /// A service that prints to `out`, in the time zone of this process as it is now. Warns
+    /// when there is none.
     pub fn new(out: LineWriter) -> Self {
         let latest = Arc::new(Mutex::new((i64::MIN, String::new())));
-        Self { out, latest }
+        let zone = time_zone::local();
+        Self { out, zone, latest }
     }
 
     /// Prints `[2026-01-02 12:34:56] message`, with the local time of now.
@@ -29,7 +33,7 @@ impl DelayPrintService {
         let now = Timestamp::now();
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         if latest.0 != now.as_second() {
-            let local = now.to_zoned_datetime(TimeZone::system());
+            let local = now.to_zoned_datetime(self.zone.clone());
             *latest = (now.as_second(), stamp(&local));
         }
         let line = line(&latest.1, message);

@@ -70,6 +70,7 @@ mod stuck_clients;
 mod stuck_output;
 mod support;
 mod suspects;
+mod time_zones;
 mod tls;
 mod unknown_types;
 mod users;

@@ -1,0 +1,84 @@
+//! The time zone of this process: what `TZ` names, or else the system's, or else UTC.
+//!
+//! jiff looks for names in the system's database, and has one of its own for a system without
+//! any. A system that has only some of the names (Debian keeps the old ones, such as
+//! US/Pacific, in another package) would hide the others: they are looked up here.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+use tracing::warn;
+
+/// Where the system says which zone is its own.
+const SYSTEM: &str = "/etc/localtime";
+
+/// Finds out what it is, once and for all: later, files or descriptors may be missing. Warns
+/// when what names it names none; UTC is as good as any other then.
+pub(crate) fn local() -> TimeZone {
+    if let Ok(zone) = TimeZone::try_system() {
+        return zone;
+    }
+    let variable = std::env::var_os("TZ");
+    let name = match &variable {
+        Some(value) => value.to_str().map(str::to_owned),
+        None => link(Path::new(SYSTEM)),
+    };
+    if let Some(zone) = name.as_deref().and_then(bundled) {
+        return zone;
+    }
+    match variable {
+        Some(value) => warn!(
+            TZ = %value.to_string_lossy(),
+            "TZ names no time zone that is known: what jobs print has UTC; set it to a name such \
+             as Asia/Tokyo, or a rule such as JST-9, or unset it"
+        ),
+        // Usual on a slim image, where it means UTC to everybody.
+        None if is_missing(Path::new(SYSTEM)) => {}
+        None => warn!(
+            "{SYSTEM} is no time zone: what jobs print has UTC; mend it, or set TZ to a name such \
+             as Asia/Tokyo"
+        ),
+    }
+    TimeZone::UTC
+}
+
+/// The zone of a name, or of the path of a file that has such a name, as in
+/// `:/usr/share/zoneinfo/Asia/Tokyo`.
+fn bundled(name: &str) -> Option<TimeZone> {
+    let name = name.strip_prefix(':').unwrap_or(name);
+    let name = name.rsplit_once("zoneinfo/").map_or(name, |(_, name)| name);
+    TimeZoneDatabase::bundled().get(name).ok()
+}
+
+fn link(path: &Path) -> Option<String> {
+    let target = std::fs::read_link(path).ok()?;
+    Path::to_str(&target).map(str::to_owned)
+}
+
+fn is_missing(path: &Path) -> bool {
+    let metadata = std::fs::symlink_metadata(path);
+    metadata.is_err_and(|error| error.kind() == ErrorKind::NotFound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bundled;
+
+    #[test]
+    fn a_name_is_found_without_a_database_of_the_system() {
+        for name in [
+            "Asia/Tokyo",
+            ":Asia/Tokyo",
+            "/usr/share/zoneinfo/Asia/Tokyo",
+            ":../zoneinfo/Asia/Tokyo",
+        ] {
+            let zone = bundled(name).unwrap();
+            assert_eq!(zone.iana_name(), Some("Asia/Tokyo"), "{name}");
+        }
+        assert!(bundled("US/Pacific").is_some());
+        for name in ["Asia/Tokio", "", "/", "zoneinfo/"] {
+            assert!(bundled(name).is_none(), "{name}");
+        }
+    }
+}
