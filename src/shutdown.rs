@@ -3,32 +3,44 @@
 //! The first one starts the graceful shutdown. The second one means "now": the signal
 //! handler itself ends the process, so that nothing in the process can hold it up, be it
 //! threads that are all busy or a log that nobody reads.
+//!
+//! SIGHUP comes when a terminal is closed. `nohup` makes a program ignore it, and so it stays.
+//! SIGINT and SIGQUIT are ignored by what a script starts with `&`. That protects commands that
+//! know no better; these programs stop in order, so they are taken over all the same.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use futures_util::future::select_all;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::flag;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The signals that ask to stop, with their names.
+const SIGNALS: [(i32, &str); 4] = [
+    (SIGINT, "SIGINT"),
+    (SIGTERM, "SIGTERM"),
+    (SIGQUIT, "SIGQUIT"),
+    (SIGHUP, "SIGHUP"),
+];
 
 /// The exit status after a second signal.
 const SECOND_SIGNAL_STATUS: i32 = 1;
 
-/// Listens for SIGINT and SIGTERM from its creation on.
+/// Listens for the signals from its creation on.
 ///
 /// From then on the first of them does not end the process by itself, so create it before
 /// the work starts, and always act on what it yields.
 #[derive(Debug)]
 pub struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
+    streams: Vec<(&'static str, Signal)>,
     /// A signal came while the handlers were being installed, and the streams missed it.
     missed: bool,
 }
 
 impl Signals {
-    /// Takes over both signals. Must be called within a Tokio runtime. A second signal
+    /// Takes over the signals. Must be called within a Tokio runtime. A second signal
     /// ends the process with status 1, without any clean-up.
     ///
     /// # Errors
@@ -38,30 +50,47 @@ impl Signals {
         let asked = Arc::new(AtomicBool::new(false));
         // What is registered first runs first: the signal that sets the flag does not
         // find it set.
-        for signal in [SIGINT, SIGTERM] {
-            flag::register_conditional_shutdown(signal, SECOND_SIGNAL_STATUS, Arc::clone(&asked))?;
-            flag::register(signal, Arc::clone(&asked))?;
+        let mut streams = Vec::new();
+        for (number, name) in SIGNALS {
+            if number == SIGHUP && is_ignored(number) {
+                continue;
+            }
+            flag::register_conditional_shutdown(number, SECOND_SIGNAL_STATUS, Arc::clone(&asked))?;
+            flag::register(number, Arc::clone(&asked))?;
+            streams.push((name, signal(SignalKind::from_raw(number))?));
         }
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
+            streams,
             missed: asked.load(Ordering::SeqCst),
         })
     }
 
-    /// Waits for the first signal and returns its name, `SIGINT` or `SIGTERM`, or "a signal"
-    /// for one that came during [`Self::new`]. There is no second one to wait for.
+    /// Waits for the first signal and returns its name, such as `SIGTERM`, or "a signal" for one
+    /// that came during [`Self::new`]. There is no second one to wait for.
     ///
     /// Cancel safe: a signal that no call has returned is returned by the next call.
     pub async fn recv(&mut self) -> &'static str {
         if std::mem::take(&mut self.missed) {
             return "a signal";
         }
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
+        let streams = self.streams.iter_mut().map(|(name, stream)| {
+            Box::pin(async move {
+                stream.recv().await;
+                *name
+            })
+        });
+        select_all(streams).await.0
     }
+}
+
+/// Whether this process ignores a signal since its start. Linux tells; elsewhere it counts as
+/// one that is not ignored.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    let ignored = lines.find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    ignored.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 #[cfg(test)]

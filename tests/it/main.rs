@@ -61,6 +61,7 @@ mod sharing;
 mod shutdown;
 mod shutdown_server;
 mod shutdown_without_redis;
+mod signals;
 mod slow_clients;
 mod slow_lines;
 mod smoke;

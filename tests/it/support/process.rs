@@ -203,6 +203,26 @@ impl Process {
         self.signal(Signal::INT);
     }
 
+    /// Ctrl-\\ (SIGQUIT).
+    pub(crate) fn quit(&self) {
+        self.signal(Signal::QUIT);
+    }
+
+    /// Its terminal was closed (SIGHUP).
+    pub(crate) fn hup(&self) {
+        self.signal(Signal::HUP);
+    }
+
+    /// A signal without a meaning here.
+    pub(crate) fn usr1(&self) {
+        self.signal(Signal::USR1);
+    }
+
+    /// What a write to a pipe without a reader raises.
+    pub(crate) fn pipe(&self) {
+        self.signal(Signal::PIPE);
+    }
+
     /// Halts it (SIGSTOP) until [`Process::cont`].
     pub(crate) fn stop(&self) {
         self.signal(Signal::STOP);

@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,38 +12,58 @@ use nix::pty::openpty;
 
 use super::eventually;
 
-/// See the file's head. Dropping it closes the terminal, as closing its window does.
+/// See the file's head. [`Terminal::close`] does what closing its window does.
 pub(crate) struct Terminal {
     /// What a person types.
     keyboard: File,
     end: File,
     shown: Arc<Mutex<Vec<u8>>>,
+    closed: Arc<AtomicBool>,
 }
 
 impl Terminal {
     pub(crate) fn new() -> Self {
         let pty = openpty(None, None).unwrap();
-        let keyboard = File::from(pty.master);
+        // Copies, which no child inherits.
+        let keyboard = File::from(pty.master).try_clone().unwrap();
         let mut screen = keyboard.try_clone().unwrap();
         let shown = Arc::<Mutex<Vec<u8>>>::default();
-        let seen = Arc::clone(&shown);
+        let closed = Arc::<AtomicBool>::default();
+        let (seen, end_of_it) = (Arc::clone(&shown), Arc::clone(&closed));
         std::thread::spawn(move || {
             let mut bytes = [0; 4096];
-            while let Ok(count @ 1..) = screen.read(&mut bytes) {
+            while let Ok(count @ 1..) = screen.read(&mut bytes)
+                && !end_of_it.load(Ordering::SeqCst)
+            {
                 seen.lock().unwrap().extend(&bytes[..count]);
             }
         });
-        let end = File::from(pty.slave);
+        let end = File::from(pty.slave).try_clone().unwrap();
         Self {
             keyboard,
             end,
             shown,
+            closed,
         }
     }
 
     /// The end for a program to read from or write to.
     pub(crate) fn end(&self) -> Stdio {
         self.end.try_clone().unwrap().into()
+    }
+
+    /// Closes it. Its reader is woken by something that is shown.
+    pub(crate) fn close(mut self) {
+        self.closed.store(true, Ordering::SeqCst);
+        self.end.write_all(b"\n").unwrap();
+    }
+
+    /// Its device.
+    pub(crate) fn path(&self) -> String {
+        nix::unistd::ttyname(&self.end)
+            .unwrap()
+            .display()
+            .to_string()
     }
 
     pub(crate) fn types(&mut self, keys: &[u8]) {
