@@ -1,10 +1,18 @@
-//! Tells the programs which commit they were built from, for `--version` and the start line.
+//! Tells the programs which commit they were built from, for `--version` and the start line,
+//! and links `stdout.c` to them.
 
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=src/stdout.c");
+    for object in cc::Build::new()
+        .file("src/stdout.c")
+        .compile_intermediates()
+    {
+        println!("cargo:rustc-link-arg-bins={}", object.display());
+    }
     let commit = commit();
     println!(
         "cargo:rustc-env=COMMIT={}",

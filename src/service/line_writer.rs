@@ -11,7 +11,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -98,19 +98,24 @@ pub(super) struct Waiting {
 }
 
 impl LineWriter {
-    /// A writer to this process' stdout.
+    /// A writer to this process' stdout. Warns when that goes nowhere.
     ///
     /// # Errors
-    /// When the system gives no thread.
+    /// When stdout was closed at the start of the process, or cannot be written to, and when
+    /// the system gives no thread.
     pub fn stdout() -> io::Result<Self> {
         // Without the line buffer of `std::io::Stdout`, which would not tell how much
         // of a chunk went out before an error.
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        if is_closed(&out)? {
-            warn!(
-                "stdout is closed, or /dev/null: what jobs print goes nowhere; give it a file, a \
-                 pipe or a terminal, or >/dev/null if that is what you want"
-            );
+        if !is_for_writing(&out)? {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "stdout is closed, or not open for writing, and jobs print to it; give it a file, \
+                 a pipe or a terminal, or >/dev/null if what jobs print may be lost",
+            ));
+        }
+        if is_null(&out)? {
+            warn!("stdout is /dev/null: what jobs print goes nowhere");
         }
         let out = Arc::new(out);
         let turn = OutputTurn::of(&out)?;
@@ -423,14 +428,17 @@ fn concat(lines: &[Line]) -> Vec<u8> {
     bytes
 }
 
-/// Whether stdout was closed when the process started. Rust's runtime then opens
-/// `/dev/null` in its place, for reading and writing. A shell that means to print nowhere
-/// opens it for writing alone; others open it as Rust does, so this is no reason to refuse.
-fn is_closed(out: &File) -> io::Result<bool> {
+/// Whether a file descriptor was opened for writing. What stands in for a stdout that was
+/// closed was not, see `stdout.c`.
+fn is_for_writing(out: &File) -> io::Result<bool> {
     let flags = OFlag::from_bits_retain(fcntl(out, FcntlArg::F_GETFL)?);
+    Ok(flags & OFlag::O_ACCMODE != OFlag::O_RDONLY)
+}
+
+fn is_null(out: &File) -> io::Result<bool> {
     let null = std::fs::metadata("/dev/null").map(|null| null.rdev());
-    let is_null = null.is_ok_and(|null| null == out.metadata().map_or(0, |out| out.rdev()));
-    Ok(is_null && flags & OFlag::O_ACCMODE == OFlag::O_RDWR)
+    let out = out.metadata()?;
+    Ok(out.file_type().is_char_device() && null.is_ok_and(|null| null == out.rdev()))
 }
 
 #[cfg(test)]

@@ -66,6 +66,7 @@ mod slow_clients;
 mod slow_lines;
 mod smoke;
 mod stalls;
+mod standard_files;
 mod startup;
 mod stuck_clients;
 mod stuck_output;

@@ -1,5 +1,4 @@
-//! A stdout that nobody reads, for longer than a job may take, and one that was closed when
-//! the worker started.
+//! A stdout that nobody reads, for longer than a job may take.
 
 use std::io::{PipeReader, Read, Write, pipe};
 use std::time::Duration;
@@ -134,23 +133,4 @@ async fn a_line_once_begun_stays_with_its_worker() {
     let text = text.await.unwrap();
     assert!(text.ends_with(&format!("] {long}\n")));
     assert_eq!((text.lines().count(), second.stdout().len()), (2, 5));
-}
-
-#[tokio::test]
-async fn a_worker_whose_stdout_is_closed_says_that_lines_go_nowhere() {
-    let redis = Redis::start().await;
-    let start = |redirect: &str| {
-        let script = format!("exec '{}' {redirect}", env!("CARGO_BIN_EXE_jobqueue"));
-        let shell = crate::support::ProcessBuilder::program("/bin/sh").redis(&redis);
-        shell.args(&["-c", &script]).start()
-    };
-    // The second is meant.
-    for (redirect, told) in [(">&-", 1), (">/dev/null", 0)] {
-        redis.add_job(&print("nowhere")).await;
-        let worker = start(redirect);
-        redis.drained(PATIENCE).await;
-        worker.term();
-        assert_eq!(worker.wait_exit(PATIENCE).await.code(), Some(0));
-        assert_eq!(worker.count_log("stdout is closed"), told, "{redirect}");
-    }
 }
