@@ -1,5 +1,6 @@
 //! What stops a program before it starts: one message that names the source, the
-//! key, what was found, what is expected and what to do. No message shows a secret.
+//! key, what was found, what is expected and what to do. No message shows a secret: what
+//! was found is put into words by `plain` before it gets here.
 
 use std::{io, path::PathBuf};
 
@@ -7,9 +8,9 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// `APP_ENV` names no environment.
-    #[error("APP_ENV: found {found:?}, expected develop, staging or production")]
+    #[error("APP_ENV: found {found}, expected develop, staging or production")]
     UnknownEnvironment {
-        /// The value of `APP_ENV`.
+        /// The words for the value of `APP_ENV`.
         found: String,
     },
 
@@ -20,23 +21,63 @@ pub enum ConfigError {
         variable: String,
     },
 
+    /// A variable's name is nearly one of ours.
+    #[error(
+        "{variable}: found a name that is nearly {meant}, expected {meant}; rename the variable or unset it"
+    )]
+    MisspeltVariable {
+        /// The name of the variable.
+        variable: String,
+        /// The variable that was meant.
+        meant: String,
+    },
+
+    /// The directory of the files cannot be used.
+    #[error(
+        "CONFIG_DIR: found {found}, expected the directory that holds the settings of \
+         APP_ENV={environment}; {advice}"
+    )]
+    Directory {
+        /// The words for the directory and what is wrong with it.
+        found: String,
+        /// The environment whose files are wanted.
+        environment: String,
+        /// What to do.
+        advice: &'static str,
+    },
+
     /// A file that every environment needs is not there.
     #[error(
-        "{}: file not found, expected the settings of APP_ENV={environment}; create it, \
+        "{}: file not found, expected the settings of APP_ENV={environment}; create it{}, \
          or let CONFIG_DIR name the directory that holds the files (now {})",
-        path.display(), dir.display()
+        path.display(),
+        alternative.as_ref().map(|path| format!(" or {}", path.display())).unwrap_or_default(),
+        dir.display()
     )]
     Missing {
         /// The file.
         path: PathBuf,
+        /// The other place where it may be.
+        alternative: Option<PathBuf>,
         /// The environment it belongs to.
         environment: String,
         /// The directory that was searched.
         dir: PathBuf,
     },
 
+    /// The same file is there under both of its names.
+    #[error(
+        "{} and {}: found both files, expected one of them; move the settings into one and \
+         remove the other",
+        paths[0].display(), paths[1].display()
+    )]
+    Twice {
+        /// Both files.
+        paths: [PathBuf; 2],
+    },
+
     /// A file is there but cannot be read; the source says why.
-    #[error("{}: cannot be read; check its permissions and that it is UTF-8 text", path.display())]
+    #[error("{}: cannot be read; check its permissions and those of its directories", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -44,12 +85,21 @@ pub enum ConfigError {
         source: io::Error,
     },
 
+    /// What is in the place of a file is no file of settings.
+    #[error("{}: {reason}", path.display())]
+    Unfit {
+        /// The path.
+        path: PathBuf,
+        /// What was found, and what is expected.
+        reason: String,
+    },
+
     /// A file is not YAML.
     #[error("{}: not valid YAML: {reason}; check indentation, colons and quotes there", path.display())]
     Syntax {
         /// The file.
         path: PathBuf,
-        /// The parser's words, with line and column.
+        /// What the parser complains of, with line and column, without a word of the file.
         reason: String,
     },
 
@@ -60,7 +110,7 @@ pub enum ConfigError {
         origin: String,
         /// The full key, such as `jobqueue.lease`.
         key: String,
-        /// What is there; for secrets only its kind.
+        /// The words for what is there.
         found: String,
         /// What would be accepted, and what to do where that is not obvious.
         expected: String,

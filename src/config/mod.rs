@@ -1,19 +1,27 @@
 //! Settings: what they are, where they come from, and what is wrong with them.
 //!
-//! The sources, a later one replacing single keys of an earlier one: the defaults below,
-//! `{CONFIG_DIR}/{APP_ENV}.yaml`, `{CONFIG_DIR}/{APP_ENV}/cacheserver.yaml`, variables such
-//! as `APP__JOBQUEUE__LEASE`, and `REDIS_JOBQUEUE_ADDR`. Nothing else in the crate reads
-//! files or variables, but for the logging (`telemetry`).
+//! The sources, a later one replacing single keys of an earlier one: the defaults in `keys`,
+//! `{APP_ENV}.yaml` or `{APP_ENV}/config.yaml`, `{APP_ENV}/cacheserver.yaml`, variables such
+//! as `APP__JOBQUEUE__LEASE`, and `REDIS_JOBQUEUE_ADDR`. The files are in `CONFIG_DIR`, or
+//! where `files` finds them. Nothing else in the crate reads files or variables, but for the
+//! logging (`telemetry`).
 
 mod address;
 mod error;
+mod files;
+mod keys;
 mod load;
+mod names;
+mod plain;
 mod settings;
+mod sources;
+mod variables;
 mod yaml;
 
 use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 pub use error::ConfigError;
+pub use sources::Sources;
 
 /// The database numbers that Redis can be told.
 const DB: RangeInclusive<i64> = 0..=i32::MAX as i64;
@@ -31,6 +39,8 @@ pub struct Config {
     pub cors: CorsConfig,
     /// How much is logged, and in which form.
     pub logging: LoggingConfig,
+    /// Where all of it comes from.
+    pub sources: Sources,
 }
 
 /// How long a client of a program's port may take (`server.*` and `jobqueue.*`).
@@ -112,16 +122,21 @@ pub struct RetryConfig {
 ///
 /// A user, password or database comes from `addr` or from its own key, never from both:
 /// loading refuses that, and it refuses `tls` beside a URL that does not use it.
+///
+/// A user without a password (`redis://alice@host`, or `username` alone) means a login as that
+/// user with an empty password, which Redis accepts of users with `nopass`; it never means the
+/// `default` user. A password without a user belongs to the `default` user.
 #[derive(Clone)]
 pub struct RedisConfig {
-    /// `host:port`, or a `redis://`, `rediss://` or `unix://` URL. It can hold a password:
-    /// show [`RedisConfig::display_addr`] instead.
+    /// `host:port`, or a `redis://`, `rediss://`, `valkey://`, `valkeys://` or `unix://` URL.
+    /// It can hold a password: show [`RedisConfig::display_addr`] instead.
     pub addr: String,
     /// The ACL user; absent means Redis' `default` user.
     pub username: Option<String>,
     /// The password; never logged.
     pub password: Option<Secret>,
-    /// A file that holds the password, read again at each connection.
+    /// A file that holds the password, read again at each connection; never beside
+    /// `password` or a password in `addr`.
     pub password_file: Option<PathBuf>,
     /// The database number; 0 leaves it to a URL in `addr`.
     pub db: i64,
@@ -150,9 +165,13 @@ impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
             .field("addr", &self.display_addr())
-            .field("username", &self.username)
+            // A password may have been put into the place of each of them.
+            .field("username", &self.username.as_ref().map(|_| Hidden))
             .field("password", &self.password)
-            .field("password_file", &self.password_file)
+            .field(
+                "password_file",
+                &self.password_file.as_deref().map(plain::path),
+            )
             .field("db", &self.db)
             .field("tls", &self.tls)
             .field("min_retry_backoff", &self.min_retry_backoff)
@@ -161,6 +180,15 @@ impl fmt::Debug for RedisConfig {
             .field("read_timeout", &self.read_timeout)
             .field("write_timeout", &self.write_timeout)
             .finish()
+    }
+}
+
+/// Stands for a value in debug output.
+struct Hidden;
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
     }
 }
 
@@ -231,7 +259,7 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        Hidden.fmt(f)
     }
 }
 

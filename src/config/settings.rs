@@ -1,19 +1,18 @@
 //! All settings of all sources by their full key, each with where it came from, and
 //! typed access to them. It knows how a value is read and how to complain about one;
-//! which keys exist, their defaults and their ranges are in the parent module.
+//! which keys exist, their defaults and their ranges are in `keys`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Display,
     ops::RangeInclusive,
-    path::Path,
     str::FromStr,
     time::Duration,
 };
 
-use config::{Map, Value, ValueKind};
+use yaml_rust2::Yaml;
 
-use super::ConfigError;
+use super::{ConfigError, names::kind_of, plain, yaml::Leaves};
 use crate::duration;
 
 /// The merged sources. A later source replaces single keys of an earlier one.
@@ -21,65 +20,55 @@ use crate::duration;
 pub(super) struct Settings {
     /// Full key (`jobqueue.retry.max`) to what was found for it.
     found: BTreeMap<String, Found>,
-    /// Every key that was asked for; what is in `found` beyond them is unknown.
-    known: BTreeSet<&'static str>,
+    /// Every key that was asked for.
+    asked: BTreeSet<&'static str>,
 }
 
 struct Found {
     /// The file or variable, as the user named it.
     origin: String,
     /// Text as written for variables, what YAML makes of it for files.
-    value: ValueKind,
+    value: Yaml,
 }
 
 impl Settings {
-    /// Adds the keys of one file.
-    pub(super) fn add_file(&mut self, path: &Path, table: Map<String, Value>) {
-        let origin = path.display().to_string();
-        for (key, value) in table {
-            self.add(key, value, &origin);
-        }
-    }
-
-    /// Adds one environment variable. Its text stays text until a typed key asks for it:
-    /// the password `1e5` is no number.
-    pub(super) fn add_variable(&mut self, name: &str, key: String, text: &str) {
-        self.add(key, Value::new(None, text), name);
-    }
-
-    fn add(&mut self, key: String, value: Value, origin: &str) {
-        match value.kind {
-            ValueKind::Table(table) if !table.is_empty() => {
-                for (name, value) in table {
-                    self.add(format!("{key}.{name}"), value, origin);
+    /// Adds the keys of one source. A key with nothing behind it, or with empty text, changes
+    /// nothing. The text of a variable stays text until a typed key asks for it: the password
+    /// `1e5` is no number.
+    pub(super) fn add(&mut self, origin: &str, leaves: Leaves) {
+        for (key, value) in leaves {
+            let is_given = match &value {
+                Yaml::Null => false,
+                // Blanks alone may be a password.
+                Yaml::String(text) => {
+                    !text.is_empty() && (!text.trim().is_empty() || key.ends_with("password"))
                 }
-            }
-            // A key or section with nothing behind it changes nothing, but its name is checked.
-            ValueKind::Table(_) | ValueKind::Nil => {
-                self.found.entry(key).or_insert_with(|| Found {
-                    origin: origin.to_owned(),
-                    value: ValueKind::Nil,
-                });
-            }
-            value => {
+                _ => true,
+            };
+            if is_given {
                 let origin = origin.to_owned();
                 self.found.insert(key, Found { origin, value });
             }
         }
     }
 
-    fn get(&mut self, key: &'static str) -> Option<&ValueKind> {
-        self.known.insert(key);
-        let found = self.found.get(key)?;
-        (found.value != ValueKind::Nil).then_some(&found.value)
+    /// Every key that was asked for.
+    pub(super) fn into_asked(self) -> BTreeSet<&'static str> {
+        self.asked
+    }
+
+    fn get(&mut self, key: &'static str) -> Option<&Yaml> {
+        self.asked.insert(key);
+        self.found.get(key).map(|found| &found.value)
     }
 
     /// Accepts a key that has no effect.
     pub(super) fn ignore(&mut self, key: &'static str) {
-        self.known.insert(key);
+        self.asked.insert(key);
     }
 
-    /// Text that passes `check`, which is the same as being `expected`.
+    /// Text that passes `check`, which is the same as being `expected`, without the blanks
+    /// around it.
     pub(super) fn text(
         &mut self,
         key: &'static str,
@@ -89,17 +78,21 @@ impl Settings {
     ) -> Result<String, ConfigError> {
         match self.get(key) {
             None => Ok(default.to_owned()),
-            Some(ValueKind::String(text)) if check(text) => Ok(text.clone()),
-            Some(ValueKind::String(_)) => Err(self.invalid(key, expected)),
+            Some(Yaml::String(text)) if check(text.trim()) => Ok(text.trim().to_owned()),
+            Some(Yaml::String(_)) => Err(self.invalid(key, expected)),
             Some(_) => Err(self.invalid(key, &format!("{expected}, in quotes"))),
         }
     }
 
-    /// Text that may be absent; empty text is absent. Errors do not show the value.
+    /// Text that may be absent; empty text is absent. Errors do not show the value. It stays
+    /// as it is written, but for line ends behind it, which files and `|` leave there.
     pub(super) fn secret(&mut self, key: &'static str) -> Result<Option<String>, ConfigError> {
         match self.get(key) {
             None => Ok(None),
-            Some(ValueKind::String(text)) => Ok((!text.is_empty()).then(|| text.clone())),
+            Some(Yaml::String(text)) => {
+                let text = text.trim_end_matches(['\n', '\r']);
+                Ok((!text.is_empty()).then(|| text.to_owned()))
+            }
             // YAML has made something else of it, and 007 cannot be told from 7 any more.
             Some(value) => {
                 let found = format!("{} (not shown)", kind_of(value));
@@ -108,61 +101,56 @@ impl Settings {
         }
     }
 
-    /// `true` or `false`.
+    /// `true` or `false`, or the other words that YAML and Go have for them.
     pub(super) fn flag(&mut self, key: &'static str, default: bool) -> Result<bool, ConfigError> {
-        self.parse(key, default, "true or false", |text| text.parse().ok())
+        self.parse(key, default, "true or false", |text| {
+            match text.to_ascii_lowercase().as_str() {
+                "true" | "yes" | "on" | "1" => Some(true),
+                "false" | "no" | "off" | "0" => Some(false),
+                _ => None,
+            }
+        })
     }
 
-    /// A list of texts, each of which passes `check`; in a variable they are separated by
-    /// commas. Text alone is a list of one. Empty by default.
+    /// A list of texts, each of which passes `check`. Text alone is a list, too, separated by
+    /// commas. Empty by default.
     pub(super) fn list(
         &mut self,
         key: &'static str,
         expected: &str,
         check: impl Fn(&str) -> bool,
     ) -> Result<Vec<String>, ConfigError> {
-        let texts = match self.get(key) {
+        let texts: Option<Vec<_>> = match self.get(key) {
             None => Some(Vec::new()),
-            Some(ValueKind::String(text)) => {
-                let texts = text.split(',').map(str::trim);
-                Some(
-                    texts
-                        .filter(|text| !text.is_empty())
-                        .map(str::to_owned)
-                        .collect(),
-                )
-            }
-            Some(ValueKind::Array(values)) => {
-                let texts = values.iter().map(|value| match &value.kind {
-                    ValueKind::String(text) => Some(text.clone()),
-                    _ => None,
-                });
-                texts.collect::<Option<Vec<_>>>()
+            Some(Yaml::String(text)) => Some(text.split(',').map(str::trim).collect()),
+            Some(Yaml::Array(values)) => {
+                let texts = values.iter().map(|value| value.as_str().map(str::trim));
+                texts.collect()
             }
             Some(_) => None,
         };
+        let texts = texts.map(|texts| texts.into_iter().filter(|text| !text.is_empty()));
         texts
+            .map(|texts| texts.map(str::to_owned).collect::<Vec<_>>())
             .filter(|texts| texts.iter().all(|text| check(text)))
             .ok_or_else(|| self.invalid(key, expected))
     }
 
-    /// One of the `choices`, whatever its case.
+    /// One of the `choices`, whatever its case, or one of the other names for them.
     pub(super) fn choice<T: Copy>(
         &mut self,
         key: &'static str,
         default: T,
         choices: &[(&str, T)],
+        other_names: &[(&str, T)],
     ) -> Result<T, ConfigError> {
         let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        self.parse(
-            key,
-            default,
-            &format!("one of {}", names.join(", ")),
-            |text| {
-                let is_it = |(name, _): &&(&str, T)| name.eq_ignore_ascii_case(text);
-                choices.iter().find(is_it).map(|(_, value)| *value)
-            },
-        )
+        let expected = format!("one of {}", names.join(", "));
+        self.parse(key, default, &expected, |text| {
+            let is_it = |(name, _): &&(&str, T)| name.eq_ignore_ascii_case(text);
+            let mut all = choices.iter().chain(other_names);
+            all.find(is_it).map(|(_, value)| *value)
+        })
     }
 
     /// A whole number within `range`.
@@ -177,6 +165,13 @@ impl Settings {
     {
         let expected = format!("a whole number from {} to {}", range.start(), range.end());
         self.parse(key, default, &expected, |text| {
+            // 10_000 is a number for the YAML of Go.
+            let is_number = text.starts_with(|c: char| c.is_ascii_digit());
+            let text = if is_number {
+                text.replace('_', "")
+            } else {
+                text.to_owned()
+            };
             text.parse().ok().filter(|value| range.contains(value))
         })
     }
@@ -194,15 +189,23 @@ impl Settings {
         })
     }
 
-    /// A humantime duration within `range`.
+    /// A humantime duration within `range`. Go's are such as well (`1h0m0s`, `1.5s`).
     pub(super) fn duration(
         &mut self,
         key: &'static str,
         default: Duration,
         range: RangeInclusive<Duration>,
     ) -> Result<Duration, ConfigError> {
+        let has_no_unit = self
+            .get(key)
+            .and_then(written)
+            .is_some_and(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
+        let advice = match has_no_unit {
+            true => "; write its unit (Go takes a number alone for nanoseconds)",
+            false => "",
+        };
         let expected = format!(
-            "a duration such as \"{}\" (from {} to {})",
+            "a duration such as \"{}\" (from {} to {}){advice}",
             humantime::format_duration(default),
             humantime::format_duration(*range.start()),
             humantime::format_duration(*range.end()),
@@ -223,20 +226,18 @@ impl Settings {
         let Some(value) = self.get(key) else {
             return Ok(default);
         };
-        let text = match value {
-            ValueKind::Float(number) => format!("{number:?}"), // 10.0 is no whole number
-            value => value.to_string(),
-        };
-        parse(&text).ok_or_else(|| self.invalid(key, expected))
+        let parsed = written(value).and_then(|text| parse(&text));
+        parsed.ok_or_else(|| self.invalid(key, expected))
     }
 
     /// The error for a key whose value is not what is expected.
     pub(super) fn invalid(&self, key: &str, expected: &str) -> ConfigError {
         let found = match self.found.get(key).map(|found| &found.value) {
-            Some(ValueKind::String(text)) => format!("{text:?}"),
-            Some(ValueKind::Float(number)) => format!("{number:?}"),
-            Some(list @ ValueKind::Array(_)) => kind_of(list).to_owned(),
-            Some(value) => value.to_string(),
+            Some(Yaml::String(text)) => plain::shown(text.trim()),
+            Some(value) => match written(value).map(|text| plain::shown(&text)) {
+                Some(found) if found != plain::HIDDEN => found.trim_matches('"').to_owned(),
+                _ => kind_of(value).to_owned(),
+            },
             None => "nothing".to_owned(),
         };
         self.error(key, found, expected)
@@ -279,66 +280,14 @@ impl Settings {
             .get(key)
             .map_or("default value", |found| &found.origin)
     }
-
-    /// Fails when a source has a key that nobody asked for. To be called last.
-    pub(super) fn refuse_unknown_keys(&self) -> Result<(), ConfigError> {
-        for (key, found) in &self.found {
-            if self.known.contains(key.as_str()) {
-                continue;
-            }
-            if self.known.iter().any(|known| below(known, key).is_some()) {
-                if found.value == ValueKind::Nil {
-                    continue; // an empty section
-                }
-                let found = kind_of(&found.value);
-                return Err(self.error(key, found, "a section with keys of its own"));
-            }
-            if let Some(known) = self.known.iter().find(|known| below(key, known).is_some()) {
-                return Err(ConfigError::Setting {
-                    origin: found.origin.clone(),
-                    key: (*known).to_owned(),
-                    found: "a section".to_owned(),
-                    expected: "a single value".to_owned(),
-                });
-            }
-            let expected = format!(
-                "one of {}; correct the name or remove it",
-                self.siblings(key).join(", ")
-            );
-            return Err(self.error(key, "an unknown key", expected));
-        }
-        Ok(())
-    }
-
-    /// The names that are known in the innermost known section around an unknown key.
-    fn siblings(&self, unknown: &str) -> Vec<&'static str> {
-        let mut section = unknown;
-        loop {
-            section = section.rsplit_once('.').map_or("", |(parent, _)| parent);
-            let below = self.known.iter().filter_map(|known| below(known, section));
-            let names: BTreeSet<_> = below.filter_map(|rest| rest.split('.').next()).collect();
-            if !names.is_empty() || section.is_empty() {
-                return names.into_iter().collect();
-            }
-        }
-    }
 }
 
-/// What follows the section's name in `key`; `None` when the key is not within it.
-fn below<'a>(key: &'a str, section: &str) -> Option<&'a str> {
-    match section {
-        "" => Some(key),
-        _ => key.strip_prefix(section)?.strip_prefix('.'),
-    }
-}
-
-fn kind_of(value: &ValueKind) -> &'static str {
+/// A single value as it is written, without the blanks around it.
+fn written(value: &Yaml) -> Option<String> {
     match value {
-        ValueKind::Nil => "nothing",
-        ValueKind::Boolean(_) => "true or false",
-        ValueKind::String(_) => "text",
-        ValueKind::Table(_) => "a section",
-        ValueKind::Array(_) => "a list",
-        _ => "a number",
+        Yaml::String(text) | Yaml::Real(text) => Some(text.trim().to_owned()),
+        Yaml::Integer(number) => Some(number.to_string()),
+        Yaml::Boolean(flag) => Some(flag.to_string()),
+        _ => None,
     }
 }

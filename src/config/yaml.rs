@@ -1,47 +1,176 @@
-//! Reads one YAML file into the tree that the `config` crate makes of it, and says in
-//! this project's words what is wrong with a file that cannot be read.
+//! Reads one YAML file into its keys with their values, and says in this project's words
+//! what is wrong with a file that cannot be read. No message quotes a value, since a
+//! mistake next to a password looks like any other.
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
-use config::{FileFormat, Map, Source, Value};
+use yaml_rust2::{ScanError, Yaml, YamlLoader, yaml::Hash};
 
 use super::ConfigError;
 
-/// Reads the file `path`, which the environment `env` needs from the directory `dir`.
-pub(super) fn read(path: &Path, env: &str, dir: &Path) -> Result<Map<String, Value>, ConfigError> {
-    let text = fs::read_to_string(path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => ConfigError::Missing {
-            path: path.to_owned(),
-            environment: env.to_owned(),
-            dir: dir.to_owned(),
-        },
+/// Full key (`jobqueue.retry.max`) to its value; a section with nothing in it is null.
+pub(super) type Leaves = BTreeMap<String, Yaml>;
+
+/// The largest file that is read; settings are a few kilobytes.
+const MAX_BYTES: u64 = 1 << 20;
+/// Stands for a key that is no single value, such as in `{{password}}`.
+const NO_NAME: &str = "{}";
+
+/// Reads the file `path`, which is there in one form or another.
+pub(super) fn read(path: &Path) -> Result<Leaves, ConfigError> {
+    let unreadable = |source| unreadable(path, source);
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        let kind = if metadata.is_dir() {
+            "a directory"
+        } else {
+            "no regular file"
+        };
+        return Err(unfit(
+            path,
+            format!("found {kind}, expected a file with settings"),
+        ));
+    }
+    if metadata.len() > MAX_BYTES {
+        return Err(unfit(
+            path,
+            "found more than 1 MiB, expected a file with settings",
+        ));
+    }
+    let bytes = fs::read(path).map_err(unreadable)?;
+    let text = decode(&bytes).map_err(|reason| unfit(path, reason))?;
+    parse(text).map_err(|reason| ConfigError::Syntax {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+fn unfit(path: &Path, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Unfit {
+        path: path.to_owned(),
+        reason: reason.into(),
+    }
+}
+
+fn unreadable(path: &Path, source: io::Error) -> ConfigError {
+    let target = fs::read_link(path);
+    match (source.kind(), target) {
+        (io::ErrorKind::NotFound, Ok(target)) => unfit(path, dangling(&target)),
         _ => ConfigError::Unreadable {
             path: path.to_owned(),
             source,
         },
-    })?;
-    // From text and not by its path: the crate would look for other file names as well,
-    // and would name the file relative to the working directory.
-    config::File::from_str(&text, FileFormat::Yaml)
-        .collect()
-        .map_err(|error| ConfigError::Syntax {
-            path: path.to_owned(),
-            reason: reason(&error),
-        })
+    }
 }
 
-/// What is wrong with the text, without quoting a value from it.
-fn reason(error: &config::ConfigError) -> String {
-    let config::ConfigError::FileParse { cause, .. } = error else {
-        return "it has no settings".to_owned();
+fn dangling(target: &Path) -> String {
+    format!(
+        "found a symbolic link to {}, which is not there, expected a file with settings",
+        target.display()
+    )
+}
+
+/// The text of a file, without the mark that some editors put before it.
+fn decode(bytes: &[u8]) -> Result<&str, String> {
+    const EXPECTED: &str = "expected UTF-8; save the file in that encoding";
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err(format!("found UTF-16 text, {EXPECTED}"));
+    }
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    if bytes.contains(&0) {
+        return Err(format!("found NUL bytes as in UTF-16 text, {EXPECTED}"));
+    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        let line = 1 + bytes[..error.valid_up_to()]
+            .iter()
+            .filter(|b| **b == b'\n')
+            .count();
+        format!("found bytes that are not UTF-8 in line {line}, {EXPECTED}")
+    })
+}
+
+fn parse(text: &str) -> Result<Leaves, String> {
+    let mut documents = YamlLoader::load_from_str(text).map_err(|error| reason(text, &error))?;
+    documents.retain(|document| !matches!(document, Yaml::Null | Yaml::BadValue));
+    if documents.len() > 1 {
+        let count = documents.len();
+        return Err(format!(
+            "it has {count} documents, expected one; remove the lines with --- between them"
+        ));
+    }
+    let mut leaves = Leaves::new();
+    match documents.pop() {
+        None => {}
+        Some(Yaml::Hash(root)) => flatten("", &root, &mut leaves)?,
+        Some(_) => return Err("the top level is no section".to_owned()),
+    }
+    Ok(leaves)
+}
+
+/// What the parser complains of. Its own words are fixed texts, but for two that quote.
+fn reason(text: &str, error: &ScanError) -> String {
+    let mark = error.marker();
+    let what = match error.info() {
+        info if info.ends_with("duplicated key in mapping") => "a duplicated key in a section",
+        info if info.starts_with("unexpected character") => {
+            "a character that needs quotes around the value"
+        }
+        info => info,
     };
-    if cause.is::<Box<config::ConfigError>>() {
-        return "the top level is no section".to_owned();
+    let near = text.lines().skip(mark.line().saturating_sub(2)).take(2);
+    let has_tab = near.into_iter().any(|line| line.trim_end().contains('\t'));
+    let hint = if has_tab {
+        "; a tab is near, and YAML wants spaces"
+    } else {
+        ""
+    };
+    format!(
+        "{what} at line {} column {}{hint}",
+        mark.line(),
+        mark.col() + 1
+    )
+}
+
+fn flatten(section: &str, table: &Hash, leaves: &mut Leaves) -> Result<(), String> {
+    for (key, value) in merged(table)? {
+        let name = match key {
+            Yaml::String(name) | Yaml::Real(name) => name.clone(),
+            Yaml::Integer(number) => number.to_string(),
+            Yaml::Boolean(flag) => flag.to_string(),
+            _ => NO_NAME.to_owned(),
+        };
+        let key = match section {
+            "" => name,
+            _ => format!("{section}.{name}"),
+        };
+        match value {
+            Yaml::Hash(table) if table.is_empty() => drop(leaves.insert(key, Yaml::Null)),
+            Yaml::Hash(table) => flatten(&key, table, leaves)?,
+            value => drop(leaves.insert(key, value.clone())),
+        }
     }
-    // Only the scanner says where it is, and only its words never quote a value.
-    let reason = cause.to_string();
-    match reason.contains(" line ") {
-        true => reason,
-        false => "a key or number that has no place in settings".to_owned(),
+    Ok(())
+}
+
+/// The entries of a section with those that `<<: *anchor` brings, which the section's own win
+/// over.
+fn merged(table: &Hash) -> Result<Vec<(&Yaml, &Yaml)>, String> {
+    let is_merge = |key: &Yaml| key.as_str() == Some("<<");
+    let mut entries: Vec<_> = table.iter().filter(|(key, _)| !is_merge(key)).collect();
+    let brought = match table.iter().find(|(key, _)| is_merge(key)) {
+        None => return Ok(entries),
+        Some((_, Yaml::Array(tables))) => tables.iter().collect(),
+        Some((_, table)) => vec![table],
+    };
+    for table in brought {
+        let Yaml::Hash(table) = table else {
+            return Err("<< stands before something that is no section".to_owned());
+        };
+        for (key, value) in merged(table)? {
+            if !entries.iter().any(|(own, _)| *own == key) {
+                entries.push((key, value));
+            }
+        }
     }
+    Ok(entries)
 }

@@ -1,0 +1,290 @@
+//! Whose a key is: ours, another program's, or ours with a mistake in its name. Files are
+//! shared with other programs, so a section that is not ours is left alone; a key within
+//! our sections that nobody knows stops the start, as does a section that is one slip away
+//! from ours.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use yaml_rust2::Yaml;
+
+use super::{ConfigError, plain, yaml::Leaves};
+
+/// The sections whose keys are all ours. Everything beside them is another program's.
+const OWN: [&str; 5] = [
+    "cache_server.redis.jobqueue",
+    "cors",
+    "jobqueue",
+    "logging",
+    "server",
+];
+
+/// How alike two names have to be for the one to be suggested for the other (Jaro-Winkler).
+const ALIKE: f64 = 0.8;
+
+/// Stands for a name that may be something else.
+const HIDDEN: &str = "(a name that is not shown since it may hold a secret)";
+
+/// Every key that the programs know.
+pub(super) struct Names(BTreeSet<&'static str>);
+
+impl Names {
+    pub(super) fn new(known: BTreeSet<&'static str>) -> Self {
+        Self(known)
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().copied()
+    }
+
+    /// Checks the keys of one source, and names the sections of other programs in it.
+    pub(super) fn check(
+        &self,
+        origin: &str,
+        leaves: &Leaves,
+    ) -> Result<BTreeSet<String>, ConfigError> {
+        let mut others = BTreeMap::<&str, Vec<&str>>::new();
+        for (key, value) in leaves {
+            match section_of_others(key) {
+                Some(section) => others.entry(section).or_default().push(key),
+                None => self.check_own(origin, key, value)?,
+            }
+        }
+        for (section, keys) in &others {
+            self.refuse_misspelt_section(origin, section, keys)?;
+        }
+        // One with nothing behind it has no settings, and may be no name: `{password}`.
+        let is_bare = |section: &str| leaves.get(section) == Some(&Yaml::Null);
+        let sections = others.into_keys();
+        Ok(sections
+            .map(|section| shown(section, is_bare(section)))
+            .collect())
+    }
+
+    /// Checks a key that is in one of our sections, or is one of them.
+    fn check_own(&self, origin: &str, key: &str, value: &Yaml) -> Result<(), ConfigError> {
+        if self.0.contains(key) {
+            return Ok(());
+        }
+        if self.all().any(|known| below(known, key).is_some()) {
+            return match value {
+                Yaml::Null => Ok(()), // an empty section
+                _ => Err(setting(
+                    origin,
+                    key,
+                    kind_of(value),
+                    "a section with keys of its own",
+                )),
+            };
+        }
+        if let Some(known) = self.all().find(|known| below(key, known).is_some()) {
+            return Err(setting(origin, known, "a section", "a single value"));
+        }
+        let bare = *value == Yaml::Null;
+        let section = self.known_section(key);
+        Err(self.unknown(origin, key, section, self.suggestion(key), bare))
+    }
+
+    /// A section is taken for one of ours when its name is one slip away and its keys are
+    /// keys of ours. A name that differs by a digit is another one on purpose.
+    fn refuse_misspelt_section(
+        &self,
+        origin: &str,
+        section: &str,
+        keys: &[&str],
+    ) -> Result<(), ConfigError> {
+        let (parent, name) = section.rsplit_once('.').unwrap_or(("", section));
+        let first_names = |keys: &[&str], section: &str| {
+            let names = keys.iter().filter_map(|key| below(key, section));
+            names
+                .map(first_name)
+                .map(str::to_owned)
+                .collect::<BTreeSet<_>>()
+        };
+        let names = first_names(keys, section);
+        for own in self.names_in(parent) {
+            let own_section = join(parent, own);
+            let known: Vec<_> = self.all().collect();
+            let known = first_names(&known, &own_section);
+            if is_slip(name, own) && !names.is_empty() && names.is_subset(&known) {
+                let key = keys[0];
+                let right = below(key, section).map(|rest| {
+                    let whole = join(&own_section, rest);
+                    let is_known = self.0.contains(whole.as_str());
+                    if is_known {
+                        whole
+                    } else {
+                        join(&own_section, first_name(rest))
+                    }
+                });
+                return Err(self.unknown(origin, key, section, right, false));
+            }
+        }
+        Ok(())
+    }
+
+    /// The error for a key that nobody knows, for its name in `section`: what it has below
+    /// may be a secret in the wrong place. `bare` ones have no value, as when YAML takes
+    /// `{password}` for a key: such a name is shown only beside what it was meant to be.
+    fn unknown(
+        &self,
+        origin: &str,
+        key: &str,
+        section: &str,
+        meant: Option<String>,
+        bare: bool,
+    ) -> ConfigError {
+        let names = self.names_in(self.known_section(key));
+        let names: Vec<_> = names.into_iter().collect();
+        let key = join(section, below(key, section).map_or(key, first_name));
+        let is_variable = origin.starts_with(super::variables::OVERRIDE_PREFIX);
+        let meant = meant.map(|key| match is_variable {
+            true => super::variables::override_of(&key),
+            false => key,
+        });
+        let shown = match plain::is_name(&key) && (!bare || meant.is_some()) {
+            true => key,
+            false => join(section, HIDDEN),
+        };
+        let meant = meant.map_or_else(String::new, |key| format!(" (did you mean {key}?)"));
+        let expected = format!(
+            "one of {}; correct the name or remove it{meant}",
+            names.join(", ")
+        );
+        setting(origin, &shown, "an unknown key", expected)
+    }
+
+    /// The known key that an unknown one was meant to be.
+    fn suggestion(&self, unknown: &str) -> Option<String> {
+        let section = self.known_section(unknown);
+        let name = first_name(below(unknown, section)?);
+        let alike = self.all().filter_map(|known| {
+            let likeness = likeness(below(known, section)?, name);
+            (likeness >= ALIKE).then_some((likeness, known))
+        });
+        let nearest = alike.max_by(|a, b| a.0.total_cmp(&b.0));
+        nearest.map(|(_, known)| known.to_owned()).or_else(|| {
+            // The right name in the wrong section.
+            let last = unknown.rsplit('.').next()?;
+            let mut same = self
+                .all()
+                .filter(|known| known.rsplit('.').next() == Some(last));
+            same.next()
+                .filter(|_| same.next().is_none())
+                .map(str::to_owned)
+        })
+    }
+
+    /// The innermost known section around an unknown key.
+    fn known_section<'a>(&self, unknown: &'a str) -> &'a str {
+        let mut section = unknown;
+        loop {
+            section = section.rsplit_once('.').map_or("", |(parent, _)| parent);
+            if section.is_empty() || self.all().any(|known| below(known, section).is_some()) {
+                return section;
+            }
+        }
+    }
+
+    /// The names that are known in a section.
+    fn names_in(&self, section: &str) -> BTreeSet<&'static str> {
+        let below = self.all().filter_map(|known| below(known, section));
+        below.map(first_name).collect()
+    }
+}
+
+/// The name of another program's section, as far as it can be shown.
+fn shown(section: &str, bare: bool) -> String {
+    let (parent, _) = section.rsplit_once('.').unwrap_or_default();
+    match plain::is_name(section) && !bare {
+        true => section.to_owned(),
+        false if plain::is_name(parent) => join(parent, HIDDEN),
+        false => HIDDEN.to_owned(),
+    }
+}
+
+fn setting(
+    origin: &str,
+    key: &str,
+    found: impl Into<String>,
+    expected: impl Into<String>,
+) -> ConfigError {
+    ConfigError::Setting {
+        origin: origin.to_owned(),
+        key: key.to_owned(),
+        found: found.into(),
+        expected: expected.into(),
+    }
+}
+
+/// The section of another program that a key is in: the shortest part of the key from its
+/// beginning that leads to none of our sections.
+fn section_of_others(key: &str) -> Option<&str> {
+    let leads_to = |part: &str, own: &str| part == own || below(own, part).is_some();
+    if OWN
+        .iter()
+        .any(|own| leads_to(key, own) || below(key, own).is_some())
+    {
+        return None;
+    }
+    let parts = key.match_indices('.').map(|(end, _)| &key[..end]);
+    let mut parts = parts.chain([key]);
+    parts.find(|part| !OWN.iter().any(|own| leads_to(part, own)))
+}
+
+/// Whether `name` is `own` with one slip: a letter too many, too few or wrong, two swapped,
+/// or other case and separators.
+fn is_slip(name: &str, own: &str) -> bool {
+    let (name, own) = (letters(name), letters(own));
+    name == own || (strsim::osa_distance(&name, &own) == 1 && !differ_in_digits(&name, &own))
+}
+
+/// Whether nothing but digits tells two names apart, as in `redis2`.
+pub(super) fn differ_in_digits(one: &str, other: &str) -> bool {
+    let letters = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+    one != other && letters(one) == letters(other)
+}
+
+/// A name without separators and case.
+pub(super) fn letters(name: &str) -> String {
+    let letters = name.chars().filter(|c| c.is_alphanumeric());
+    letters.flat_map(char::to_lowercase).collect()
+}
+
+fn likeness(known: &str, name: &str) -> f64 {
+    match letters(known) == letters(name) {
+        true => 1.0,
+        false => strsim::jaro_winkler(known, &name.to_lowercase()),
+    }
+}
+
+/// What follows the section's name in `key`; `None` when the key is not within it.
+fn below<'a>(key: &'a str, section: &str) -> Option<&'a str> {
+    match section {
+        "" => Some(key),
+        _ => key.strip_prefix(section)?.strip_prefix('.'),
+    }
+}
+
+fn first_name(key: &str) -> &str {
+    key.split('.').next().unwrap_or(key)
+}
+
+fn join(section: &str, name: &str) -> String {
+    match section {
+        "" => name.to_owned(),
+        _ => format!("{section}.{name}"),
+    }
+}
+
+/// The words for a value by its kind alone.
+pub(super) fn kind_of(value: &Yaml) -> &'static str {
+    match value {
+        Yaml::Null => "nothing",
+        Yaml::Boolean(_) => "true or false",
+        Yaml::String(_) => "text",
+        Yaml::Hash(_) => "a section",
+        Yaml::Array(_) => "a list",
+        Yaml::Integer(_) | Yaml::Real(_) => "a number",
+        Yaml::Alias(_) | Yaml::BadValue => "a value that does not fit its YAML tag or anchor",
+    }
+}

@@ -1,0 +1,163 @@
+//! What of a found value a message may show. Anything can be pasted into the wrong place, a
+//! password too, so a message shows only what is too plain to be a secret: numbers,
+//! durations, short words. All messages about settings ask here.
+
+use std::path::Path;
+
+/// Stands for a value that is not plain.
+pub(super) const HIDDEN: &str = "text that is not shown since it may hold a secret";
+
+/// The longest word of letters that is shown when it is none of [`WORDS`].
+const MAX_LETTERS: usize = 5;
+/// The most digits that are shown; a longer number may be a key or a card's.
+const MAX_DIGITS: usize = 12;
+const MAX_BYTES: usize = 32;
+const MAX_NAME: usize = 64;
+
+/// Longer words that people write into settings and nobody uses as a password.
+const WORDS: [&str; 14] = [
+    "critical",
+    "default",
+    "develop",
+    "development",
+    "disabled",
+    "enabled",
+    "localhost",
+    "notice",
+    "production",
+    "release",
+    "staging",
+    "testing",
+    "verbose",
+    "warning",
+];
+
+/// What the letters beside the digits of a duration or a number can be.
+const UNITS: [&str; 31] = [
+    "e", "y", "yr", "year", "years", "month", "months", "w", "week", "weeks", "d", "day", "days",
+    "h", "hr", "hour", "hours", "m", "min", "mins", "minute", "minutes", "s", "sec", "secs",
+    "second", "seconds", "ms", "us", "\u{b5}s", "ns",
+];
+
+/// The words for a text that was found: the text itself in quotes when it is plain.
+pub(super) fn shown(text: &str) -> String {
+    match is_plain(text) {
+        true => format!("{text:?}"),
+        false => HIDDEN.to_owned(),
+    }
+}
+
+/// Whether a text is a number, a duration, or a word that no secret looks like.
+fn is_plain(text: &str) -> bool {
+    if text.len() > MAX_BYTES {
+        return false;
+    }
+    let is_word = text.bytes().all(|b| b.is_ascii_alphabetic());
+    if is_word {
+        let is_known = WORDS.iter().any(|word| word.eq_ignore_ascii_case(text));
+        return text.len() <= MAX_LETTERS || is_known;
+    }
+    text.bytes().filter(u8::is_ascii_digit).count() <= MAX_DIGITS
+        && text
+            .split(|c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-' | ' '))
+            .all(|letters| letters.is_empty() || UNITS.contains(&letters))
+}
+
+/// Whether the name of a key, a section or a variable can be shown: `{password:s3cret}` is a
+/// key for YAML.
+pub(super) fn is_name(text: &str) -> bool {
+    text.len() <= MAX_NAME
+        && text.bytes().any(|b| b.is_ascii_alphabetic())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+}
+
+/// The words for a path that was found in a setting: the path when it cannot be taken for
+/// anything else.
+pub(super) fn path(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let is_path = text.starts_with('/') || text.starts_with("./") || text.starts_with("../");
+    let is_plain_byte = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);
+    match is_path && text.bytes().all(is_plain_byte) {
+        true => text.into_owned(),
+        false => shown(&text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_values_are_shown() {
+        for text in [
+            "15",
+            "-1",
+            "65536",
+            "1.5",
+            "abc",
+            "many",
+            "prod",
+            "2s",
+            "1h0m0s",
+            "2m 30s",
+            "7500ms",
+            "1e3",
+            "localhost",
+            "Warning",
+            "NaN",
+            "100\u{b5}s",
+        ] {
+            assert_eq!(shown(text), format!("{text:?}"));
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_shown() {
+        for text in [
+            "s3cret",
+            "hunter",
+            "correct horse",
+            "p@ss",
+            "a:b",
+            "1234567890123",
+            "0xdeadbeef",
+            "user=me",
+            "http://x",
+            "a\nb",
+            "\u{1b}[0m",
+            "\u{e9}",
+            "a-b",
+            "1x",
+        ] {
+            assert_eq!(shown(text), HIDDEN, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_shown_when_it_is_nothing_else() {
+        for text in ["/etc/dm-jobqueue", "./config", "../go/config_1", "conf"] {
+            assert!(path(Path::new(text)).contains(text));
+        }
+        for text in ["s3cret", "redis://:pw@host", "/pa+ss=", "abc/def"] {
+            assert_eq!(path(Path::new(text)), HIDDEN, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_one_word() {
+        for name in [
+            "DB_TYPE",
+            "api",
+            "x-common",
+            ".defaults",
+            "cache_server.redis.default",
+        ] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["password:s3cret", "a b", "", "123", "a=b", "\u{e9}"] {
+            assert!(!is_name(name), "{name}");
+        }
+    }
+}
