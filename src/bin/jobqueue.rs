@@ -38,6 +38,7 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let mut signals = Signals::new()?;
     let config = Config::load()?;
     telemetry::init(&config.logging)?;
+    config.log_start("jobqueue", VERSION);
     let settings = &config.jobqueue;
 
     let out = LineWriter::stdout()?;

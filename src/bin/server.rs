@@ -33,6 +33,7 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let mut signals = Signals::new()?;
     let config = Config::load()?;
     telemetry::init(&config.logging)?;
+    config.log_start("server", VERSION);
     let settings = &config.server;
 
     let client = Client::new(&config.redis, &config.jobqueue.queue)?;

@@ -83,7 +83,7 @@ async fn a_mistake_in_the_settings_stops_the_start_with_one_message() {
             (
                 "CONFIG_DIR",
                 "/nonexistent",
-                "/nonexistent/develop.yaml: file not found",
+                "CONFIG_DIR: found /nonexistent, where nothing is",
             ),
             ("RUST_LOG", "a=b=c", "RUST_LOG"),
             (

@@ -358,25 +358,43 @@ impl ProcessBuilder {
         self
     }
 
+    /// Starts it in this directory.
+    pub(crate) fn current_dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
     pub(crate) fn args(mut self, args: &[&str]) -> Self {
         self.command.args(args);
         self
     }
 
     /// How many files it may have open, which it cannot change itself.
-    pub(crate) fn files(mut self, count: usize) -> Self {
-        let mut limited = Command::new("sh");
+    pub(crate) fn files(self, count: usize) -> Self {
         let script = format!("ulimit -n {count} && exec \"$0\" \"$@\"");
-        limited.arg("-c").arg(script);
-        limited.arg(self.command.get_program());
-        limited.args(self.command.get_args());
+        self.started_by("sh", &["-c", &script])
+    }
+
+    /// Subject to the permissions of files, also when the tests run as root.
+    pub(crate) fn without_capabilities(self) -> Self {
+        match rustix::process::geteuid().is_root() {
+            true => self.started_by("setpriv", &["--bounding-set", "-all", "--inh-caps", "-all"]),
+            false => self,
+        }
+    }
+
+    /// Lets another program, which gets the arguments before ours, start it.
+    fn started_by(mut self, starter: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(starter);
+        command.args(args).arg(self.command.get_program());
+        command.args(self.command.get_args());
         for (key, value) in self.command.get_envs() {
             match value {
-                Some(value) => limited.env(key, value),
-                None => limited.env_remove(key),
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
             };
         }
-        self.command = limited;
+        self.command = command;
         self
     }
 
