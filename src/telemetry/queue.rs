@@ -73,11 +73,11 @@ impl LogQueue {
     /// # Errors
     /// When the system gives no thread.
     pub(super) fn start(&'static self, out: Stderr, reporter: Dispatch) -> io::Result<()> {
-        if !std::mem::replace(&mut self.lock().started, true) {
-            if let Err(error) = threads::spawn("log", move || self.run(out, &reporter)) {
-                self.lock().started = false;
-                return Err(error);
-            }
+        if !std::mem::replace(&mut self.lock().started, true)
+            && let Err(error) = threads::spawn("log", move || self.run(out, &reporter))
+        {
+            self.lock().started = false;
+            return Err(error);
         }
         Ok(())
     }
