@@ -64,7 +64,6 @@ async fn register(State(api): State<Api>, request: Request) -> Result<Response, 
         .register(registration, time_left)
         .await
         .inspect_err(|why| api.log(why))?;
-    tracing::debug!(job_id, "registered");
     Ok(created(job_id))
 }
 

@@ -76,6 +76,7 @@ mod support;
 mod suspects;
 mod time_zones;
 mod tls;
+mod trail;
 mod unknown_types;
 mod users;
 mod workers;

@@ -19,6 +19,7 @@ use super::intake::Intake;
 use super::link::Link;
 use super::pace::time_for;
 use super::reply::{Body, Entry, EntryId};
+use super::trail::Step;
 
 /// How often it looks for a free slot while there is none.
 const ROOM_CHECK: Duration = Duration::from_millis(100);
@@ -100,7 +101,7 @@ impl AsideFetcher {
                 // The one that it does not get.
                 deliveries: deliveries.saturating_add(1),
             };
-            self.intake.deliver(vec![entry], epoch);
+            self.intake.deliver(Step::Delivered, vec![entry], epoch);
             return Ok(());
         }
         let take = Take {
@@ -120,7 +121,7 @@ impl AsideFetcher {
         if entries.is_empty() {
             self.held.drop_aside(id);
         }
-        self.intake.deliver(entries, epoch);
+        self.intake.deliver(Step::Delivered, entries, epoch);
         Ok(())
     }
 }

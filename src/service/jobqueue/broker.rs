@@ -17,7 +17,7 @@ use super::job::Edits;
 use super::letter::Death;
 use super::link::Link;
 use super::reply::{
-    Entry, EntryId, array, counted, delivered, entry_id, int, items, micros, owned, reclaimed,
+    Entry, EntryId, array, counted, delivered, entry_id, int, items, owned, promoted, reclaimed,
 };
 
 /// A script of `scripts/` behind the prelude that all of them stand on, and behind parts of
@@ -192,11 +192,22 @@ pub(crate) struct Take {
 }
 
 /// What a promotion did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Promoted {
     pub(crate) moved: u64,
     /// How long until the next job is due, when there is one.
     pub(crate) due_in: Option<Duration>,
+    /// The moved jobs, for the log, if they were asked for.
+    pub(crate) told: Vec<PromotedJob>,
+}
+
+/// A job that was moved to the stream, as far as the script knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PromotedJob {
+    /// The entry that it left for the scheduled set.
+    pub(crate) left: String,
+    pub(crate) entry_id: String,
+    pub(crate) job_id: Option<String>,
 }
 
 /// One consumer's view of one queue.
@@ -354,17 +365,17 @@ impl Broker {
         }
     }
 
-    /// Moves up to `limit` due jobs to the stream.
-    pub(crate) async fn promote(&self, link: &mut Link, limit: usize) -> Result<Promoted, Error> {
+    /// Moves up to `limit` due jobs to the stream. `tell`: which, for the log.
+    pub(crate) async fn promote(
+        &self,
+        link: &mut Link,
+        limit: usize,
+        tell: bool,
+    ) -> Result<Promoted, Error> {
         let mut cmd = eval(PROMOTE, &[&self.keys.scheduled, &self.keys.stream], &[]);
-        cmd.arg(limit);
+        cmd.arg(limit).arg(u8::from(tell));
         let reply = link.call("promote", &cmd).await?;
-        let [moved, due_in] =
-            array(reply).ok_or_else(|| Error::unexpected_reply("the promote script"))?;
-        Ok(Promoted {
-            moved: int(&moved).and_then(|n| n.try_into().ok()).unwrap_or(0),
-            due_in: micros(&due_in),
-        })
+        promoted(reply)
     }
 
     /// Removes other consumers that have nothing pending and were idle for two leases of

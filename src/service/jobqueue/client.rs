@@ -20,9 +20,11 @@ use super::connection::Connector;
 use super::error::{Class, Error};
 use super::job::Job;
 use super::migrations;
-use super::outbox::{Answer, Outbox, Outcome, Unanswered, Wanted};
+use super::outbox::{Answer, Outbox, Unanswered, Wanted};
 use super::pace::Window;
+use super::reply;
 use crate::config::RedisConfig;
+use crate::shortened::shortened;
 
 /// A connection on which a job's time runs out this long after it was sent, or later, is
 /// taken for dead: a socket whose other end vanished says nothing.
@@ -100,7 +102,7 @@ impl Client {
     /// A dropped call's job may or may not be appended.
     pub async fn enqueue(&self, job: &Job, timeout: Duration) -> Result<(), EnqueueError> {
         let answer = self.hand_over(job, Instant::now() + timeout).await?;
-        answered(answer).await
+        answered(job, answer).await
     }
 
     /// Appends `jobs` in their order, and answers for each as [`Self::enqueue`] does. It is
@@ -119,9 +121,9 @@ impl Client {
             answers.push(self.hand_over(job, deadline).await);
         }
         let mut results = Vec::with_capacity(jobs.len());
-        for answer in answers {
+        for (job, answer) in jobs.iter().zip(answers) {
             results.push(match answer {
-                Ok(answer) => answered(answer).await,
+                Ok(answer) => answered(job, answer).await,
                 Err(error) => Err(error),
             });
         }
@@ -235,7 +237,7 @@ impl Client {
         for (job, reply) in batch.iter_mut().zip(replies) {
             job.answer(match reply {
                 Value::ServerError(error) => Err(self.refused(generation, Error::from(&error))),
-                _ => Ok(()),
+                id => Ok(reply::entry_id(&id)),
             });
         }
         End::Replied { generation }
@@ -353,9 +355,18 @@ impl Line {
     }
 }
 
-async fn answered(answer: Answer) -> Outcome {
+async fn answered(job: &Job, answer: Answer) -> Result<(), EnqueueError> {
     // An unanswered job is answered when it is dropped.
-    answer.await.unwrap_or(Err(EnqueueError::OutcomeUnknown))
+    let answer = answer.await.unwrap_or(Err(EnqueueError::OutcomeUnknown));
+    let entry_id = answer?;
+    tracing::debug!(
+        job_id = job.id.as_deref().map(shortened),
+        entry_id = entry_id.map(tracing::field::display),
+        job_type = shortened(&job.job_type),
+        delay_ms = job.delay_ms,
+        "registered"
+    );
+    Ok(())
 }
 
 /// The end of the sending, however it comes.

@@ -23,6 +23,7 @@ use super::link::Link;
 use super::pace::{MAX_REPLY, NAME_BYTES, ReplySize, time_for};
 use super::reply::{Body, Entry, EntryId};
 use super::rhythm::Rhythm;
+use super::trail::Step;
 
 /// The longest a read blocks. Redis notices a vanished client no sooner, and a
 /// deleted stream or a stop that could not be sent is noticed within this time.
@@ -255,13 +256,13 @@ impl Fetcher {
                 Errand::Read { count, block } if !self.stop.is_cancelled() => {
                     (began, time) = (Instant::now(), self.schedule.reply_size.time());
                     let read = self.broker.read(&mut self.link, count, block, time);
-                    let deliver = async { intake.deliver(entries, epoch) };
+                    let deliver = async { intake.deliver(Step::Delivered, entries, epoch) };
                     // The read first, which sends its command at once.
                     let (next, ()) = tokio::join!(biased; read, deliver);
                     entries = next?;
                 }
                 _ => {
-                    intake.deliver(entries, epoch);
+                    intake.deliver(Step::Delivered, entries, epoch);
                     return Ok(());
                 }
             }
@@ -279,7 +280,8 @@ impl Fetcher {
         }
         self.came(&entries, began);
         self.leave_to_orphan_check(&mut entries);
-        self.intake.deliver(entries, self.schedule.epoch);
+        self.intake
+            .deliver(Step::Delivered, entries, self.schedule.epoch);
         Ok(())
     }
 
@@ -380,7 +382,8 @@ impl Fetcher {
             .entries
             .into_iter()
             .partition(|entry| held.contains(&entry.id));
-        self.intake.deliver(others, self.schedule.epoch);
+        self.intake
+            .deliver(Step::TakenOver, others, self.schedule.epoch);
         self.decline(mine).await;
         Ok(())
     }
@@ -442,7 +445,8 @@ impl Fetcher {
             // One at least, since the script takes one that fits nowhere as well.
             orphans.drain(..looked.clamp(1, orphans.len()));
             // The settler may have settled some of them between the two commands.
-            self.intake.deliver(entries, self.schedule.epoch);
+            self.intake
+                .deliver(Step::Delivered, entries, self.schedule.epoch);
         }
         if found > 0
             && check.lost

@@ -20,7 +20,6 @@ use super::job::{Edits, Job};
 use super::letter::Death;
 use super::pace::{MAX_AHEAD, Pace};
 use super::reply::EntryId;
-use crate::shortened::shortened;
 
 /// How long an entry waits that did not get through by itself either, at first. Each time
 /// twice as long, up to four times.
@@ -36,28 +35,6 @@ pub(crate) struct Delivery {
     /// The job as it stands in the entry.
     pub(crate) json: Vec<u8>,
     pub(crate) deliveries: u32,
-}
-
-/// What the log shows of a delivery.
-#[derive(Debug)]
-pub(crate) struct Shown {
-    /// The job's id, shortened; its entry's while it has none of its own.
-    pub(crate) job_id: String,
-    pub(crate) entry_id: EntryId,
-    pub(crate) job_type: String,
-    pub(crate) attempt: u32,
-}
-
-impl Delivery {
-    pub(crate) fn shown(&self) -> Shown {
-        let id = self.job.id.as_deref().map(shortened);
-        Shown {
-            job_id: id.unwrap_or_else(|| self.id.to_string()),
-            entry_id: self.id,
-            job_type: shortened(&self.job.job_type),
-            attempt: self.job.attempt,
-        }
-    }
 }
 
 /// How a delivery ends. Each gets exactly one.
@@ -499,6 +476,14 @@ impl Held {
     /// Waits until there may be outcomes. Cancel safe.
     pub(crate) async fn wait_for_outcomes(&self) {
         self.outcomes.notified().await;
+    }
+
+    /// The job that an outcome is for, if it was one that could be run.
+    pub(crate) fn delivery_of(&self, settlement: &Settlement) -> Option<Arc<Delivery>> {
+        let state = self.lock();
+        let current = state.is_current(settlement);
+        let entry = state.entries.get(&settlement.id).filter(|_| current);
+        entry.and_then(|entry| entry.delivery.clone())
     }
 
     /// Redis has confirmed these outcomes, or had nothing left to confirm.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{Level, enabled, warn};
 
 use super::held::{Admission, Delivery, Held, Outcome};
 use super::job::{self, Job};
 use super::letter::{self, Death};
 use super::reply::{Body, Entry, EntryId};
+use super::trail::{self, Step};
 use super::worker::{MALFORMED, Worker};
 use crate::shortened::shortened;
 
@@ -39,11 +40,14 @@ enum Triage {
 
 impl Intake {
     /// Hands entries that were read in `epoch` on: to the runners, or with their outcome to
-    /// the settler.
-    pub(crate) fn deliver(&self, entries: Vec<Entry>, epoch: u64) {
+    /// the settler. `arrival` is how they came.
+    pub(crate) fn deliver(&self, arrival: Step, entries: Vec<Entry>, epoch: u64) {
         let mut admission = Admission::default();
         for entry in entries {
             let (id, deliveries) = (entry.id, entry.deliveries);
+            if enabled!(Level::DEBUG) {
+                trail::tell_arrival(arrival, &entry);
+            }
             match self.triage(entry, &admission) {
                 Triage::Run(delivery) => admission.ready.push(delivery),
                 Triage::Settle(outcome) => admission.settled.push((id, deliveries, outcome)),
@@ -63,10 +67,12 @@ impl Intake {
     fn triage(&self, entry: Entry, others: &Admission) -> Triage {
         let (id, deliveries) = (entry.id, entry.deliveries);
         if deliveries > self.max_deliveries {
+            let death = letter::poison(&entry);
             if let Some(suppressed) = self.worker.log.admit(POISON, "", "") {
-                warn!(entry_id = %id, deliveries, suppressed, "{POISON}");
+                let job_id = death.job_id.as_deref();
+                warn!(job_id, entry_id = %id, deliveries, suppressed, "{POISON}");
             }
-            return Triage::Settle(Outcome::Dead(letter::poison(&entry)));
+            return Triage::Settle(Outcome::Dead(death));
         }
         if let Body::TooLarge(bytes) = entry.body {
             return self.set_aside(&entry, bytes, others);

@@ -4,6 +4,7 @@
 use super::held::Delivery;
 use super::job::Job;
 use super::reply::{Body, Entry};
+use crate::shortened::shortened;
 
 /// An error's text is cut at this many bytes: it is for a reader, not an archive.
 const MAX_ERROR_BYTES: usize = 1024;
@@ -16,6 +17,8 @@ pub(crate) struct Death {
     /// How many attempts have failed.
     pub(crate) attempt: u32,
     pub(crate) deliveries: u32,
+    /// The job's id for the log, when it could be read.
+    pub(crate) job_id: Option<String>,
     /// How many bytes the entry holds.
     pub(crate) bytes: usize,
 }
@@ -40,16 +43,18 @@ pub(crate) fn malformed(delivery: &Delivery, error: &str) -> Death {
 pub(crate) fn poison(entry: &Entry) -> Death {
     let deliveries = entry.deliveries.saturating_sub(1);
     let mut error = format!("{deliveries} deliveries ended without an outcome");
-    let mut attempt = 0;
+    let mut job = None;
     match &entry.body {
-        Body::Job(json) => attempt = Job::parse(json).map_or(0, |job| job.attempt),
+        Body::Job(json) => job = Job::parse(json).ok(),
         Body::Foreign => {}
         Body::TooLarge(bytes) => {
             error.push_str(&format!(": none of its {bytes} bytes got through"));
         }
     }
+    let attempt = job.as_ref().map_or(0, |job| job.attempt);
     Death {
         deliveries,
+        job_id: job.and_then(|job| job.id).as_deref().map(shortened),
         ..of_entry(entry, "poison", &error, attempt)
     }
 }
@@ -65,6 +70,7 @@ fn of_job(delivery: &Delivery, reason: &'static str, error: &str, attempt: u32) 
         error: cut(error),
         attempt,
         deliveries: delivery.deliveries,
+        job_id: delivery.job.id.as_deref().map(shortened),
         bytes: delivery.json.len(),
     }
 }
@@ -75,6 +81,7 @@ fn of_entry(entry: &Entry, reason: &'static str, error: &str, attempt: u32) -> D
         error: cut(error),
         attempt,
         deliveries: entry.deliveries,
+        job_id: None,
         bytes: entry.bytes,
     }
 }

@@ -36,6 +36,7 @@ mod rhythm;
 pub mod server;
 mod settler;
 mod tls;
+mod trail;
 mod worker;
 
 pub use broker::Keys;

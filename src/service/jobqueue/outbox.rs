@@ -13,6 +13,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::client::EnqueueError;
+use super::reply::EntryId;
 
 /// How many jobs go out in one batch.
 const MAX_BATCH: usize = 256;
@@ -20,7 +21,8 @@ const MAX_BATCH: usize = 256;
 const MAX_WAITING: usize = 4096;
 
 /// What becomes of a job.
-pub(super) type Outcome = Result<(), EnqueueError>;
+/// The id of its entry, when Redis told one.
+pub(super) type Outcome = Result<Option<EntryId>, EnqueueError>;
 /// Where its caller learns of it.
 pub(super) type Answer = oneshot::Receiver<Outcome>;
 

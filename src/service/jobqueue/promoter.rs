@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
+use tracing::{Level, enabled};
 
 use super::broker::Broker;
 use super::connection::OPERATOR_RETRY;
 use super::error::Class;
 use super::link::Link;
+use super::trail;
 
 /// How often every worker looks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -100,8 +102,10 @@ impl Promoter {
     /// off before Redis' clock said so. False when Redis is away.
     async fn promote(&mut self, mut mine: bool) -> bool {
         while !self.stop.is_cancelled() {
-            match self.broker.promote(&mut self.link, BATCH).await {
+            let tells = enabled!(Level::DEBUG);
+            match self.broker.promote(&mut self.link, BATCH, tells).await {
                 Ok(promoted) => {
+                    promoted.told.iter().for_each(trail::tell_promoted);
                     mine |= promoted.moved > 0;
                     match promoted.due_in {
                         Some(due_in) if due_in.is_zero() && promoted.moved > 0 => {}

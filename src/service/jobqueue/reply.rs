@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::{ToRedisArgs, Value};
 
-use super::broker::{JOB_FIELD, Reclaimed};
+use super::broker::{JOB_FIELD, Promoted, PromotedJob, Reclaimed};
 use super::error::Error;
 
 /// The id of a stream entry: milliseconds of Redis' clock, and a sequence number.
@@ -164,6 +164,26 @@ pub(super) fn reclaimed(reply: Value) -> Option<Reclaimed> {
     })
 }
 
+/// The reply of the promote script.
+pub(super) fn promoted(reply: Value) -> Result<Promoted, Error> {
+    let shape = || Error::unexpected_reply("the promote script");
+    let [moved, due_in, told] = array(reply).ok_or_else(shape)?;
+    let told = items(told).ok_or_else(shape)?.into_iter().map(|job| {
+        let [left, entry_id, job_id] = array(job)?.map(text);
+        let job_id = job_id.filter(|id| !id.is_empty());
+        Some(PromotedJob {
+            left: left?,
+            entry_id: entry_id?,
+            job_id,
+        })
+    });
+    Ok(Promoted {
+        moved: int(&moved).and_then(|n| n.try_into().ok()).unwrap_or(0),
+        due_in: micros(&due_in),
+        told: told.collect::<Option<_>>().ok_or_else(shape)?,
+    })
+}
+
 /// What an entry holds, and how many bytes that is.
 struct Contents {
     body: Body,
@@ -226,6 +246,10 @@ fn bytes(value: Value) -> Option<Vec<u8>> {
         Value::SimpleString(text) => Some(text.into_bytes()),
         _ => None,
     }
+}
+
+fn text(value: Value) -> Option<String> {
+    Some(String::from_utf8_lossy(&bytes(value)?).into_owned())
 }
 
 pub(super) fn entry_id(value: &Value) -> Option<EntryId> {

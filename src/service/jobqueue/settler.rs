@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use redis::{Pipeline, Value};
 use rustc_hash::FxHashSet;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{Level, enabled, warn};
 
 use super::broker::{Broker, Due, Move};
 use super::connection::OPERATOR_RETRY;
@@ -26,6 +26,7 @@ use super::link::Link;
 use super::pace::{LONG_TRIP, NAME_BYTES, Window};
 use super::promoter::Alarm;
 use super::reply::{self, Answer, EntryId};
+use super::trail::Step;
 use super::worker::Worker;
 
 /// How many outcomes go out in one round trip.
@@ -331,6 +332,7 @@ impl Settler {
             Err(_) => return self.held.unsettle(part.settlements),
         };
         let mut settled = Vec::with_capacity(part.settlements.len());
+        let tells = enabled!(Level::DEBUG);
         for (settlement, answer) in part.settlements.into_iter().zip(answers) {
             match &settlement.outcome {
                 Outcome::Park(delivery) if answer == Answer::Due => {
@@ -343,10 +345,40 @@ impl Settler {
                 }
                 // Not owned is settled as well: the lease was lost and the entry is
                 // another worker's, or this is the answer to a repeated command.
-                _ => settled.push(settlement),
+                _ => {
+                    if tells {
+                        self.tell(&settlement, answer);
+                    }
+                    settled.push(settlement);
+                }
             }
         }
         self.held.settled(settled.into_iter());
+    }
+
+    /// What Redis has confirmed of a job, or refused.
+    fn tell(&self, settlement: &Settlement, answer: Answer) {
+        let step = match (&settlement.outcome, answer) {
+            // Its end was told, and counts whoever owns it.
+            (Outcome::Done, _) => return,
+            // Told with its job when it was decided.
+            (Outcome::LeaveToOthers { .. }, Answer::Applied) => return,
+            (_, Answer::NotOwned | Answer::Due) => Step::LeaseLost,
+            (Outcome::Park(_), _) => Step::Parked,
+            (Outcome::Retry { .. }, _) => Step::Retried,
+            (Outcome::Dead(_), _) => Step::Buried,
+            (Outcome::PutBack { .. } | Outcome::PutOff { .. }, _) => Step::PutBack,
+        };
+        match self.held.delivery_of(settlement) {
+            Some(delivery) => delivery.tell(step),
+            None => {
+                let job_id = match &settlement.outcome {
+                    Outcome::Dead(death) => death.job_id.as_deref(),
+                    _ => None,
+                };
+                step.tell_of_entry(settlement.id, job_id);
+            }
+        }
     }
 
     /// Keeps what an operator must mend something for, and puts off what is beyond the

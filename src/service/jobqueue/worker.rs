@@ -16,7 +16,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, warn};
+use tracing::{Instrument, Level, enabled, error, warn};
 
 use super::held::{Delivery, Held, Outcome};
 use super::job::{self, MalformedJob};
@@ -24,6 +24,7 @@ use super::job_log::JobLog;
 use super::letter;
 use super::mux::{Completion, JobError, Mux, Task};
 use super::retry;
+use super::trail::Step;
 use crate::config::RetryConfig;
 use crate::service::line_writer::{WriteError, Written};
 use crate::shortened::{shortened, shortened_to};
@@ -171,8 +172,13 @@ impl Worker {
             payload: job.payload.clone(),
             attempt: job.attempt,
         };
-        // The handler is called inside the future, so that a panic of either is caught.
-        let handled = AssertUnwindSafe(async { handler(task).await }).catch_unwind();
+        if enabled!(Level::DEBUG) {
+            delivery.tell(Step::Started);
+        }
+        // The handler is called inside the future, so that a panic of either is caught, and
+        // that its own log lines say which job they are about.
+        let handled = async { handler(task).await }.instrument(delivery.span());
+        let handled = AssertUnwindSafe(handled).catch_unwind();
         let handled = tokio::select! {
             biased;
             handled = timeout(self.job_timeout, handled) => handled,
@@ -200,6 +206,9 @@ impl Worker {
     fn decide(&self, delivery: &Delivery, result: Result<(), JobError>) -> Outcome {
         let deliveries = delivery.deliveries;
         let Err(error) = result else {
+            if enabled!(Level::DEBUG) {
+                delivery.tell(Step::Finished);
+            }
             return Outcome::Done;
         };
         match error {
@@ -245,6 +254,9 @@ impl Worker {
                 let pause = Duration::from_millis(pause_ms);
                 let pause = retry::jittered(pause, self.retry.jitter, fastrand::f64());
                 self.tell(delivery, UNKNOWN, "", Some(pause));
+                if enabled!(Level::DEBUG) {
+                    delivery.tell(Step::LeftToOthers);
+                }
                 Outcome::LeaveToOthers { edits, pause }
             }
             Err(json) => {

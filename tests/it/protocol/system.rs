@@ -351,8 +351,9 @@ impl<'a> System<'a> {
 
     fn promote(&mut self, limit: usize, reference: &Reference) {
         let limit = limit.to_string();
-        let command = eval(script!("promote"), &[SCHEDULED, STREAM], &[&limit]);
-        let (moved, due_in): (usize, i64) = self.query(&command);
+        let command = eval(script!("promote"), &[SCHEDULED, STREAM], &[&limit, "1"]);
+        type Told = Vec<(String, String, String)>;
+        let (moved, due_in, told): (usize, i64, Told) = self.query(&command);
         let next = match due_in {
             -1 => None,
             due_in => Some(due_in == 0),
@@ -364,6 +365,16 @@ impl<'a> System<'a> {
             self.ids
                 .entry((job, reference.jobs[job].entry))
                 .or_insert(id);
+        }
+        assert_eq!(told.len(), moved);
+        for (left, id, job_id) in told {
+            let known = self.ids.iter().find(|(_, known)| **known == id);
+            let (job, entry) = *known.expect("it is in the stream").0;
+            // These jobs have no id of their own.
+            assert_eq!(
+                (left, job_id.as_str()),
+                (self.ids[&(job, entry - 1)].clone(), "")
+            );
         }
     }
 

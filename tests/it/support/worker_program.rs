@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `test:quiet` | nothing |
 //! | `test:clock` | prints `clock 1` and the wall clock in ms: the clock of a Redis on this host |
-//! | `test:sleep` | sleeps for `ms` |
+//! | `test:sleep` | sleeps for `ms`, and logs `slept` at debug level |
 //! | `test:block` | blocks its executor thread for `ms`, sleeping |
 //! | `test:burn` | blocks its executor thread for `ms`, burning CPU |
 //! | `test:hang` | never ends |
@@ -131,7 +131,10 @@ async fn misbehave(name: &str, task: Task, out: LineWriter) -> Result<Completion
     print("start").await;
     let time = Duration::from_millis(ms);
     match name {
-        "sleep" => tokio::time::sleep(time).await,
+        "sleep" => {
+            tokio::time::sleep(time).await;
+            tracing::debug!("slept");
+        }
         "block" => std::thread::sleep(time),
         "burn" => {
             let start = Instant::now();

@@ -1,9 +1,13 @@
 -- Moves jobs that are due from the scheduled set to the stream.
 --
 -- KEYS[1] scheduled   KEYS[2] stream
--- ARGV[1] how many at most
--- Returns {moved, due_in_us}: how many were moved, and the time until the next
--- job is due (0 when some are due already), -1 when none is left.
+-- ARGV[1] how many at most   ARGV[2] 1 to be told which, for the log
+-- Returns {moved, due_in_us, told}:
+--   moved      how many were moved
+--   due_in_us  the time until the next job is due (0 when some are due already), -1 when
+--              none is left
+--   told       {{id of the entry that it left, of the one it is now, job's id}, ...}, or
+--              nothing
 --
 -- One step: a job is in the stream before it leaves the set, and two workers
 -- cannot promote it twice. Redis' clock decides when a job is due.
@@ -15,14 +19,32 @@ if refused then
   return refused
 end
 
+-- The job's id, cut at 200 bytes, where it stands first or behind numbers, as it does in the
+-- API's jobs and in those that got theirs when they moved. Else ''.
+local function job_id_of(job)
+  local at = string.match(job, '^%s*{()')
+  local behind = at
+  while behind do
+    at = behind
+    behind = string.match(job, '^%s*"[%w_]+"%s*:%s*%d+%s*,()', at)
+  end
+  local id = at and string.match(job, '^%s*"id"%s*:%s*"([^"\\]*)"', at)
+  return string.sub(id or '', 1, 200)
+end
+
 local clock_us = now_us()
 local now = math.floor(clock_us / 1000)
 
+local told = {}
 local due = redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[1])
 for _, member in ipairs(due) do
   -- The entry id before the colon only keeps equal jobs apart.
   local _, prefix = string.find(member, '^%d+%-%d+:')
-  redis.call('XADD', KEYS[2], '*', 'job', string.sub(member, (prefix or 0) + 1))
+  local job = string.sub(member, (prefix or 0) + 1)
+  local id = redis.call('XADD', KEYS[2], '*', 'job', job)
+  if ARGV[2] == '1' then
+    told[#told + 1] = {string.sub(member, 1, (prefix or 1) - 1), id, job_id_of(job)}
+  end
 end
 if #due > 0 then
   redis.call('ZREM', KEYS[1], unpack(due))
@@ -33,4 +55,4 @@ local head = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 if head[2] then
   due_in = math.max(0, tonumber(head[2]) * 1000 - clock_us)
 end
-return {#due, due_in}
+return {#due, due_in, told}

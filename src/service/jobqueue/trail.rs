@@ -1,0 +1,141 @@
+//! A job's trail in the log: an event at debug level for each step that it takes, with
+//! `job_id`, the id that the API gave it, and `entry_id`, that of its present entry.
+//!
+//! What this worker decides is told when it is decided. What Redis must confirm, because
+//! another worker may have taken the job meanwhile, is told when it is confirmed. Nobody
+//! comes here while the level is off.
+
+use tracing::{Span, debug, debug_span};
+
+use super::broker::PromotedJob;
+use super::held::Delivery;
+use super::job::Job;
+use super::reply::{Body, Entry, EntryId};
+use crate::shortened::shortened;
+
+/// A step of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// A read brought it, or this worker's own search for what a lost reply carried.
+    Delivered,
+    /// Its worker is gone, or has put it back.
+    TakenOver,
+    /// Its handler is called.
+    Started,
+    /// Its handler has done it, and its output is written.
+    Finished,
+    /// It waits in the scheduled set until its delay is over.
+    Parked,
+    /// It waits there until its next attempt.
+    Retried,
+    /// It waits there for a worker that knows its type.
+    LeftToOthers,
+    /// It is a dead letter.
+    Buried,
+    /// It ended without an outcome, and is anybody's.
+    PutBack,
+    /// Another worker has it, and decides what becomes of it.
+    LeaseLost,
+}
+
+impl Step {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::TakenOver => "taken over",
+            Self::Started => "started",
+            Self::Finished => "finished",
+            Self::Parked => "parked",
+            Self::Retried => "retried",
+            Self::LeftToOthers => "left to others",
+            Self::Buried => "buried",
+            Self::PutBack => "put back",
+            Self::LeaseLost => "lease lost",
+        }
+    }
+
+    /// Tells of a job of which little more than its entry is known.
+    pub(crate) fn tell_of_entry(self, entry_id: EntryId, job_id: Option<&str>) {
+        debug!(job_id, %entry_id, "{}", self.name());
+    }
+}
+
+/// An entry has come, before anything is decided about it.
+pub(crate) fn tell_arrival(step: Step, entry: &Entry) {
+    let job = match &entry.body {
+        Body::Job(json) => Job::parse(json).ok(),
+        Body::Foreign | Body::TooLarge(_) => None,
+    };
+    let job = job.as_ref().map(|job| Shown::of(job, entry.id));
+    debug!(
+        job_id = job.as_ref().map(|job| job.job_id.as_str()),
+        entry_id = %entry.id,
+        job_type = job.as_ref().map(|job| job.job_type.as_str()),
+        attempt = job.as_ref().map(|job| job.attempt),
+        deliveries = entry.deliveries,
+        "{}",
+        step.name()
+    );
+}
+
+/// Its time has come: it waits in the stream, as another entry. Its type and attempts are told
+/// when it is delivered.
+pub(crate) fn tell_promoted(job: &PromotedJob) {
+    debug!(
+        job_id = job.job_id.as_deref().map(shortened),
+        entry_id = job.entry_id,
+        left_entry_id = job.left,
+        "promoted"
+    );
+}
+
+/// What the log shows of a delivery, shortened.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// The entry's id while the job has none of its own: it gets that at its first move.
+    pub(crate) job_id: String,
+    pub(crate) entry_id: EntryId,
+    pub(crate) job_type: String,
+    pub(crate) attempt: u32,
+}
+
+impl Shown {
+    fn of(job: &Job, entry_id: EntryId) -> Self {
+        let id = job.id.as_deref().map(shortened);
+        Self {
+            job_id: id.unwrap_or_else(|| entry_id.to_string()),
+            entry_id,
+            job_type: shortened(&job.job_type),
+            attempt: job.attempt,
+        }
+    }
+}
+
+impl Delivery {
+    pub(crate) fn shown(&self) -> Shown {
+        Shown::of(&self.job, self.id)
+    }
+
+    pub(crate) fn tell(&self, step: Step) {
+        let job = self.shown();
+        debug!(
+            job_id = job.job_id,
+            entry_id = %job.entry_id,
+            job_type = job.job_type,
+            attempt = job.attempt,
+            "{}",
+            step.name()
+        );
+    }
+
+    /// What the handler's own log lines stand in. Without cost while the level is off.
+    pub(crate) fn span(&self) -> Span {
+        debug_span!(
+            "delivery",
+            job_id = self.job.id.as_deref().map(shortened).unwrap_or_else(|| self.id.to_string()),
+            entry_id = %self.id,
+            job_type = shortened(&self.job.job_type),
+            attempt = self.job.attempt,
+        )
+    }
+}
