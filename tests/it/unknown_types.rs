@@ -48,7 +48,7 @@ async fn an_unknown_job_type_is_tried_again_uncharged_and_buried_after_its_grace
     ] {
         ids.push(redis.add_job(&format!("{{{more}{rest}}}")).await);
     }
-    // 200, 200, 400 and what is left.
+    // Seven pauses, the last of them for what is left.
     for (id, (delay_ms, attempt)) in ids.iter().zip([(0, "0"), (0, "0"), (500, "0"), (0, "4")]) {
         let letter = letter_of_job(&redis, id).await;
         assert_eq!(text(&letter, "reason"), "unknown type");
@@ -178,7 +178,7 @@ async fn thousands_of_jobs_of_an_unknown_type_hold_up_no_others_and_make_no_busy
     let took = began.elapsed();
     eprintln!("2,000 jobs among 10,000 of an unknown type took {took:?}");
     assert!(took < Duration::from_secs(5), "{took:?}");
-    // Pauses of 1, 1 and 2 s, less a fifth each: in 3 s no more than four deliveries.
+    // Pauses of 1 s, less a fifth each: in 3 s no more than four deliveries.
     let window = Duration::from_secs(3).saturating_sub(began.elapsed());
     stays("no busy loop", window, async || {
         let stream: std::collections::BTreeMap<String, redis::Value> =
