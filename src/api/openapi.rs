@@ -23,13 +23,18 @@ pub(super) fn routes() -> Router {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, string::string_regex};
+    use regex::Regex;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::{
         api::{body::MAX_BODY_LEN, dm_jobqueue::PROPERTIES, problem::MAX_ERRORS},
         service::jobqueue::job::{DEFAULT_MAX_RETRY, MAX_DELAY_MS, MAX_RETRY},
-        usecase::{api::dm_jobqueue::DEFAULT_DELAY, jobqueue::delay_print::DEFAULT_MESSAGE},
+        usecase::{
+            api::dm_jobqueue::{DEFAULT_DELAY, RegisterInput},
+            jobqueue::delay_print::DEFAULT_MESSAGE,
+        },
     };
 
     fn at(pointer: &str) -> Value {
@@ -58,11 +63,8 @@ mod tests {
     fn defaults_and_limits_are_those_of_the_code() {
         let max_delay_s = MAX_DELAY_MS / 1000;
         for (property, key, value) in [
-            ("message", "default", json!(DEFAULT_MESSAGE)),
-            ("delay_seconds", "default", json!(DEFAULT_DELAY.as_secs())),
             ("delay_seconds", "minimum", json!(0)),
             ("delay_seconds", "maximum", json!(max_delay_s)),
-            ("max_retry", "default", json!(DEFAULT_MAX_RETRY)),
             ("max_retry", "minimum", json!(0)),
             ("max_retry", "maximum", json!(MAX_RETRY)),
         ] {
@@ -75,6 +77,19 @@ mod tests {
             let text = at(&format!("{pointer}/description"));
             assert!(text.as_str().unwrap().contains(&words), "{words}: {text}");
         };
+        for (property, default) in [
+            ("message", DEFAULT_MESSAGE.to_owned()),
+            ("delay_seconds", DEFAULT_DELAY.as_secs().to_string()),
+            ("max_retry", DEFAULT_MAX_RETRY.to_string()),
+        ] {
+            says(
+                &format!("/components/schemas/Registration/properties/{property}"),
+                format!(
+                    "it is{} {default}.",
+                    if property == "message" { ":" } else { "" }
+                ),
+            );
+        }
         let days = max_delay_s / (24 * 60 * 60);
         says(
             "/components/schemas/Registration/properties/delay",
@@ -90,22 +105,93 @@ mod tests {
         );
     }
 
+    /// Everything in a part of the description.
+    fn all_values(part: Value) -> Vec<Value> {
+        let (mut values, mut seen) = (vec![part], Vec::new());
+        while let Some(value) = values.pop() {
+            match &value {
+                Value::Array(items) => values.extend(items.clone()),
+                Value::Object(members) => values.extend(members.values().cloned()),
+                _ => {}
+            }
+            seen.push(value);
+        }
+        seen
+    }
+
     #[test]
     fn every_reference_leads_somewhere() {
-        let mut values = vec![at("")];
         let mut references = 0;
-        while let Some(value) = values.pop() {
+        for value in all_values(at("")) {
             if let Some(reference) = value.get("$ref") {
                 let reference = reference.as_str().unwrap().strip_prefix('#');
                 at(reference.expect("a reference within the description"));
                 references += 1;
             }
-            match value {
-                Value::Array(items) => values.extend(items),
-                Value::Object(members) => values.extend(members.into_iter().map(|(_, v)| v)),
-                _ => {}
-            }
         }
         assert!(references > 0);
+    }
+
+    /// A generated client would send it: `delay_seconds: 180` beside a delay.
+    #[test]
+    fn no_value_is_a_default() {
+        for schema in all_values(at("/components/schemas")) {
+            assert!(schema.get("default").is_none(), "{schema}");
+        }
+    }
+
+    #[test]
+    fn the_operation_is_called_as_its_clients_know_it() {
+        let operation = at("/paths/~1api~1dm-jobqueue~1register/post");
+        assert_eq!(operation["operationId"], "register-demo-job");
+        assert_eq!(operation["tags"], json!(["jobqueue-demo"]));
+    }
+
+    fn delay() -> Value {
+        at("/components/schemas/Registration/properties/delay")
+    }
+
+    fn is_delay(text: &str) -> bool {
+        let input = RegisterInput {
+            delay: Some(text.to_owned()),
+            ..RegisterInput::default()
+        };
+        input.check().is_ok()
+    }
+
+    #[test]
+    fn usual_delays_are_of_the_pattern() {
+        let pattern = Regex::new(delay()["pattern"].as_str().unwrap()).unwrap();
+        let examples = delay()["examples"].as_array().unwrap().clone();
+        let examples = examples.iter().map(|it| it.as_str().unwrap());
+        for text in examples.chain([
+            "90s",
+            "1h30m",
+            "36h",
+            "1d 2h 3m 4s 5ms",
+            "366days",
+            "100d",
+            "52weeks",
+            "12 months",
+            "1 year",
+            "86400s",
+            "2592000 seconds",
+            "1000ns",
+            "7999h",
+        ]) {
+            assert!(pattern.is_match(text) && is_delay(text), "{text}");
+        }
+        for text in ["", " ", "5", "-1s", "367days", "2y", "1 parsec", "s"] {
+            assert!(!pattern.is_match(text), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_of_the_pattern_is_a_delay(text in string_regex(
+            delay()["pattern"].as_str().unwrap().trim_start_matches('^').trim_end_matches('$'),
+        ).unwrap()) {
+            prop_assert!(is_delay(&text), "{text}");
+        }
     }
 }

@@ -107,7 +107,9 @@ impl Description {
         schema
             .iter()
             .all(|(keyword, value)| match keyword.as_str() {
-                "description" | "default" | "examples" | "format" => true,
+                "description" | "examples" | "format" => true,
+                // That of a delay. Others are delays too: `describes_a_job` knows which.
+                "pattern" => true,
                 "type" if value.is_array() => {
                     value.as_array().unwrap().contains(&kind(json).into())
                 }
