@@ -1,7 +1,7 @@
 //! The HTTP side: what comes in, what goes out, and how long it may take.
 //!
 //! A request passes `listen` and `serve` (sockets; `connections`, `pace` and `stream` bound
-//! what a client may hold, and for how long), `host`, the router below, `dm_jobqueue` (which reads it with `body` and
+//! what a client may hold, and for how long), `host`, `sites`, the router below, `dm_jobqueue` (which reads it with `body` and
 //! `object`) and goes on to `usecase::api`; whatever goes wrong comes back through
 //! `problem`. Nothing in here talks to Redis.
 
@@ -16,14 +16,16 @@ mod openapi;
 mod pace;
 pub mod problem;
 pub mod serve;
+mod sites;
 mod stream;
 
 use axum::{
     Router,
     http::{Method, StatusCode, Uri},
+    response::IntoResponse,
 };
 
-use crate::config::ServerConfig;
+use crate::config::{CorsConfig, ServerConfig};
 use crate::shortened::shortened;
 use crate::usecase::api::dm_jobqueue::DmJobqueueUsecase;
 use health::Readiness;
@@ -35,18 +37,18 @@ use problem::Problem;
 pub fn server_router(
     usecase: DmJobqueueUsecase,
     settings: &ServerConfig,
+    cors: &CorsConfig,
     readiness: Readiness,
 ) -> Router {
-    with_fallbacks(
-        dm_jobqueue::routes(usecase, settings)
-            .merge(health::routes(readiness))
-            .merge(openapi::routes()),
-    )
+    let routes = dm_jobqueue::routes(usecase, settings)
+        .merge(health::routes(readiness))
+        .merge(openapi::routes());
+    sites::guard(with_fallbacks(routes), cors)
 }
 
 /// The routes of a worker process: health and readiness.
-pub fn worker_router(readiness: Readiness) -> Router {
-    with_fallbacks(health::routes(readiness))
+pub fn worker_router(cors: &CorsConfig, readiness: Readiness) -> Router {
+    sites::guard(with_fallbacks(health::routes(readiness)), cors)
 }
 
 fn with_fallbacks(router: Router) -> Router {
@@ -58,10 +60,15 @@ fn with_fallbacks(router: Router) -> Router {
             )
         })
         .method_not_allowed_fallback(async |method: Method| {
+            if method == Method::OPTIONS {
+                // Which methods there are is in a header that the router adds.
+                return StatusCode::NO_CONTENT.into_response();
+            }
             Problem::new(
                 StatusCode::METHOD_NOT_ALLOWED,
                 format!("method {} is not allowed", shortened(method.as_str())),
             )
+            .into_response()
         })
 }
 
@@ -98,7 +105,8 @@ mod tests {
     fn server() -> Router {
         let config = config();
         let client = Client::new(&config.redis, &config.jobqueue.queue).unwrap();
-        server_router(DmJobqueueUsecase::new(client), &config.server, ready())
+        let usecase = DmJobqueueUsecase::new(client);
+        server_router(usecase, &config.server, &config.cors, ready())
     }
 
     async fn send(router: Router, method: &str, path: &str) -> (StatusCode, HeaderMap, Value) {
@@ -130,10 +138,10 @@ mod tests {
     #[tokio::test]
     async fn a_wrong_method_is_a_problem_405_that_says_which_is_right() {
         for (method, path, allow) in [
-            ("GET", "/api/dm-jobqueue/register", "POST"),
-            ("BREW", "/api/dm-jobqueue/register", "POST"),
-            ("POST", "/health", "GET,HEAD"),
-            ("DELETE", "/ready", "GET,HEAD"),
+            ("GET", "/api/dm-jobqueue/register", "POST,OPTIONS"),
+            ("BREW", "/api/dm-jobqueue/register", "POST,OPTIONS"),
+            ("POST", "/health", "GET,HEAD,OPTIONS"),
+            ("DELETE", "/ready", "GET,HEAD,OPTIONS"),
         ] {
             let (status, headers, body) = send(server(), method, path).await;
             assert_eq!(status, 405, "{method} {path}");
@@ -153,7 +161,7 @@ mod tests {
     #[tokio::test]
     async fn a_worker_registers_nothing() {
         let path = "/api/dm-jobqueue/register";
-        let (status, ..) = send(worker_router(ready()), "POST", path).await;
+        let (status, ..) = send(worker_router(&config().cors, ready()), "POST", path).await;
         assert_eq!(status, 404);
         let (status, ..) = send(server(), "POST", path).await;
         assert_eq!(status, 503);

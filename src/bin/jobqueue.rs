@@ -68,7 +68,7 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let http_stop = CancellationToken::new();
     let http = tokio::spawn(serve::serve(
         listener,
-        api::worker_router(readiness.until(server.stop())),
+        api::worker_router(&config.cors, readiness.until(server.stop())),
         serve::Limits::of_worker(settings),
         http_stop.clone(),
     ));

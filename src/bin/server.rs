@@ -59,6 +59,7 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let router = api::server_router(
         DmJobqueueUsecase::new(client),
         settings,
+        &config.cors,
         readiness.until(stop.clone()),
     );
 

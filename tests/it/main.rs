@@ -16,6 +16,7 @@ mod configuration;
 mod connections;
 mod consumers;
 mod crashes;
+mod cross_site;
 mod data_loss;
 mod dead_letters;
 mod fairness;

@@ -81,6 +81,10 @@ fn with_redis(addr: SocketAddr, description: &Description) -> BTreeSet<(String, 
             });
         }
         requests.push(Request::new("PUT", &path));
+        requests.push(Request {
+            twist: Twist::Site("sec-fetch-site: cross-site\r\n", true),
+            ..Request::new("PUT", &path)
+        });
     }
     let register = Request::new("POST", REGISTER);
     for body in ["{", "[]", &" ".repeat(MAX_BODY_LEN + 1)] {
@@ -150,11 +154,23 @@ fn checked(addr: SocketAddr, all: &Description, request: &Request) -> Result<Ans
     let answer = request.send(addr)?;
     let status = answer.status;
     let fail = |what: &str| Err(format!("{what}: {answer:?}"));
+    if request.method == "OPTIONS" && status == 204 {
+        // It is described in words.
+        return match answer.header("allow") {
+            Some(allow) if allow.ends_with(",options") && answer.body.is_empty() => Ok(answer),
+            _ => fail("not which methods there are"),
+        };
+    }
     let Some(response) = all.response(&request.path, status) else {
         return fail("this status is not documented");
     };
     if matches!(request.twist, Twist::Hosts(_)) && status != 400 {
         return fail("a request for no host, or for several");
+    }
+    let reads = ["GET", "HEAD", "OPTIONS", "TRACE"].contains(&request.method.as_str());
+    let is_foreign = matches!(request.twist, Twist::Site(_, true)) && !reads;
+    if is_foreign != (status == 403) {
+        return fail("a page of another site");
     }
     let bodiless = answer.body.is_empty() && request.method != "HEAD";
     if request.twist.is_refused() || (status == 400 && bodiless) {

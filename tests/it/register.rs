@@ -146,7 +146,7 @@ async fn what_is_refused_is_a_problem_and_not_in_the_stream() {
     let http = app.http();
     let (status, problem, headers) = app.send(http.get(app.register_url())).await;
     assert_eq!((status.as_u16(), &problem["status"]), (405, &json!(405)));
-    assert_eq!(headers["allow"], "POST");
+    assert_eq!(headers["allow"], "POST,OPTIONS");
     let (status, ..) = app
         .send(http.post(format!("{}/x", app.register_url())))
         .await;

@@ -39,6 +39,8 @@ pub(super) enum Twist {
     LongQuery(usize),
     /// These lines instead of one good `Host`.
     Hosts(&'static str),
+    /// These lines of a browser, and whether its page is of another site.
+    Site(&'static str, bool),
     BadHttp(&'static str),
 }
 
@@ -46,7 +48,9 @@ impl Twist {
     /// Whether no handler gets to see the request.
     pub(super) fn is_refused(&self) -> bool {
         match self {
-            Self::None | Self::Header(..) | Self::Coding(_) | Self::Hosts(_) => false,
+            Self::None | Self::Header(..) | Self::Coding(_) | Self::Hosts(_) | Self::Site(..) => {
+                false
+            }
             Self::BigHeader(len) => *len > 400_000,
             Self::ManyHeaders(count) => *count > 100,
             Self::LongQuery(len) => *len > 65_534,
@@ -74,7 +78,7 @@ impl Request {
         self.method == "POST"
             && self.path == REGISTER
             && !self.twist.is_refused()
-            && !matches!(self.twist, Twist::Hosts(_))
+            && !matches!(self.twist, Twist::Hosts(_) | Twist::Site(_, true))
             && self.framing.is_some()
             && self.body.len() <= MAX_BODY_LEN
             && (self.body.is_empty() || typed)
@@ -103,6 +107,9 @@ impl Request {
         };
         bytes.extend_from_slice(host.as_bytes());
         bytes.extend_from_slice(b"connection: close\r\n");
+        if let Twist::Site(lines, _) = self.twist {
+            bytes.extend_from_slice(lines.as_bytes());
+        }
         let mut header = |name: &str, value: &[u8]| {
             bytes.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());
         };
@@ -112,7 +119,7 @@ impl Request {
             Twist::BigHeader(len) => header("x-big", &vec![b'y'; *len]),
             Twist::ManyHeaders(count) => (0..*count).for_each(|_| header("x", b"y")),
             Twist::BadHttp(line) => header(line, b""),
-            Twist::None | Twist::LongQuery(_) | Twist::Hosts(_) => {}
+            Twist::None | Twist::LongQuery(_) | Twist::Hosts(_) | Twist::Site(..) => {}
         }
         if let Some((content_type, _)) = self.content_type {
             header("content-type", content_type.as_bytes());
@@ -242,6 +249,14 @@ fn twists() -> impl Strategy<Value = Twist> {
         "content-length: 1\r\ncontent-length: 2\r\nx",
         "content-length: -1\r\nx",
     ];
+    let sites = [
+        ("sec-fetch-site: cross-site\r\n", true),
+        ("Sec-Fetch-Site: same-site\r\norigin: http://x\r\n", true),
+        ("origin: http://y\r\n", true),
+        ("origin: null\r\n", true),
+        ("sec-fetch-site: same-origin\r\norigin: http://y\r\n", false),
+        ("origin: https://x\r\n", false),
+    ];
     let hosts = ["", "host: x\r\nHost: x\r\n", "host: a b\r\n"];
     prop_oneof![
         20 => Just(Twist::None),
@@ -254,6 +269,7 @@ fn twists() -> impl Strategy<Value = Twist> {
         1 => one_of(&[80_usize, 120, 5_000]).prop_map(Twist::ManyHeaders),
         1 => one_of(&[0_usize, 60_000, 66_000]).prop_map(Twist::LongQuery),
         1 => one_of(&hosts).prop_map(Twist::Hosts),
+        2 => one_of(&sites).prop_map(|(lines, other)| Twist::Site(lines, other)),
         1 => one_of(&bad).prop_map(Twist::BadHttp),
     ]
 }
