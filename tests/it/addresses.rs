@@ -74,11 +74,8 @@ async fn a_port_that_another_program_has_on_one_address_is_taken() {
                 .env("APP__SERVER__PORT", &port.to_string())
                 .start();
             assert_eq!(server.wait_exit(PATIENCE).await.code(), Some(78));
-            let text = &server.stderr()[0].text;
-            assert!(
-                text.contains("address in use; free it or set server.port"),
-                "{text}"
-            );
+            let advice = "address in use; free it or set server.port";
+            assert_eq!(server.count_log(advice), 1, "{:?}", server.stderr());
         }
     }
 }

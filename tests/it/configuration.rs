@@ -60,7 +60,7 @@ async fn the_start_line_says_what_a_program_starts_with() {
         for part in [
             start,
             &format!("program=\"{name}\""),
-            &format!("version=\"{}\"", env!("CARGO_PKG_VERSION")),
+            &format!("version=\"{}\"", dm_jobqueue::VERSION),
             "environment=\"develop\"",
             &format!("config_dir=\"{}\"", dir.path().display()),
             &format!("redis=\"redis://{}/1\"", redis.addr()),

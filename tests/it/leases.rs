@@ -217,6 +217,7 @@ async fn a_process_that_gets_its_own_entry_again_does_not_start_it_again() {
     })
     .await;
     redis.drained(PATIENCE).await;
+    worker.wait_for_line(|line| line == "end 1", PATIENCE).await;
     assert_eq!((worker.count("start 1"), worker.count("end 1")), (1, 1));
 }
 

@@ -43,11 +43,9 @@ async fn json_lines(program: ProcessBuilder, redis: &Redis, started: &str) -> Ve
     let process = program.start();
     process.wait_for_log(started, PATIENCE).await;
     process.wait_ready(PATIENCE).await;
-    redis.add_job(r#"{"type":"no:such","max_retry":0}"#).await;
+    redis.add_job(r#"{"type":7}"#).await;
     if started == "worker started" {
-        process
-            .wait_for_log("failed for the last time", PATIENCE)
-            .await;
+        process.wait_for_log("malformed job", PATIENCE).await;
     }
     process.term();
     assert_eq!(process.wait_exit(PATIENCE).await.code(), Some(0));

@@ -208,7 +208,7 @@ async fn what_a_handler_logs_stands_in_the_span_of_its_job() {
             continue;
         };
         if ["slept", "panicked"].contains(&line.message()) {
-            let span = &line.0["span"];
+            let span = &line.0;
             assert!(
                 span["entry_id"].as_str().unwrap().contains('-'),
                 "{}",

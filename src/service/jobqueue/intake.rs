@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
-use tracing::{Level, enabled, warn};
+use tracing::warn;
 
 use super::held::{Admission, Delivery, Held, Outcome};
 use super::job::{self, Job};
@@ -45,7 +45,7 @@ impl Intake {
         let mut admission = Admission::default();
         for entry in entries {
             let (id, deliveries) = (entry.id, entry.deliveries);
-            if enabled!(Level::DEBUG) {
+            if trail::is_on() {
                 trail::tell_arrival(arrival, &entry);
             }
             match self.triage(entry, &admission) {

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
-use tracing::{Level, enabled};
 
 use super::broker::Broker;
 use super::connection::OPERATOR_RETRY;
@@ -102,7 +101,7 @@ impl Promoter {
     /// off before Redis' clock said so. False when Redis is away.
     async fn promote(&mut self, mut mine: bool) -> bool {
         while !self.stop.is_cancelled() {
-            let tells = enabled!(Level::DEBUG);
+            let tells = trail::is_on();
             match self.broker.promote(&mut self.link, BATCH, tells).await {
                 Ok(promoted) => {
                     promoted.told.iter().for_each(trail::tell_promoted);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use redis::{Pipeline, Value};
 use rustc_hash::FxHashSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{Level, enabled, warn};
+use tracing::warn;
 
 use super::broker::{Broker, Due, Move};
 use super::connection::OPERATOR_RETRY;
@@ -26,7 +26,7 @@ use super::link::Link;
 use super::pace::{LONG_TRIP, NAME_BYTES, Window};
 use super::promoter::Alarm;
 use super::reply::{self, Answer, EntryId};
-use super::trail::Step;
+use super::trail::{self, Step};
 use super::worker::Worker;
 
 /// How many outcomes go out in one round trip.
@@ -332,7 +332,7 @@ impl Settler {
             Err(_) => return self.held.unsettle(part.settlements),
         };
         let mut settled = Vec::with_capacity(part.settlements.len());
-        let tells = enabled!(Level::DEBUG);
+        let tells = trail::is_on();
         for (settlement, answer) in part.settlements.into_iter().zip(answers) {
             match &settlement.outcome {
                 Outcome::Park(delivery) if answer == Answer::Due => {

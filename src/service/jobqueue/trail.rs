@@ -5,13 +5,18 @@
 //! another worker may have taken the job meanwhile, is told when it is confirmed. Nobody
 //! comes here while the level is off.
 
-use tracing::{Span, debug, debug_span};
+use tracing::{Level, Span, debug, debug_span, enabled};
 
 use super::broker::PromotedJob;
 use super::held::Delivery;
 use super::job::Job;
 use super::reply::{Body, Entry, EntryId};
 use crate::shortened::shortened;
+
+/// Whether anybody wants to know. To be asked first: telling costs time for each job.
+pub(crate) fn is_on() -> bool {
+    enabled!(Level::DEBUG)
+}
 
 /// A step of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, Level, enabled, error, warn};
+use tracing::{Instrument, error, warn};
 
 use super::held::{Delivery, Held, Outcome};
 use super::job::{self, MalformedJob};
@@ -24,7 +24,7 @@ use super::job_log::JobLog;
 use super::letter;
 use super::mux::{Completion, JobError, Mux, Task};
 use super::retry;
-use super::trail::Step;
+use super::trail::{self, Step};
 use crate::config::RetryConfig;
 use crate::service::line_writer::{WriteError, Written};
 use crate::shortened::{shortened, shortened_to};
@@ -172,7 +172,7 @@ impl Worker {
             payload: job.payload.clone(),
             attempt: job.attempt,
         };
-        if enabled!(Level::DEBUG) {
+        if trail::is_on() {
             delivery.tell(Step::Started);
         }
         // The handler is called inside the future, so that a panic of either is caught, and
@@ -206,7 +206,7 @@ impl Worker {
     fn decide(&self, delivery: &Delivery, result: Result<(), JobError>) -> Outcome {
         let deliveries = delivery.deliveries;
         let Err(error) = result else {
-            if enabled!(Level::DEBUG) {
+            if trail::is_on() {
                 delivery.tell(Step::Finished);
             }
             return Outcome::Done;
@@ -254,7 +254,7 @@ impl Worker {
                 let pause = Duration::from_millis(pause_ms);
                 let pause = retry::jittered(pause, self.retry.jitter, fastrand::f64());
                 self.tell(delivery, UNKNOWN, "", Some(pause));
-                if enabled!(Level::DEBUG) {
+                if trail::is_on() {
                     delivery.tell(Step::LeftToOthers);
                 }
                 Outcome::LeaveToOthers { edits, pause }
