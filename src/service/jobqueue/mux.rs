@@ -1,10 +1,10 @@
 //! Job type to handler: what a program registers before it runs the workers.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
 use serde_json::value::RawValue;
 
 use crate::service::line_writer::Written;
@@ -50,13 +50,14 @@ pub enum Completion {
     Written(Written),
 }
 
-type HandlerFuture = Pin<Box<dyn Future<Output = Result<Completion, JobError>> + Send>>;
+pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Result<Completion, JobError>> + Send>>;
 pub(crate) type Handler = Arc<dyn Fn(Task) -> HandlerFuture + Send + Sync>;
 
 /// The handlers by job type.
 #[derive(Clone, Default)]
 pub struct Mux {
-    handlers: HashMap<String, Handler>,
+    /// Asked twice for each job. Its keys are the program's own, so nobody can make it slow.
+    handlers: FxHashMap<String, Handler>,
 }
 
 impl Mux {

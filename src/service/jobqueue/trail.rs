@@ -133,7 +133,7 @@ impl Delivery {
         );
     }
 
-    /// What the handler's own log lines stand in. Without cost while the level is off.
+    /// What the handler's own log lines stand in.
     pub(crate) fn span(&self) -> Span {
         debug_span!(
             "delivery",

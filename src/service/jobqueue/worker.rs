@@ -22,7 +22,7 @@ use super::held::{Delivery, Held, Outcome};
 use super::job::{self, MalformedJob};
 use super::job_log::JobLog;
 use super::letter;
-use super::mux::{Completion, JobError, Mux, Task};
+use super::mux::{Completion, Handler, HandlerFuture, JobError, Mux, Task};
 use super::retry;
 use super::trail::{self, Step};
 use crate::config::RetryConfig;
@@ -172,13 +172,9 @@ impl Worker {
             payload: job.payload.clone(),
             attempt: job.attempt,
         };
-        if trail::is_on() {
-            delivery.tell(Step::Started);
-        }
-        // The handler is called inside the future, so that a panic of either is caught, and
-        // that its own log lines say which job they are about.
-        let handled = async { handler(task).await }.instrument(delivery.span());
-        let handled = AssertUnwindSafe(handled).catch_unwind();
+        // The handler is called inside the future, so that a panic of either is caught.
+        let handled = AssertUnwindSafe(async { call(handler, task, delivery).await });
+        let handled = handled.catch_unwind();
         let handled = tokio::select! {
             biased;
             handled = timeout(self.job_timeout, handled) => handled,
@@ -310,6 +306,17 @@ impl Worker {
             );
         }
     }
+}
+
+/// Calls a handler, whose own log lines say which job they are about while the trail is told.
+fn call(handler: &Handler, task: Task, delivery: &Delivery) -> HandlerFuture {
+    if !trail::is_on() {
+        return handler(task);
+    }
+    delivery.tell(Step::Started);
+    let span = delivery.span();
+    let handled = span.in_scope(|| handler(task));
+    Box::pin(handled.instrument(span))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {
