@@ -77,7 +77,7 @@ async fn ready(State(readiness): State<Readiness>) -> Response {
     match readiness.verdict().await {
         Ok(warnings) => {
             let mut lines = vec!["OK".to_owned()];
-            lines.extend(warnings);
+            lines.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
             lines.join("\n").into_response()
         }
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(answer, (StatusCode::OK, "OK".to_owned()));
         let warnings = vec!["maxmemory-policy is allkeys-lru".to_owned(), "b".to_owned()];
         let answer = get("/ready", verdict(Ok(warnings))).await;
-        let body = "OK\nmaxmemory-policy is allkeys-lru\nb".to_owned();
+        let body = "OK\nwarning: maxmemory-policy is allkeys-lru\nwarning: b".to_owned();
         assert_eq!(answer, (StatusCode::OK, body));
     }
 

@@ -56,7 +56,7 @@ async fn a_paused_queue_starts_nothing_until_it_is_resumed() {
     worker.wait_ready(PATIENCE).await;
     redis.cmd(&["HSET", STATE, "paused", "1"]).await;
     worker
-        .wait_for_log("paused=true", Duration::from_secs(3))
+        .wait_for_log("the queue is paused", Duration::from_secs(3))
         .await;
     for _ in 0..3 {
         redis.add_job(PRINT).await;
@@ -101,7 +101,7 @@ async fn a_paused_queue_is_left_alone_by_who_starts_and_by_who_would_inherit() {
     redis.cmd(&["HSET", STATE, "paused", "1"]).await;
     dying.kill();
     let heir = Process::test_worker(&redis).envs(lease).start();
-    heir.wait_for_log("paused=true", PATIENCE).await;
+    heir.wait_for_log("the queue is paused", PATIENCE).await;
     redis.add_test_job("sleep", 2, 0).await;
     // Without the pause the second job would run at once, and the first one within the
     // lease, 2 s, and 2 s more.

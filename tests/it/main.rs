@@ -13,6 +13,7 @@ mod blocked_log;
 mod chaos;
 mod clock_steps;
 mod configuration;
+mod conditions;
 mod connections;
 mod consumers;
 mod crashes;

@@ -53,6 +53,7 @@ const TAKE: &str = script!("take");
 const TOUCH: &str = script!("touch");
 /// Writes nothing, and says so.
 const MAY_ENQUEUE: &str = include_str!("scripts/may_enqueue.lua");
+const HAS_ROOM: &str = include_str!("scripts/has_room.lua");
 
 /// How the log calls whatever needs to XCLAIM. The heartbeat tries that again and again,
 /// so that the trouble ends when it is mended: the others may have no reason to.
@@ -520,6 +521,18 @@ pub(crate) fn enqueue(keys: &Keys, job: &[u8]) -> Cmd {
 /// Asks whether the producer may do so.
 pub(crate) fn may_enqueue(keys: &Keys) -> Cmd {
     eval(MAY_ENQUEUE, &[&keys.stream], &[])
+}
+
+/// Asks whether there is memory for another job: the error `OOM` says that there is none.
+pub(crate) fn has_room(keys: &Keys) -> Cmd {
+    eval(HAS_ROOM, &[&keys.stream], &[])
+}
+
+/// Asks for what an operator pauses the queue with.
+pub(crate) fn paused(keys: &Keys) -> Cmd {
+    let mut cmd = redis::cmd("HGET");
+    cmd.arg(&keys.state).arg("paused");
+    cmd
 }
 
 /// A script with its keys and first arguments.

@@ -5,7 +5,7 @@
 //! callers only wait for their answers; [`Client::run`] sends, and keeps the deadlines.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -29,6 +29,18 @@ use crate::shortened::shortened;
 /// A connection on which a job's time runs out this long after it was sent, or later, is
 /// taken for dead: a socket whose other end vanished says nothing.
 const SUSPICIOUS_SILENCE: Duration = Duration::from_millis(500);
+/// So long a refusal counts for readiness, unless a job was accepted since.
+const REFUSAL_PERIOD: Duration = Duration::from_secs(60);
+/// What [`Connector::ready`] finds by itself, and finds mended within a second.
+const PROBED: [&str; 7] = [
+    "OOM",
+    "MISCONF",
+    "NOREPLICAS",
+    "READONLY",
+    "LOADING",
+    "NOPERM",
+    "WRONGTYPE",
+];
 /// How many batches are on their way at once.
 const MAX_BATCHES: usize = 16;
 /// A batch that takes so much longer than the fastest was one of too many bytes: callers do
@@ -49,6 +61,8 @@ pub struct Client {
     connector: Connector,
     keys: Arc<Keys>,
     outbox: Arc<Outbox>,
+    /// Why the last job was refused, when none was accepted since.
+    refused: Arc<Mutex<Option<(Instant, Error)>>>,
 }
 
 impl Client {
@@ -61,11 +75,12 @@ impl Client {
         let mut setup = migrations::commands(&keys);
         // The migrations append nothing: a Redis that runs them may still refuse jobs.
         setup.push(broker::may_enqueue(&keys));
-        let connector = Connector::new(redis, setup)?;
+        let connector = Connector::new(redis, &keys, setup)?;
         Ok(Self {
             connector,
             keys: Arc::new(keys),
             outbox: Arc::new(Outbox::new()),
+            refused: Arc::default(),
         })
     }
 
@@ -84,12 +99,29 @@ impl Client {
         }
     }
 
-    /// Whether Redis can be used now; see [`Connector::ready`].
+    /// Whether jobs can be appended now: warnings for an operator when they can. See
+    /// [`Connector::ready`].
     ///
     /// # Errors
-    /// The reason when it cannot.
+    /// The reason when they cannot.
     pub async fn ready(&self) -> Result<Vec<String>, String> {
-        self.connector.ready().await
+        let warnings = self.connector.ready().await?;
+        match self.connector.is_full().or_else(|| self.refused_lately()) {
+            Some(reason) => Err(reason),
+            None => Ok(warnings),
+        }
+    }
+
+    fn refused_lately(&self) -> Option<String> {
+        let refused = self.last_refusal();
+        let (at, error) = refused.as_ref()?;
+        let lately = at.elapsed() < REFUSAL_PERIOD;
+        lately.then(|| self.connector.told(error))
+    }
+
+    fn last_refusal(&self) -> MutexGuard<'_, Option<(Instant, Error)>> {
+        // No code panics while it holds this lock.
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Appends `job` and waits for Redis to confirm it, at most for `timeout`. Does not wait
@@ -234,11 +266,18 @@ impl Client {
                 return End::Lost;
             }
         };
+        let mut accepted = false;
         for (job, reply) in batch.iter_mut().zip(replies) {
             job.answer(match reply {
                 Value::ServerError(error) => Err(self.refused(generation, Error::from(&error))),
-                id => Ok(reply::entry_id(&id)),
+                id => {
+                    accepted = true;
+                    Ok(reply::entry_id(&id))
+                }
             });
+        }
+        if accepted {
+            *self.last_refusal() = None;
         }
         End::Replied { generation }
     }
@@ -249,6 +288,9 @@ impl Client {
             self.connector.lost(generation, &error);
         }
         tracing::debug!(%error, "redis refused a job");
+        if !PROBED.contains(&error.code.as_deref().unwrap_or_default()) {
+            *self.last_refusal() = Some((Instant::now(), error.clone()));
+        }
         EnqueueError::Refused(refusal(error.code.as_deref().unwrap_or_default()))
     }
 }

@@ -13,10 +13,12 @@ use futures_util::future::{BoxFuture, FutureExt, Shared};
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
+use super::broker::Keys;
+use super::condition::{Condition, field};
 use super::error::{self, Class, Error};
 use super::login::Login;
 use super::outage::OutageLog;
@@ -31,6 +33,11 @@ pub(crate) const OPERATOR_RETRY: Duration = Duration::from_secs(5);
 const REMINDER_CHECK: Duration = Duration::from_secs(5);
 /// How long Redis' word that all is well is good for those who ask whether it is.
 const READY_PERIOD: Duration = Duration::from_secs(1);
+/// Who waits for that longer than this is told that Redis does not answer: a prober gives up
+/// after a second, and would not learn the reason.
+const READY_PATIENCE: Duration = Duration::from_millis(900);
+/// How often Redis is asked how it is when nobody asks.
+const CONDITION_PERIOD: Duration = Duration::from_secs(10);
 /// The oldest Redis whose scripts have flags.
 const MIN_REDIS_MAJOR: u32 = 7;
 /// The outage log's name for a Redis that cannot be reached or used at all.
@@ -52,7 +59,7 @@ struct Inner {
     shared: Mutex<Option<MultiplexedConnection>>,
     log: Mutex<OutageLog>,
     /// What an operator should know about a Redis that can be used.
-    warnings: Mutex<Vec<String>>,
+    condition: Mutex<Condition>,
     /// The last question of [`Connector::ready`].
     question: Mutex<Option<Question>>,
 }
@@ -83,13 +90,17 @@ pub(super) struct State {
 }
 
 impl Connector {
-    /// Prepares the way to the Redis of `config`. `setup` runs on each fresh
+    /// Prepares the way to the queue of `keys` in the Redis of `config`. `setup` runs on each fresh
     /// connection and after each data loss; each of its commands answers 1 when it
     /// had to create something, or the mark of the stream. Nothing connects before [`Self::probe`] runs.
     ///
     /// # Errors
     /// When `config.addr` cannot be understood.
-    pub(crate) fn new(config: &RedisConfig, setup: Vec<Cmd>) -> Result<Self, RedisError> {
+    pub(crate) fn new(
+        config: &RedisConfig,
+        keys: &Keys,
+        setup: Vec<Cmd>,
+    ) -> Result<Self, RedisError> {
         // Fails when a provider is installed already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         let login = Login::new(config)?;
@@ -106,7 +117,7 @@ impl Connector {
             state,
             shared: Mutex::new(None),
             log: Mutex::new(OutageLog::new(config.display_addr())),
-            warnings: Mutex::new(Vec::new()),
+            condition: Mutex::new(Condition::new(config.display_addr(), keys)),
             question: Mutex::new(None),
         })))
     }
@@ -136,10 +147,25 @@ impl Connector {
                 }
             }
             tokio::select! {
-                () = sleep(wait) => self.log().remind(Instant::now()),
+                () = self.stand_by(wait) => {}
                 _ = state.changed() => {}
                 () = stop.cancelled() => {}
             }
+        }
+    }
+
+    /// Waits, then reminds of what lasts and looks how Redis is when nobody did lately. Cancel
+    /// safe.
+    async fn stand_by(&self, wait: Duration) {
+        sleep(wait).await;
+        let now = Instant::now();
+        self.log().remind(now);
+        self.condition().remind(now);
+        let lately = self.condition().asked();
+        let due = lately.is_none_or(|at| now - at >= CONDITION_PERIOD);
+        if due && let Some((_, mut connection)) = self.shared() {
+            // Those who need Redis find out when it does not answer.
+            drop(self.ask_all(&mut connection, &[]).await);
         }
     }
 
@@ -158,8 +184,24 @@ impl Connector {
             let redis = self.0.config.display_addr();
             return Err(format!("not connected to Redis at {redis} yet"));
         };
-        self.answer(generation, connection).await?;
-        Ok(lock(&self.0.warnings).clone())
+        let answer = timeout(READY_PATIENCE, self.answer(generation, connection)).await;
+        answer.unwrap_or_else(|_| Err(self.silence()))?;
+        Ok(self.condition().warnings())
+    }
+
+    /// Why Redis would refuse another job although it can be used, as of the last question.
+    pub(super) fn is_full(&self) -> Option<String> {
+        self.condition().is_full()
+    }
+
+    /// What an operator is told of `error`.
+    pub(super) fn told(&self, error: &Error) -> String {
+        error.told_of(&self.0.config.display_addr())
+    }
+
+    fn silence(&self) -> String {
+        let error = format!("no answer within {READY_PATIENCE:?}");
+        self.told(&Error::new(Class::Reconnect, error))
     }
 
     /// The answer to the question that is being asked, or was a moment ago, or else to a
@@ -197,7 +239,7 @@ impl Connector {
             let answer = connector.set_up(&mut connection).await;
             answer.map(drop).map_err(|error| {
                 connector.lost(generation, &error);
-                error.told_of(&connector.0.config.display_addr())
+                connector.told(&error)
             })
         };
         let answer = asking.boxed().shared();
@@ -287,6 +329,10 @@ impl Connector {
         lock(&self.0.log)
     }
 
+    pub(super) fn condition(&self) -> MutexGuard<'_, Condition> {
+        lock(&self.0.condition)
+    }
+
     /// One attempt of the prober: connect unless the connection is good, set up.
     async fn attempt(&self) -> Result<(), Error> {
         let kept = lock(&self.0.shared).take();
@@ -359,11 +405,16 @@ impl Connector {
         Ok(connection)
     }
 
-    /// Looks at the server behind a fresh connection: its version, and what of its
-    /// settings endangers jobs.
+    /// Looks at the server behind a fresh connection.
     async fn inspect(&self, connection: &mut MultiplexedConnection) -> Result<(), Error> {
-        let mut warnings = Vec::new();
-        let server = info_section(connection, "server").await?;
+        let mut cmd = redis::cmd("INFO");
+        cmd.arg("server");
+        // Nothing when an ACL forbids it.
+        let server = match connection.send_packed_command(&cmd).await? {
+            Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
+            Value::VerbatimString { text, .. } => text,
+            _ => String::new(),
+        };
         if let Some(version) = field(&server, "redis_version")
             && let Some(major) = version
                 .split('.')
@@ -376,31 +427,14 @@ impl Connector {
                 format!("found version {version}, expected 7.0 or later; upgrade the server"),
             ));
         }
-        let memory = info_section(connection, "memory").await?;
-        if let Some(policy) = field(&memory, "maxmemory_policy")
-            && policy != "noeviction"
-        {
-            let warning =
-                format!("redis may evict jobs: maxmemory-policy is {policy}; set it to noeviction");
-            warn!("{warning}");
-            warnings.push(warning);
-        }
-        *lock(&self.0.warnings) = warnings;
+        self.condition().connected();
         Ok(())
     }
 
     /// Makes Redis fit for the queue. Answers the stream's mark, when there is one.
     async fn set_up(&self, connection: &mut MultiplexedConnection) -> Result<Arc<str>, Error> {
         let mut incarnation = String::new();
-        // In one round trip: Redis may be far away.
-        let mut setup = Pipeline::new();
-        for command in &self.0.setup {
-            setup.add_command(command.clone());
-        }
-        for reply in connection
-            .send_packed_commands(&setup, 0, self.0.setup.len())
-            .await?
-        {
+        for reply in self.ask_all(connection, &self.0.setup).await? {
             match reply {
                 Value::ServerError(error) => return Err(Error::from(&error)),
                 Value::Int(1) => info!("created the stream's consumer group"),
@@ -412,6 +446,35 @@ impl Connector {
         }
         Ok(incarnation.into())
     }
+
+    /// Sends `commands` and asks how Redis is, in one round trip: Redis may be far away.
+    /// Returns the replies to the commands. Cancel safe.
+    async fn ask_all(
+        &self,
+        connection: &mut MultiplexedConnection,
+        commands: &[Cmd],
+    ) -> Result<Vec<Value>, Error> {
+        let questions = self.condition().questions(Instant::now());
+        let mut pipeline = Pipeline::new();
+        for command in commands.iter().chain(questions.iter().map(|(_, cmd)| cmd)) {
+            pipeline.add_command(command.clone());
+        }
+        let mut replies = connection
+            .send_packed_commands(&pipeline, 0, pipeline.len())
+            .await?;
+        let answers = replies.split_off(commands.len().min(replies.len()));
+        // A Redis that is unfit says nothing that is to be relied on.
+        if !replies
+            .iter()
+            .any(|reply| matches!(reply, Value::ServerError(_)))
+        {
+            let (mut condition, now) = (self.condition(), Instant::now());
+            for ((question, _), answer) in questions.iter().zip(&answers) {
+                condition.answered(*question, answer, now);
+            }
+        }
+        Ok(replies)
+    }
 }
 
 impl std::fmt::Debug for Inner {
@@ -421,28 +484,6 @@ impl std::fmt::Debug for Inner {
             .field("state", &*self.state.borrow())
             .finish_non_exhaustive()
     }
-}
-
-/// One section of `INFO`, or nothing when an ACL forbids it.
-async fn info_section(
-    connection: &mut MultiplexedConnection,
-    section: &str,
-) -> Result<String, Error> {
-    let mut cmd = redis::cmd("INFO");
-    cmd.arg(section);
-    Ok(match connection.send_packed_command(&cmd).await? {
-        Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
-        Value::VerbatimString { text, .. } => text,
-        _ => String::new(),
-    })
-}
-
-/// The value of `name:value` in a section of `INFO`.
-fn field<'a>(section: &'a str, name: &str) -> Option<&'a str> {
-    section.lines().find_map(|line| {
-        let (key, value) = line.split_once(':')?;
-        (key == name).then_some(value.trim_end())
-    })
 }
 
 /// No code panics while it holds one of these locks; if one did, the state behind

@@ -375,9 +375,8 @@ impl Fetcher {
         self.came(&reclaimed.entries, began);
         self.schedule.remember(&reclaimed.entries);
         self.schedule.reclaim_first = reclaimed.more || room.entries == 0;
-        if reclaimed.paused != self.paused.swap(reclaimed.paused, Ordering::Relaxed) {
-            info!(paused = reclaimed.paused, "the queue was paused or resumed");
-        }
+        self.paused.store(reclaimed.paused, Ordering::Relaxed);
+        self.link.found_paused(reclaimed.paused);
         let (mine, others) = reclaimed
             .entries
             .into_iter()

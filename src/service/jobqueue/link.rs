@@ -98,6 +98,11 @@ impl Link {
         self.connector.up_beyond(Some(self.epoch)).await;
     }
 
+    /// The queue was found to be paused, or not to be.
+    pub(crate) fn found_paused(&self, paused: bool) {
+        self.connector.condition().paused(paused, Instant::now());
+    }
+
     /// Sends one command. `what` names it in the log while it fails.
     ///
     /// Not cancel safe: a dropped future's command may still run.

@@ -9,6 +9,7 @@ mod advice;
 mod aside;
 mod broker;
 pub mod client;
+mod condition;
 mod connection;
 pub mod constants;
 pub mod error;

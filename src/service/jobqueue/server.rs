@@ -105,7 +105,7 @@ impl Server {
     /// When the address in `redis` cannot be understood.
     pub fn new(config: &JobqueueConfig, redis: &RedisConfig, mux: Mux) -> Result<Self, Error> {
         let broker = Broker::new(&config.queue, consumer_name());
-        let connector = Connector::new(redis, migrations::commands(&broker.keys))?;
+        let connector = Connector::new(redis, &broker.keys, migrations::commands(&broker.keys))?;
         Ok(Self {
             config: config.clone(),
             max_retry_backoff: redis.max_retry_backoff,
