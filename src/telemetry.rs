@@ -20,7 +20,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{LogFormat, LoggingConfig};
+use crate::config::{LogFormat, LoggingConfig, plain};
 use crate::shortened::shortened;
 use crate::threads;
 use crate::throttle::Throttle;
@@ -38,16 +38,16 @@ const PANICS: u32 = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// `LOG_FORMAT` names no format.
-    #[error("LOG_FORMAT: found {found:?}, expected text or json")]
+    #[error("LOG_FORMAT: found {found}, expected text or json")]
     UnknownFormat {
-        /// The value of `LOG_FORMAT`.
+        /// The value of `LOG_FORMAT`, as far as it may be shown.
         found: String,
     },
 
     /// `RUST_LOG` is no filter, or one that would silence everything by mistake.
-    #[error("RUST_LOG: found {found:?}, expected {expected}")]
+    #[error("RUST_LOG: found {found}, expected {expected}")]
     BadFilter {
-        /// The value of `RUST_LOG`.
+        /// The value of `RUST_LOG`, as far as it may be shown.
         found: String,
         /// What would do.
         expected: String,
@@ -172,7 +172,7 @@ fn format(found: &str, default: LogFormat) -> Result<LogFormat, TelemetryError> 
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err(TelemetryError::UnknownFormat {
-            found: found.to_owned(),
+            found: plain::shown(found),
         }),
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use yaml_rust2::Yaml;
+use config::ValueKind;
 
 use super::{
     Config, ConfigError, Sources, files, keys,
@@ -117,7 +117,7 @@ fn overrides<'a>(
         let Some(key) = variables::key_of(name) else {
             continue;
         };
-        let leaf = Leaves::from([(key, Yaml::String(value.clone()))]);
+        let leaf = Leaves::from([(key, ValueKind::String(value.clone()))]);
         match names.check(name, &leaf)?.is_empty() {
             true => found.push((name.as_str(), leaf)),
             false if plain::is_name(name) => drop(others.insert(name.clone())),
@@ -126,7 +126,10 @@ fn overrides<'a>(
     }
     // It wins over the variable that is made from the same key.
     if let Some(addr) = variables.get(ADDR) {
-        let leaf = Leaves::from([(variables::ADDR_KEY.to_owned(), Yaml::String(addr.clone()))]);
+        let leaf = Leaves::from([(
+            variables::ADDR_KEY.to_owned(),
+            ValueKind::String(addr.clone()),
+        )]);
         found.push((ADDR, leaf));
     }
     Ok(found)
@@ -156,7 +159,7 @@ fn readable(all: impl Iterator<Item = (OsString, OsString)>) -> Result<Variables
 fn is_ours(names: &Names, name: &str, value: &OsString) -> bool {
     let of_program = [ADDR, ENVIRONMENT, DIRECTORY].contains(&name);
     let is_override = || {
-        let leaf = variables::key_of(name).map(|key| Leaves::from([(key, Yaml::Null)]));
+        let leaf = variables::key_of(name).map(|key| Leaves::from([(key, ValueKind::Nil)]));
         let is_others = |leaf| {
             names
                 .check(name, &leaf)

@@ -12,7 +12,7 @@ mod files;
 mod keys;
 mod load;
 mod names;
-mod plain;
+pub(crate) mod plain;
 mod settings;
 mod sources;
 mod variables;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use yaml_rust2::Yaml;
+use config::ValueKind;
 
 use super::{ConfigError, plain, yaml::Leaves};
 
@@ -53,7 +53,7 @@ impl Names {
             self.refuse_misspelt_section(origin, section, keys)?;
         }
         // One with nothing behind it has no settings, and may be no name: `{password}`.
-        let is_bare = |section: &str| leaves.get(section) == Some(&Yaml::Null);
+        let is_bare = |section: &str| leaves.get(section) == Some(&ValueKind::Nil);
         let sections = others.into_keys();
         Ok(sections
             .map(|section| shown(section, is_bare(section)))
@@ -61,13 +61,13 @@ impl Names {
     }
 
     /// Checks a key that is in one of our sections, or is one of them.
-    fn check_own(&self, origin: &str, key: &str, value: &Yaml) -> Result<(), ConfigError> {
+    fn check_own(&self, origin: &str, key: &str, value: &ValueKind) -> Result<(), ConfigError> {
         if self.0.contains(key) {
             return Ok(());
         }
         if self.all().any(|known| below(known, key).is_some()) {
             return match value {
-                Yaml::Null => Ok(()), // an empty section
+                ValueKind::Nil => Ok(()), // an empty section
                 _ => Err(setting(
                     origin,
                     key,
@@ -79,7 +79,7 @@ impl Names {
         if let Some(known) = self.all().find(|known| below(key, known).is_some()) {
             return Err(setting(origin, known, "a section", "a single value"));
         }
-        let bare = *value == Yaml::Null;
+        let bare = *value == ValueKind::Nil;
         let section = self.known_section(key);
         Err(self.unknown(origin, key, section, self.suggestion(key), bare))
     }
@@ -277,14 +277,13 @@ fn join(section: &str, name: &str) -> String {
 }
 
 /// The words for a value by its kind alone.
-pub(super) fn kind_of(value: &Yaml) -> &'static str {
+pub(super) fn kind_of(value: &ValueKind) -> &'static str {
     match value {
-        Yaml::Null => "nothing",
-        Yaml::Boolean(_) => "true or false",
-        Yaml::String(_) => "text",
-        Yaml::Hash(_) => "a section",
-        Yaml::Array(_) => "a list",
-        Yaml::Integer(_) | Yaml::Real(_) => "a number",
-        Yaml::Alias(_) | Yaml::BadValue => "a value that does not fit its YAML tag or anchor",
+        ValueKind::Nil => "nothing",
+        ValueKind::Boolean(_) => "true or false",
+        ValueKind::String(_) => "text",
+        ValueKind::Table(_) => "a section",
+        ValueKind::Array(_) => "a list",
+        _ => "a number",
     }
 }

@@ -40,8 +40,19 @@ const UNITS: [&str; 31] = [
 ];
 
 /// The words for a text that was found: the text itself in quotes when it is plain.
-pub(super) fn shown(text: &str) -> String {
-    match is_plain(text) {
+pub(crate) fn shown(text: &str) -> String {
+    shown_if(is_plain(text), text)
+}
+
+/// The same for a text that may also hold some `known` words, and marks between its words.
+pub(crate) fn shown_with(known: &[&str], text: &str) -> String {
+    let is_fit = |word: &str| is_plain(word) || known.contains(&word);
+    let mut words = text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+    shown_if(words.all(is_fit), text)
+}
+
+fn shown_if(is_plain: bool, text: &str) -> String {
+    match is_plain {
         true => format!("{text:?}"),
         false => HIDDEN.to_owned(),
     }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use yaml_rust2::Yaml;
+use config::ValueKind;
 
 use super::{ConfigError, names::kind_of, plain, yaml::Leaves};
 use crate::duration;
@@ -28,7 +28,7 @@ struct Found {
     /// The file or variable, as the user named it.
     origin: String,
     /// Text as written for variables, what YAML makes of it for files.
-    value: Yaml,
+    value: ValueKind,
 }
 
 impl Settings {
@@ -38,9 +38,9 @@ impl Settings {
     pub(super) fn add(&mut self, origin: &str, leaves: Leaves) {
         for (key, value) in leaves {
             let is_given = match &value {
-                Yaml::Null => false,
+                ValueKind::Nil => false,
                 // Blanks alone may be a password.
-                Yaml::String(text) => {
+                ValueKind::String(text) => {
                     !text.is_empty() && (!text.trim().is_empty() || key.ends_with("password"))
                 }
                 _ => true,
@@ -57,7 +57,7 @@ impl Settings {
         self.asked
     }
 
-    fn get(&mut self, key: &'static str) -> Option<&Yaml> {
+    fn get(&mut self, key: &'static str) -> Option<&ValueKind> {
         self.asked.insert(key);
         self.found.get(key).map(|found| &found.value)
     }
@@ -78,8 +78,8 @@ impl Settings {
     ) -> Result<String, ConfigError> {
         match self.get(key) {
             None => Ok(default.to_owned()),
-            Some(Yaml::String(text)) if check(text.trim()) => Ok(text.trim().to_owned()),
-            Some(Yaml::String(_)) => Err(self.invalid(key, expected)),
+            Some(ValueKind::String(text)) if check(text.trim()) => Ok(text.trim().to_owned()),
+            Some(ValueKind::String(_)) => Err(self.invalid(key, expected)),
             Some(_) => Err(self.invalid(key, &format!("{expected}, in quotes"))),
         }
     }
@@ -89,7 +89,7 @@ impl Settings {
     pub(super) fn secret(&mut self, key: &'static str) -> Result<Option<String>, ConfigError> {
         match self.get(key) {
             None => Ok(None),
-            Some(Yaml::String(text)) => {
+            Some(ValueKind::String(text)) => {
                 let text = text.trim_end_matches(['\n', '\r']);
                 Ok((!text.is_empty()).then(|| text.to_owned()))
             }
@@ -122,9 +122,12 @@ impl Settings {
     ) -> Result<Vec<String>, ConfigError> {
         let texts: Option<Vec<_>> = match self.get(key) {
             None => Some(Vec::new()),
-            Some(Yaml::String(text)) => Some(text.split(',').map(str::trim).collect()),
-            Some(Yaml::Array(values)) => {
-                let texts = values.iter().map(|value| value.as_str().map(str::trim));
+            Some(ValueKind::String(text)) => Some(text.split(',').map(str::trim).collect()),
+            Some(ValueKind::Array(values)) => {
+                let texts = values.iter().map(|value| match &value.kind {
+                    ValueKind::String(text) => Some(text.trim()),
+                    _ => None,
+                });
                 texts.collect()
             }
             Some(_) => None,
@@ -233,7 +236,7 @@ impl Settings {
     /// The error for a key whose value is not what is expected.
     pub(super) fn invalid(&self, key: &str, expected: &str) -> ConfigError {
         let found = match self.found.get(key).map(|found| &found.value) {
-            Some(Yaml::String(text)) => plain::shown(text.trim()),
+            Some(ValueKind::String(text)) => plain::shown(text.trim()),
             Some(value) => match written(value).map(|text| plain::shown(&text)) {
                 Some(found) if found != plain::HIDDEN => found.trim_matches('"').to_owned(),
                 _ => kind_of(value).to_owned(),
@@ -283,11 +286,11 @@ impl Settings {
 }
 
 /// A single value as it is written, without the blanks around it.
-fn written(value: &Yaml) -> Option<String> {
+fn written(value: &ValueKind) -> Option<String> {
     match value {
-        Yaml::String(text) | Yaml::Real(text) => Some(text.trim().to_owned()),
-        Yaml::Integer(number) => Some(number.to_string()),
-        Yaml::Boolean(flag) => Some(flag.to_string()),
+        ValueKind::String(text) => Some(text.trim().to_owned()),
+        ValueKind::Float(number) => Some(format!("{number:?}")), // 10.0 is no whole number
+        ValueKind::Boolean(_) | ValueKind::I64(_) => Some(value.to_string()),
         _ => None,
     }
 }

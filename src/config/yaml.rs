@@ -2,14 +2,15 @@
 //! what is wrong with a file that cannot be read. No message quotes a value, since a
 //! mistake next to a password looks like any other.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{collections::BTreeMap, error::Error, fs, io, path::Path};
 
+use config::{File, FileStoredFormat, Format, Map, Source, Value, ValueKind};
 use yaml_rust2::{ScanError, Yaml, YamlLoader, yaml::Hash};
 
 use super::ConfigError;
 
 /// Full key (`jobqueue.retry.max`) to its value; a section with nothing in it is null.
-pub(super) type Leaves = BTreeMap<String, Yaml>;
+pub(super) type Leaves = BTreeMap<String, ValueKind>;
 
 /// The largest file that is read; settings are a few kilobytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -39,10 +40,43 @@ pub(super) fn read(path: &Path) -> Result<Leaves, ConfigError> {
     }
     let bytes = fs::read(path).map_err(unreadable)?;
     let text = decode(&bytes).map_err(|reason| unfit(path, reason))?;
-    parse(text).map_err(|reason| ConfigError::Syntax {
+    let syntax = |error| ConfigError::Syntax {
         path: path.to_owned(),
-        reason,
-    })
+        reason: words(error),
+    };
+    let sections = File::from_str(text, StrictYaml).collect().map_err(syntax)?;
+    let mut leaves = Leaves::new();
+    flatten("", sections, &mut leaves);
+    Ok(leaves)
+}
+
+/// YAML for the `config` crate. Its own format quotes values in its complaints, takes the
+/// first of several documents, and knows no merge keys.
+#[derive(Debug, Clone, Copy)]
+struct StrictYaml;
+
+impl Format for StrictYaml {
+    fn parse(
+        &self,
+        _: Option<&String>,
+        text: &str,
+    ) -> Result<Map<String, Value>, Box<dyn Error + Send + Sync>> {
+        Ok(parse(text)?)
+    }
+}
+
+impl FileStoredFormat for StrictYaml {
+    fn file_extensions(&self) -> &'static [&'static str] {
+        &["yaml"]
+    }
+}
+
+/// The words of [`parse`], without what the `config` crate puts around them.
+fn words(error: config::ConfigError) -> String {
+    match error {
+        config::ConfigError::FileParse { cause, .. } => cause.to_string(),
+        other => other.to_string(),
+    }
 }
 
 fn unfit(path: &Path, reason: impl Into<String>) -> ConfigError {
@@ -89,7 +123,7 @@ fn decode(bytes: &[u8]) -> Result<&str, String> {
     })
 }
 
-fn parse(text: &str) -> Result<Leaves, String> {
+fn parse(text: &str) -> Result<Map<String, Value>, String> {
     let mut documents = YamlLoader::load_from_str(text).map_err(|error| reason(text, &error))?;
     documents.retain(|document| !matches!(document, Yaml::Null | Yaml::BadValue));
     if documents.len() > 1 {
@@ -98,13 +132,11 @@ fn parse(text: &str) -> Result<Leaves, String> {
             "it has {count} documents, expected one; remove the lines with --- between them"
         ));
     }
-    let mut leaves = Leaves::new();
     match documents.pop() {
-        None => {}
-        Some(Yaml::Hash(root)) => flatten("", &root, &mut leaves)?,
-        Some(_) => return Err("the top level is no section".to_owned()),
+        None => Ok(Map::new()),
+        Some(Yaml::Hash(root)) => table(&root),
+        Some(_) => Err("the top level is no section".to_owned()),
     }
-    Ok(leaves)
 }
 
 /// What the parser complains of. Its own words are fixed texts, but for two that quote.
@@ -131,25 +163,54 @@ fn reason(text: &str, error: &ScanError) -> String {
     )
 }
 
-fn flatten(section: &str, table: &Hash, leaves: &mut Leaves) -> Result<(), String> {
-    for (key, value) in merged(table)? {
+fn table(section: &Hash) -> Result<Map<String, Value>, String> {
+    let mut table = Map::new();
+    for (key, yaml) in merged(section)? {
         let name = match key {
             Yaml::String(name) | Yaml::Real(name) => name.clone(),
             Yaml::Integer(number) => number.to_string(),
             Yaml::Boolean(flag) => flag.to_string(),
             _ => NO_NAME.to_owned(),
         };
+        table.insert(name, value(yaml)?);
+    }
+    Ok(table)
+}
+
+fn value(yaml: &Yaml) -> Result<Value, String> {
+    let kind = match yaml {
+        Yaml::Null => ValueKind::Nil,
+        Yaml::Boolean(flag) => ValueKind::Boolean(*flag),
+        Yaml::Integer(number) => ValueKind::I64(*number),
+        Yaml::Real(text) => match yaml.as_f64() {
+            Some(number) => ValueKind::Float(number),
+            None => ValueKind::String(text.clone()),
+        },
+        Yaml::String(text) => ValueKind::String(text.clone()),
+        Yaml::Array(values) => {
+            let values: Result<Vec<_>, _> = values.iter().map(value).collect();
+            ValueKind::Array(values?)
+        }
+        Yaml::Hash(section) => ValueKind::Table(table(section)?),
+        Yaml::Alias(_) | Yaml::BadValue => {
+            return Err("a value does not fit the tag or anchor before it".to_owned());
+        }
+    };
+    Ok(Value::new(None, kind))
+}
+
+fn flatten(section: &str, table: Map<String, Value>, leaves: &mut Leaves) {
+    for (name, value) in table {
         let key = match section {
             "" => name,
             _ => format!("{section}.{name}"),
         };
-        match value {
-            Yaml::Hash(table) if table.is_empty() => drop(leaves.insert(key, Yaml::Null)),
-            Yaml::Hash(table) => flatten(&key, table, leaves)?,
-            value => drop(leaves.insert(key, value.clone())),
+        match value.kind {
+            ValueKind::Table(table) if table.is_empty() => drop(leaves.insert(key, ValueKind::Nil)),
+            ValueKind::Table(table) => flatten(&key, table, leaves),
+            kind => drop(leaves.insert(key, kind)),
         }
     }
-    Ok(())
 }
 
 /// The entries of a section with those that `<<: *anchor` brings, which the section's own win

@@ -4,7 +4,7 @@
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::LogLevel;
+use crate::config::{LogLevel, plain};
 
 use super::TelemetryError;
 
@@ -34,7 +34,7 @@ pub(super) fn filter(found: &str, level: LogLevel) -> Result<EnvFilter, Telemetr
 
 fn bad(found: &str, expected: String) -> TelemetryError {
     TelemetryError::BadFilter {
-        found: found.to_owned(),
+        found: plain::shown_with(&OWN, found),
         expected,
     }
 }

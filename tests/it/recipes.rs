@@ -1,4 +1,5 @@
-//! The README's commands for redis-cli, as they stand there, in the shells of users.
+//! The commands for redis-cli of the README and of the Japanese guide, as they stand there, in
+//! the shells of users.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,9 +15,9 @@ const EXAMPLE: &str = "1764201600000-0";
 const MESSAGE: &str = "it's \"quoted\" \\ 日本語 🎉 $HOME `date` !!";
 
 /// Every command that begins with `redis-cli`, of indented lines and of those in a sentence.
-fn recipes() -> Vec<String> {
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let text = fs::read_to_string(readme).unwrap().replace("\\\n", " ");
+fn recipes(document: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
+    let text = fs::read_to_string(path).unwrap().replace("\\\n", " ");
     let of_line = |line: &str| -> Vec<String> {
         let code = match line.strip_prefix("    ") {
             Some(code) => vec![code],
@@ -55,6 +56,18 @@ fn run(shell: &str, command: &str, redis: &Redis, home: &Path) -> String {
 
 #[tokio::test]
 async fn every_command_of_the_readme_works_in_shells() {
+    every_command_works("README.md", &["old", "new"], 3).await;
+}
+
+#[tokio::test]
+async fn every_command_of_the_japanese_guide_works_in_shells() {
+    let passwords = ["古いパスワード", "新しいパスワード"];
+    every_command_works("docs/ja/Queue-Job.md", &passwords, 2).await;
+}
+
+/// Runs all commands of a document, which has a user `app` change from the first password to
+/// the second, and lets this many jobs be printed.
+async fn every_command_works(document: &str, passwords: &[&str; 2], jobs: usize) {
     let redis = Redis::start().await;
     let worker = Process::jobqueue(&redis).start();
     let home = tempfile::tempdir().unwrap();
@@ -70,12 +83,25 @@ async fn every_command_of_the_readme_works_in_shells() {
     })
     .await;
 
-    let recipes = recipes();
-    assert!(recipes.len() >= 15, "{recipes:#?}");
+    let recipes = recipes(document);
+    assert!(recipes.len() >= 12, "{recipes:#?}");
     for shell in ["sh", "bash"] {
         redis.cmd(&["DEL", DEAD]).await;
         redis
             .cmd(&["XADD", DEAD, EXAMPLE, "job", &job.to_string()])
+            .await;
+        let [old, new] = passwords;
+        let old_password = format!(">{old}");
+        redis
+            .cmd(&[
+                "ACL",
+                "SETUSER",
+                "app",
+                "reset",
+                "on",
+                "+ping",
+                &old_password,
+            ])
             .await;
         for recipe in &recipes {
             let command = recipe.replace("job.json", job_file.to_str().unwrap());
@@ -84,15 +110,21 @@ async fn every_command_of_the_readme_works_in_shells() {
                 let letters: Value = serde_json::from_str(&said).unwrap();
                 assert_eq!(letters[0][1][1], job.to_string());
             }
-            if recipe.ends_with("paused 1") {
+            if recipe.contains("paused 1") {
                 assert_eq!(redis.state().await["paused"], "1");
             }
         }
         assert!(redis.dead_letters().await.is_empty());
         assert!(!redis.state().await.contains_key("paused"));
+        let logs_in = |password: &str| {
+            let ping = format!("redis-cli --user app --pass '{password}' PING 2>&1 || true");
+            // A redis-cli that is refused goes on as the default user.
+            !run(shell, &ping, &redis, home.path()).contains("WRONGPASS")
+        };
+        assert!(logs_in(new) && !logs_in(old), "{shell}");
     }
-    // From the file, and from the dead letter, in each shell.
-    let printed = worker.wait_for_lines(6, PATIENCE).await;
+    let printed = worker.wait_for_lines(2 * jobs, PATIENCE).await;
+    // All but the one that is written out: from a file, and from the dead letter.
     let printed = printed.iter().filter(|line| line.text.ends_with(MESSAGE));
-    assert_eq!(printed.count(), 4);
+    assert_eq!(printed.count(), 2 * (jobs - 1));
 }

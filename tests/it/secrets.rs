@@ -260,7 +260,7 @@ async fn no_program_shows_a_secret_that_is_in_the_wrong_place() {
     let canary = CANARIES[0];
     let redis = Redis::reserve();
     let key = "APP__CACHE_SERVER__REDIS__JOBQUEUE__";
-    let cases: [(String, &str); 17] = [
+    let cases: [(String, &str); 20] = [
         (
             "REDIS_JOBQUEUE_ADDR".to_owned(),
             "host:6380,password=s3cret,ssl=True",
@@ -287,6 +287,9 @@ async fn no_program_shows_a_secret_that_is_in_the_wrong_place() {
         ("APP_ENV".to_owned(), "s3cret"),
         ("CONFIG_DIR".to_owned(), "s3cret"),
         ("CONFIG_DIR".to_owned(), "redis://:s3cret@host"),
+        ("RUST_LOG".to_owned(), "s3cret"),
+        ("RUST_LOG".to_owned(), "redis://:s3cret@host"),
+        ("LOG_FORMAT".to_owned(), "s3cret"),
     ];
     for (variable, value) in &cases {
         for start in [Process::server, Process::jobqueue] {
