@@ -38,10 +38,10 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let mut signals = Signals::new()?;
     let config = Config::load()?;
     telemetry::init(&config.logging)?;
+    let out = LineWriter::stdout()?;
     config.log_start("jobqueue", VERSION);
     let settings = &config.jobqueue;
 
-    let out = LineWriter::stdout()?;
     let mut mux = Mux::new();
     let service = DelayPrintService::new(out.clone());
     processor::register(&mut mux, DelayPrintUsecase::new(service));

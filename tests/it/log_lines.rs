@@ -170,3 +170,18 @@ async fn colours_are_for_terminals_and_not_for_who_wants_none() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_word_that_is_no_level_stops_the_start() {
+    let redis = Redis::reserve();
+    for start in BOTH {
+        for word in ["verbose", "dm_jobqueue=loud", "info;warn"] {
+            let process = start(&redis).env("RUST_LOG", word).start();
+            assert_eq!(process.wait_exit(PATIENCE).await.code(), Some(78), "{word}");
+            let said = &process.stderr()[0].text;
+            let expected =
+                format!("error: RUST_LOG: found {word:?}, expected a level (off, error,");
+            assert!(said.starts_with(&expected), "{said}");
+        }
+    }
+}

@@ -74,7 +74,7 @@ async fn delayed_jobs_get_over_a_slow_line() {
 async fn failing_jobs_get_over_a_slow_line() {
     // Fetched for each of two attempts; the first may have to write the job anew.
     let dead = u64::try_from(JOBS).unwrap();
-    all_settled(|n| job("no:such", n, r#","max_retry":1"#), 3, dead).await;
+    all_settled(|n| job("test:refuse", n, r#","max_retry":1"#), 3, dead).await;
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn all_kinds_of_jobs_at_once_get_over_a_slow_line_with_a_delay() {
     let jobs = (0..JOBS).map(|n| match n % 4 {
         0 => job("test:quiet", n, ""),
         1 => job("test:quiet", n, r#","delay_ms":1000"#),
-        2 => job("no:such", n, r#","max_retry":1"#),
+        2 => job("test:refuse", n, r#","max_retry":1"#),
         _ => job("test:quiet", n, "").replace(r#""test:quiet""#, "7"),
     });
     redis.add_jobs(jobs).await;

@@ -78,6 +78,9 @@ async fn run() -> Exit {
         processor::register(&mut mux, DelayPrintUsecase::new(service));
     }
     mux.handle("test:quiet", async |_| Ok(Completion::Done));
+    mux.handle("test:refuse", async |_| {
+        Err(JobError::Failed("refused as asked".to_owned()))
+    });
     let clock = out.clone();
     mux.handle("test:clock", move |task| tell_the_time(task, clock.clone()));
     for name in [
