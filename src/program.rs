@@ -60,7 +60,8 @@ where
     }
     telemetry::log_panics();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = match threads::runtime(builder.enable_all()) {
+    let runtime = threads::check_limits().and_then(|()| threads::runtime(&mut builder));
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return telemetry::refuse_to_start(&error),
     };

@@ -29,6 +29,9 @@ use self::filter::filter;
 use self::json::JsonLines;
 use self::queue::{Enqueue, LogQueue, Stderr};
 
+/// The exit status of a program that does not start: EX_CONFIG of sysexits.h.
+const REFUSED: u8 = 78;
+
 static QUEUE: LogQueue = LogQueue::new();
 
 /// So many panics at one place are logged in a minute.
@@ -54,7 +57,7 @@ pub enum TelemetryError {
     },
 
     /// The system gives no thread or file descriptor.
-    #[error("cannot write to stderr: {0}")]
+    #[error("cannot write to stderr")]
     Stderr(#[from] io::Error),
 
     /// Logging was set up before.
@@ -106,7 +109,7 @@ pub fn flush() {
 }
 
 /// Says on stderr why a program does not start, causes included, and gives its exit
-/// status: 78, which sysexits.h calls a configuration error. Waits for stderr no longer
+/// status, 78. Waits for stderr no longer
 /// than [`flush`] does.
 pub fn refuse_to_start(error: &dyn Error) -> ExitCode {
     let mut message = error.to_string();
@@ -117,7 +120,7 @@ pub fn refuse_to_start(error: &dyn Error) -> ExitCode {
         cause = error.source();
     }
     last_words(&format!("error: {message}\n"));
-    ExitCode::from(78)
+    ExitCode::from(REFUSED)
 }
 
 /// Writes to stderr what is said right before the end, and waits for it no longer than
@@ -136,16 +139,20 @@ pub(crate) fn last_words(message: &str) {
 
 /// A job that panics, and comes again and again or with many others, must not fill the log.
 fn log_panic(panic: &PanicHookInfo<'_>, panics: &Throttle<String>) {
-    if threads::panic_is_expected() {
-        return;
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let message = shortened(message);
+    if let Some(refusal) = threads::refused_runtime(&message) {
+        last_words(&format!(
+            "error: {refusal}
+"
+        ));
+        std::process::exit(REFUSED.into());
     }
     let location = panic.location().map(ToString::to_string);
     let place = location.clone().unwrap_or_default();
     let Some(suppressed) = panics.admit(place, Instant::now()) else {
         return;
     };
-    let message = panic.payload_as_str().unwrap_or("no message");
-    let message = shortened(message);
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or("unnamed");
     let backtrace = Backtrace::capture();

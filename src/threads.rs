@@ -1,15 +1,47 @@
-//! Threads and runtimes that the programs cannot do without. Where the system gives none,
-//! that is an error which says what to do: of the start, and no panic.
+//! Threads, runtimes, files and memory that the programs cannot do without. Where the system
+//! gives none at the start, that is an error which says what to do, and no panic.
 
 use std::cell::Cell;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
+/// An idle worker has 25 files open. With less than this it would start, and miss some as soon
+/// as there is work.
+const MIN_FILES: u64 = 32;
+/// Addresses more than memory: the stacks of the threads, and what the allocator keeps ready for
+/// each of them. With less, an allocation fails now and then.
+const SPARE_MEMORY: usize = 256 * 1024 * 1024;
+
 thread_local! {
-    static EXPECTED: Cell<bool> = const { Cell::new(false) };
+    static BUILDS_RUNTIME: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Looks whether there is enough of what would be missed later. An allocation that fails ends
+/// the process, and a file that is missing may be a connection to Redis.
+///
+/// # Errors
+/// When there is not.
+pub(crate) fn check_limits() -> io::Result<()> {
+    // As far as it may be raised. When nobody tells the limit, there is none to speak of.
+    let files = rlimit::increase_nofile_limit(u64::MAX)
+        .or_else(|_| rlimit::Resource::NOFILE.get_soft())
+        .unwrap_or(u64::MAX);
+    if files < MIN_FILES {
+        return Err(io::Error::other(format!(
+            "only {files} files may be open, and at least {MIN_FILES} are needed; raise the limit \
+             on open files (ulimit -n)"
+        )));
+    }
+    let spare = Vec::<u8>::new().try_reserve_exact(SPARE_MEMORY);
+    spare.map_err(|_| {
+        let mib = SPARE_MEMORY / 1024 / 1024;
+        io::Error::other(format!(
+            "the system does not give {mib} MiB of memory; raise the limit on it (ulimit -v)"
+        ))
+    })
 }
 
 /// Starts a thread.
@@ -21,41 +53,40 @@ pub(crate) fn spawn<T: Send + 'static>(
     run: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     let spawned = thread::Builder::new().name(name.to_owned()).spawn(run);
-    spawned.map_err(|error| refused(error.kind(), &error))
+    spawned.map_err(|error| io::Error::new(error.kind(), refusal(&error.to_string())))
 }
 
-/// Builds a runtime. Tokio returns some of the errors, and panics with the others.
+/// Builds a runtime, whose first thread for blocking calls (the lookup of a host name is one)
+/// is there from the start and stays. Where there is none, and the system gives none at that
+/// moment, tokio panics in the middle of the work.
+///
+/// Tokio panics here too when the system gives some threads and not all, and waits for those
+/// for ever while it unwinds. Whoever handles panics asks [`refused_runtime`].
 ///
 /// # Errors
-/// When the system gives no threads or file descriptors for it.
+/// When the system gives no files for it.
 pub(crate) fn runtime(builder: &mut Builder) -> io::Result<Runtime> {
-    EXPECTED.set(true);
-    let built = catch_unwind(AssertUnwindSafe(|| builder.build()));
-    EXPECTED.set(false);
-    match built {
-        Ok(Ok(runtime)) => Ok(runtime),
-        Ok(Err(error)) => Err(refused(error.kind(), &error)),
-        Err(panic) => {
-            let said = panic.downcast_ref::<String>().map(String::as_str);
-            let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(refused(
-                io::ErrorKind::Other,
-                &said.unwrap_or("no reason given"),
-            ))
-        }
+    BUILDS_RUNTIME.set(true);
+    let built = builder
+        .enable_all()
+        .thread_keep_alive(Duration::MAX)
+        .build();
+    if let Ok(runtime) = &built {
+        runtime.spawn_blocking(|| ());
     }
+    BUILDS_RUNTIME.set(false);
+    built.map_err(|error| io::Error::new(error.kind(), refusal(&error.to_string())))
 }
 
-/// Whether this thread panics within [`runtime`], which turns that into an error: there is
-/// nothing to say about it.
-pub(crate) fn panic_is_expected() -> bool {
-    EXPECTED.get()
+/// What to say before the process ends, when this thread panics with `panic` because a runtime
+/// cannot be built.
+pub(crate) fn refused_runtime(panic: &str) -> Option<String> {
+    BUILDS_RUNTIME.get().then(|| refusal(panic))
 }
 
-fn refused(kind: io::ErrorKind, reason: &dyn std::fmt::Display) -> io::Error {
-    let reason = format!(
+fn refusal(reason: &str) -> String {
+    format!(
         "cannot start a thread: {reason}; raise the limit on processes (ulimit -u, pids.max), on \
-         open files (ulimit -n) or on memory (ulimit -v)"
-    );
-    io::Error::new(kind, reason)
+         memory (ulimit -v) or on open files (ulimit -n)"
+    )
 }

@@ -73,13 +73,12 @@ impl LogQueue {
     /// # Errors
     /// When the system gives no thread.
     pub(super) fn start(&'static self, out: Stderr, reporter: Dispatch) -> io::Result<()> {
-        if !std::mem::replace(&mut self.lock().started, true)
-            && let Err(error) = threads::spawn("log", move || self.run(out, &reporter))
-        {
-            self.lock().started = false;
-            return Err(error);
+        if std::mem::replace(&mut self.lock().started, true) {
+            return Ok(());
         }
-        Ok(())
+        let spawned = threads::spawn("log", move || self.run(out, &reporter));
+        self.lock().started = spawned.is_ok();
+        spawned.map(drop)
     }
 
     /// Adds a line, or counts it when there is no room.

@@ -32,6 +32,7 @@ mod kills;
 mod large_entries;
 mod leases;
 mod ledger;
+mod limits;
 mod log_lines;
 mod lost_replies;
 mod malformed_jobs;

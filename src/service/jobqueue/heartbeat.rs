@@ -4,7 +4,7 @@
 //! executor thread, or a reply that takes long, cannot make others think that this
 //! process is dead.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
@@ -41,10 +41,20 @@ impl Heartbeat {
     /// # Errors
     /// When the system gives no thread or no runtime.
     pub(crate) fn spawn(self, connector: &Connector) -> std::io::Result<()> {
-        let runtime = threads::runtime(Builder::new_current_thread().enable_all())?;
         let link = connector.link("heartbeat", Duration::ZERO);
-        threads::spawn("heartbeat", move || runtime.block_on(self.run(link)))?;
-        Ok(())
+        let (told, built) = mpsc::sync_channel(1);
+        // A runtime must not be dropped here, where the thread was refused: the thread builds it.
+        threads::spawn("heartbeat", move || {
+            match threads::runtime(&mut Builder::new_current_thread()) {
+                Ok(runtime) => {
+                    told.send(Ok(())).ok();
+                    runtime.block_on(self.run(link));
+                }
+                Err(error) => drop(told.send(Err(error))),
+            }
+        })?;
+        // The thread says one or the other.
+        built.recv().unwrap_or(Ok(()))
     }
 
     async fn run(self, mut link: Link) {

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::broker::Broker;
@@ -130,12 +130,16 @@ impl Promoter {
 }
 
 /// Sleeps more exactly than tokio, whose timers go off up to a millisecond late: their last
-/// bit is slept on a thread for blocking calls. Cancel safe.
+/// bit is slept on a thread for blocking calls, if the system gives one. Cancel safe.
 async fn sleep_exactly_until(at: Instant) {
     sleep_until((at - TIMER_GRAIN).into()).await;
     let rest = at.saturating_duration_since(Instant::now());
     if !rest.is_zero() {
-        // Fails only when the runtime ends.
-        drop(tokio::task::spawn_blocking(move || thread::sleep(rest)).await);
+        let asleep = tokio::task::spawn_blocking(move || thread::sleep(rest));
+        let abort = asleep.abort_handle();
+        // Without a thread it would sleep for ever, and delayed jobs with it.
+        if timeout_at((at + TIMER_GRAIN).into(), asleep).await.is_err() {
+            abort.abort();
+        }
     }
 }

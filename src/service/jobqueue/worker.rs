@@ -77,7 +77,7 @@ impl Handlers {
     /// When the system gives no threads.
     pub(crate) fn new() -> std::io::Result<Self> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = threads::runtime(builder.enable_all().thread_name("handler"))?;
+        let runtime = threads::runtime(builder.thread_name("handler"))?;
         Ok(Self {
             handle: runtime.handle().clone(),
             runtime: Some(runtime),
