@@ -73,6 +73,8 @@ struct Queue {
     lines: VecDeque<Line>,
     /// How many lines were taken out that are not out yet.
     begun: usize,
+    /// Since when the oldest of them waits.
+    begun_since: Instant,
     /// When the output last took something.
     moved: Instant,
     /// The thread sleeps: only then does it have to be woken.
@@ -95,6 +97,8 @@ pub(super) struct Waiting {
     pub(super) lines: usize,
     /// Since when none of them has got any further.
     pub(super) since: Instant,
+    /// Since when the oldest of them waits.
+    pub(super) oldest: Instant,
 }
 
 impl LineWriter {
@@ -189,9 +193,16 @@ impl LineWriter {
     pub(super) fn waiting(&self) -> Option<Waiting> {
         let queue = lock(&self.0.queue);
         let lines = queue.lines.len() + queue.begun;
-        let oldest = queue.lines.front().filter(|_| queue.begun == 0);
-        let since = oldest.map_or(queue.moved, |line| queue.moved.max(line.since));
-        (lines > 0).then_some(Waiting { lines, since })
+        let front = queue.lines.front().map(|line| line.since);
+        let (since, oldest) = match front {
+            Some(front) if queue.begun == 0 => (queue.moved.max(front), front),
+            _ => (queue.moved, queue.begun_since),
+        };
+        (lines > 0).then_some(Waiting {
+            lines,
+            since,
+            oldest,
+        })
     }
 
     /// Whether the output has taken something since `time`, or would.
@@ -260,6 +271,7 @@ impl Shared {
         let queue = Queue {
             lines: VecDeque::new(),
             begun: 0,
+            begun_since: Instant::now(),
             moved: Instant::now(),
             waits: false,
             closed: None,
@@ -352,6 +364,9 @@ impl Shared {
             chunk.extend(queue.lines.pop_front());
         }
         queue.begun = chunk.len();
+        if let Some(oldest) = chunk.first() {
+            queue.begun_since = oldest.since;
+        }
         queue.moved = Instant::now();
         chunk
     }

@@ -1,5 +1,5 @@
-//! Watches over an output that takes nothing: says so, gives lines back that wait for too
-//! long, and keeps the worker from taking more jobs until the output flows again.
+//! Watches over an output that takes nothing, or little: says so, gives lines back that wait for
+//! too long, and keeps the worker from taking more jobs until the output flows again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,9 @@ use super::line_writer::{LineWriter, Waiting};
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 /// An output that has taken nothing for this long is blocked, and no longer just slow.
 const BLOCKED_AFTER: Duration = Duration::from_secs(5);
-/// How often a lasting block is mentioned again.
+/// An output that takes something now and then is slow when a line waits for this long.
+const SLOW_AFTER: Duration = Duration::from_secs(10);
+/// How often what lasts is mentioned again.
 const REMINDER: Duration = Duration::from_secs(60);
 
 /// See the file's head. Cheap to clone.
@@ -24,11 +26,15 @@ pub struct OutputWatch {
     /// How long a line may wait before it is given back.
     limit: Duration,
     suspended: Arc<AtomicBool>,
-    block: Arc<Mutex<Option<Block>>>,
+    trouble: Arc<Mutex<Option<Trouble>>>,
 }
 
+/// It lasts as long as lines wait for long: an output that takes a line now and then has not
+/// come out of it.
 #[derive(Debug, Clone, Copy)]
-struct Block {
+struct Trouble {
+    /// It took nothing for a while; otherwise it is slow.
+    blocked: bool,
     since: Instant,
     noticed: Instant,
     mentioned: Instant,
@@ -44,7 +50,7 @@ impl OutputWatch {
             out,
             limit,
             suspended,
-            block: Arc::default(),
+            trouble: Arc::default(),
         }
     }
 
@@ -61,45 +67,56 @@ impl OutputWatch {
     /// # Errors
     /// Says that it is blocked, and since when.
     pub fn ready(&self) -> Result<(), String> {
-        let block = *self.block.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = *self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let block = trouble.filter(|trouble| trouble.blocked);
         block.map_or(Ok(()), |block| {
             let lasts = since(block.since, Instant::now());
             Err(format!(
-                "stdout is blocked: it has taken nothing for {lasts}, and {} lines waited; \
-                 read it",
+                "stdout is blocked: lines of jobs wait for {lasts}, {} of them at first; read it",
                 block.lines
             ))
         })
     }
 
     fn look(&self, now: Instant) {
-        let mut block = self.block.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = self.out.waiting();
-        if let Some(known) = &mut *block {
-            if self.out.flows_since(known.noticed) {
+        let blocked = waiting.filter(|waiting| self.is_blocked(waiting.since, now));
+        let slow = waiting.filter(|waiting| self.is_slow(waiting.oldest, now));
+        match &mut *trouble {
+            Some(known) if self.is_over(known, waiting, now) => {
                 info!(lasted = %since(known.since, now), "stdout takes lines again");
-                *block = None;
+                *trouble = None;
                 self.suspended.store(false, Ordering::Relaxed);
-            } else if now - known.mentioned >= REMINDER {
-                known.mentioned = now;
-                warn!(lasted = %since(known.since, now), "stdout is still blocked");
             }
-        } else if let Some(waiting) = waiting.filter(|waiting| self.is_blocked(*waiting, now)) {
-            let lines = waiting.lines;
-            warn!(
-                lines,
-                lasted = %since(waiting.since, now),
-                "stdout is blocked: lines of jobs wait for somebody to read it"
-            );
-            *block = Some(Block {
-                since: waiting.since,
-                noticed: now,
-                mentioned: now,
-                lines,
-            });
+            Some(known) if blocked.is_some() && !known.blocked => {
+                known.blocked = true;
+                known.mention(now);
+            }
+            Some(known) if now - known.mentioned >= REMINDER => known.mention(now),
+            Some(_) => {}
+            None => {
+                let since = blocked.map(|waiting| waiting.since);
+                let since = since.or(slow.map(|waiting| waiting.oldest));
+                if let (Some(since), Some(waiting)) = (since, waiting) {
+                    let mut new = Trouble {
+                        blocked: blocked.is_some(),
+                        since,
+                        noticed: now,
+                        mentioned: now,
+                        lines: waiting.lines,
+                    };
+                    new.mention(now);
+                    *trouble = Some(new);
+                }
+            }
         }
-        let blocked = block.is_some();
-        drop(block);
+        let blocked = trouble.is_some_and(|trouble| trouble.blocked);
+        drop(trouble);
+        self.give_back(blocked, now);
+    }
+
+    fn give_back(&self, blocked: bool, now: Instant) {
         if let Some(late) = now.checked_sub(self.limit)
             && self.out.oldest().is_some_and(|oldest| oldest <= late)
         {
@@ -110,8 +127,38 @@ impl OutputWatch {
         }
     }
 
-    fn is_blocked(&self, waiting: Waiting, now: Instant) -> bool {
-        now.saturating_duration_since(waiting.since) >= BLOCKED_AFTER.min(self.limit)
+    fn is_blocked(&self, since: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(since) >= BLOCKED_AFTER.min(self.limit)
+    }
+
+    fn is_slow(&self, oldest: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(oldest) >= SLOW_AFTER.min(self.limit)
+    }
+
+    fn is_over(&self, known: &Trouble, waiting: Option<Waiting>, now: Instant) -> bool {
+        self.out.flows_since(known.noticed)
+            && waiting.is_none_or(|waiting| !self.is_blocked(waiting.oldest, now))
+    }
+}
+
+impl Trouble {
+    fn mention(&mut self, now: Instant) {
+        let (lines, lasted) = (self.lines, since(self.since, now));
+        self.mentioned = now;
+        match (self.blocked, self.noticed == now) {
+            (true, true) => warn!(
+                lines,
+                %lasted,
+                "stdout is blocked: lines of jobs wait for somebody to read it"
+            ),
+            (true, false) => warn!(%lasted, "stdout is still blocked"),
+            (false, true) => warn!(
+                lines,
+                %lasted,
+                "stdout is slow: lines of jobs wait for whoever reads it"
+            ),
+            (false, false) => warn!(%lasted, "stdout is still slow"),
+        }
     }
 }
 
@@ -119,4 +166,82 @@ impl OutputWatch {
 fn since(start: Instant, now: Instant) -> humantime::FormattedDuration {
     let seconds = now.saturating_duration_since(start).as_secs();
     humantime::format_duration(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+
+    /// Takes a line when it is told to.
+    struct Output(Receiver<()>);
+
+    impl Write for Output {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.recv().map_err(|_| io::ErrorKind::BrokenPipe)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_block_is_told_at_once_then_each_minute_and_at_its_end() {
+        let log = Log::default();
+        let lines = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || lines.clone())
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let (take, taken) = channel();
+        let out = LineWriter::spawn(Output(taken)).unwrap();
+        let watch = OutputWatch::new(out.clone(), REMINDER * 30, Arc::default());
+        drop(out.write("line\n".to_owned()));
+        while out.oldest().is_some() {
+            std::thread::yield_now();
+        }
+        let start = out.waiting().unwrap().since;
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for second in 0..130 {
+            watch.look(at(second));
+            assert_eq!(watch.ready().is_err(), second >= 5, "{second}");
+        }
+        take.send(()).unwrap();
+        while out.waiting().is_some() {
+            std::thread::yield_now();
+        }
+        watch.look(at(130));
+        watch.ready().unwrap();
+        watch.look(at(200));
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let log: Vec<&str> = log.lines().map(str::trim).collect();
+        let [first, second, third, end] = log[..] else {
+            panic!("{log:#?}");
+        };
+        assert!(first.starts_with("WARN stdout is blocked"), "{first}");
+        assert!(first.contains("lines=1 lasted=5s"), "{first}");
+        assert_eq!(second, "WARN stdout is still blocked lasted=1m 5s");
+        assert_eq!(third, "WARN stdout is still blocked lasted=2m 5s");
+        assert_eq!(end, "INFO stdout takes lines again lasted=2m 10s");
+    }
 }

@@ -3,7 +3,7 @@
 use std::io::{PipeReader, Read, Write, pipe};
 use std::time::Duration;
 
-use crate::support::{PATIENCE, Process, Redis, eventually, stays};
+use crate::support::{PATIENCE, Process, Redis, Terminal, eventually, stays, within};
 
 const PIPE_BYTES: usize = 64 * 1024;
 const SHORT: [(&str, &str); 2] = [
@@ -133,4 +133,99 @@ async fn a_line_once_begun_stays_with_its_worker() {
     let text = text.await.unwrap();
     assert!(text.ends_with(&format!("] {long}\n")));
     assert_eq!((text.lines().count(), second.stdout().len()), (2, 5));
+}
+
+/// Reads as much of a pipe as makes room for a line.
+fn read_page(reader: &mut PipeReader) {
+    reader.read_exact(&mut [0; 4096]).unwrap();
+}
+
+/// A line takes a page of the pipe.
+fn page_jobs(count: usize) -> impl Iterator<Item = String> {
+    (0..count).map(|n| print(&format!("{n} {}", "x".repeat(4_000))))
+}
+
+#[tokio::test]
+async fn a_line_now_and_then_is_no_end_of_a_block() {
+    let redis = Redis::start().await;
+    let (reader, mut writer) = pipe().unwrap();
+    let mut filler = vec![b'.'; PIPE_BYTES - 1];
+    filler.push(b'\n');
+    writer.write_all(&filler).unwrap();
+    let worker = Process::jobqueue(&redis).stdout_to(writer).start();
+    redis.add_jobs(page_jobs(10)).await;
+    worker.wait_for_log("stdout is blocked", PATIENCE).await;
+    worker.wait_not_ready(PATIENCE).await;
+    let mut reader = reader;
+    for left in (6..10).rev() {
+        read_page(&mut reader);
+        eventually("one more is printed", PATIENCE, async || {
+            (redis.xlen().await == left).then_some(())
+        })
+        .await;
+        // It looks four times a second.
+        let told = async || (worker.count_log("takes lines again") > 0).then_some(());
+        let told = within(Duration::from_millis(400), told).await;
+        assert_eq!(told, None, "{left} lines wait");
+    }
+    worker.wait_not_ready(PATIENCE).await;
+    let text = reading(reader);
+    let line = worker.wait_for_log("takes lines again", PATIENCE).await;
+    assert!(line.text.contains("lasted="), "{}", line.text);
+    worker.wait_ready(PATIENCE).await;
+    worker.term();
+    assert_eq!(worker.wait_exit(PATIENCE).await.code(), Some(0));
+    drop(text.await.unwrap());
+    assert_eq!(worker.count_log("stdout is blocked"), 1);
+}
+
+#[tokio::test]
+async fn a_reader_that_is_slow_is_told_of_too() {
+    let redis = Redis::start().await;
+    let (mut reader, mut writer) = pipe().unwrap();
+    let mut filler = vec![b'.'; PIPE_BYTES - 1];
+    filler.push(b'\n');
+    writer.write_all(&filler).unwrap();
+    let worker = Process::jobqueue(&redis)
+        // How long a line may wait.
+        .env("APP__JOBQUEUE__JOB_TIMEOUT", "2s")
+        .stdout_to(writer)
+        .start();
+    redis.add_jobs(page_jobs(30)).await;
+    let told = async || (worker.count_log("stdout is slow") > 0).then_some(());
+    for _ in 0..20 {
+        if within(Duration::from_millis(400), told).await.is_some() {
+            break;
+        }
+        read_page(&mut reader);
+    }
+    worker.wait_for_log("stdout is slow", PATIENCE).await;
+    worker.wait_ready(PATIENCE).await;
+    let text = reading(reader);
+    worker.wait_for_log("takes lines again", PATIENCE).await;
+    redis.drained(PATIENCE).await;
+    worker.term();
+    assert_eq!(worker.wait_exit(PATIENCE).await.code(), Some(0));
+    drop(text.await.unwrap());
+    assert_eq!(worker.count_log("stdout is blocked"), 0);
+}
+
+#[tokio::test]
+async fn a_terminal_that_is_halted_is_a_block() {
+    let redis = Redis::start().await;
+    let mut terminal = Terminal::new();
+    let worker = Process::jobqueue(&redis).stdout_to(terminal.end()).start();
+    worker.wait_ready(PATIENCE).await;
+    let (ctrl_s, ctrl_q) = (b"\x13", b"\x11");
+    terminal.types(ctrl_s);
+    redis.add_job(&print("later")).await;
+    worker.wait_for_log("stdout is blocked", PATIENCE).await;
+    worker.wait_not_ready(PATIENCE).await;
+    assert_eq!(redis.pending().await, 1);
+    terminal.types(ctrl_q);
+    terminal.wait_for("] later", PATIENCE).await;
+    worker.wait_for_log("takes lines again", PATIENCE).await;
+    redis.drained(PATIENCE).await;
+    worker.term();
+    assert_eq!(worker.wait_exit(PATIENCE).await.code(), Some(0));
 }
