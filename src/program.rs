@@ -7,28 +7,18 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
 
+use crate::config::{self, plain};
 use crate::{telemetry, threads};
 
 /// EX_USAGE of sysexits.h is 64, but who knows a program's arguments expects what clap gives.
 const USAGE_STATUS: u8 = 2;
-/// What both programs have settings of their own for.
-const SERVER_KEYS: [&str; 8] = [
-    "host",
-    "port",
-    "request_timeout",
-    "shutdown_timeout",
-    "drain_delay",
-    "read_timeout",
-    "write_timeout",
-    "idle_timeout",
-];
-
 /// The end of `--help`, the same for both programs.
 pub const HELP: &str = "\
-Settings are no arguments. They are read from the files {env}.yaml and {env}/cacheserver.yaml,
-and from variables, which win over the files:
+Settings are no arguments. They are read from the files {env}.yaml, or {env}/config.yaml, and
+{env}/cacheserver.yaml, and from variables, which win over the files:
   APP_ENV              the environment: develop (default), staging or production
-  CONFIG_DIR           the directory of the files (default: config)
+  CONFIG_DIR           the directory of the files (default: ./config or /etc/dm-jobqueue,
+                       whichever has them; without files the defaults hold)
   REDIS_JOBQUEUE_ADDR  the address of Redis: host:port or a URL
   APP__SECTION__KEY    any setting: jobqueue.queue is APP__JOBQUEUE__QUEUE
   RUST_LOG             what is logged to stderr, such as debug, or info,dm_jobqueue=debug
@@ -85,20 +75,32 @@ fn answer(command: &clap::Command, mut error: clap::Error) -> ExitCode {
         Some(ContextValue::String(argument)) => argument.clone(),
         _ => String::new(),
     };
-    // What is no plain word may be a secret.
-    if !is_plain(&unknown) {
+    let is_typo = error.get(ContextKind::SuggestedArg).is_some();
+    let setting = unknown.strip_prefix("--").filter(|_| !is_typo);
+    let setting = setting.and_then(|name| config::setting_of(command.get_name(), name));
+    // Anything may be a secret in the wrong place.
+    if !is_typo && setting.is_none() && !plain::is_plain(unknown.trim_start_matches('-')) {
         let hidden = ContextValue::String("(not shown)".to_owned());
         error.insert(ContextKind::InvalidArg, hidden);
     }
-    let value = value_of(&unknown, std::env::args_os());
-    let is_typo = error.get(ContextKind::SuggestedArg).is_some();
-    let hint = setting(command.get_name(), &unknown, &value).filter(|_| !is_typo);
+    let hint = setting.map(|key| hint(&unknown, key, std::env::args_os()));
     telemetry::last_words(&format!("{error}{}", hint.unwrap_or_default()));
     ExitCode::from(USAGE_STATUS)
 }
 
-/// The value that was given for an argument, if it may be shown.
-fn value_of(argument: &str, arguments: impl IntoIterator<Item = OsString>) -> String {
+/// What to write in place of `--queue mail`, should that be meant as the setting `key`.
+fn hint(argument: &str, key: &str, arguments: impl IntoIterator<Item = OsString>) -> String {
+    let value = value_of(argument, arguments).filter(|value| plain::is_plain(value));
+    let value = value.filter(|_| !config::is_secret(key));
+    format!(
+        "\nSettings are no arguments but variables: if {argument} is to be {key}, set {}={}\n",
+        config::override_of(key),
+        value.as_deref().unwrap_or("…"),
+    )
+}
+
+/// The value that was given for an argument.
+fn value_of(argument: &str, arguments: impl IntoIterator<Item = OsString>) -> Option<String> {
     let mut rest = arguments
         .into_iter()
         .map(|each| each.to_string_lossy().into_owned());
@@ -106,74 +108,34 @@ fn value_of(argument: &str, arguments: impl IntoIterator<Item = OsString>) -> St
         "" => Some(None),
         value => Some(value.strip_prefix('=').map(str::to_owned)),
     });
-    let value = given.flatten().or_else(|| rest.next());
-    let hides = ["pass", "secret", "token", "key", "user"]
-        .iter()
-        .any(|part| argument.contains(part));
-    let value = value.filter(|value| is_plain(value) && !value.starts_with('-') && !hides);
-    value.unwrap_or_else(|| "…".to_owned())
-}
-
-/// What to write in place of `--queue mail`, should that be meant as a setting.
-fn setting(program: &str, argument: &str, value: &str) -> Option<String> {
-    let name = argument.strip_prefix("--").filter(|name| is_plain(name))?;
-    let name = name.replace('-', "_").to_lowercase();
-    let section = match SERVER_KEYS.contains(&&*name) {
-        true => program,
-        false => "jobqueue",
-    };
-    Some(format!(
-        "\nSettings are no arguments but variables: if {argument} is to be {section}.{name}, set \
-         APP__{}__{}={value}\n",
-        section.to_uppercase(),
-        name.to_uppercase(),
-    ))
-}
-
-fn is_plain(word: &str) -> bool {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    word.len() <= 32 && word.chars().all(is_plain)
+    given
+        .flatten()
+        .or_else(|| rest.next())
+        .filter(|value| !value.starts_with('-'))
 }
 
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
 
-    use super::{setting, value_of};
+    use super::hint;
 
     #[test]
-    fn an_argument_that_is_a_setting_is_told_its_variable() {
-        for (program, argument, variable) in [
-            ("jobqueue", "--queue", "APP__JOBQUEUE__QUEUE=x\n"),
-            ("jobqueue", "--port", "APP__JOBQUEUE__PORT=x\n"),
-            (
-                "jobqueue",
-                "--job-timeout",
-                "APP__JOBQUEUE__JOB_TIMEOUT=x\n",
-            ),
-            ("server", "--port", "APP__SERVER__PORT=x\n"),
-            ("server", "--queue", "APP__JOBQUEUE__QUEUE=x\n"),
-        ] {
-            let hint = setting(program, argument, "x").unwrap();
-            assert!(hint.ends_with(variable), "{hint}");
-        }
-        assert_eq!(setting("jobqueue", "mail", "x"), None);
-        assert_eq!(setting("jobqueue", "--a=b", "x"), None);
-    }
-
-    #[test]
-    fn a_value_that_may_be_a_secret_is_not_shown() {
-        let value = |arguments: &str| {
+    fn an_argument_that_is_a_setting_is_told_its_variable_with_its_value_if_that_is_plain() {
+        let said = |key: &str, arguments: &str| {
             let arguments = arguments.split(' ').map(OsString::from);
             let name = arguments.clone().nth(1).unwrap();
             let name = name.to_str().unwrap().split('=').next().unwrap().to_owned();
-            value_of(&name, arguments)
+            let hint = hint(&name, key, arguments);
+            hint.trim_end().rsplit_once("set ").unwrap().1.to_owned()
         };
-        assert_eq!(value("jobqueue --queue mail"), "mail");
-        assert_eq!(value("jobqueue --queue=mail"), "mail");
-        assert_eq!(value("jobqueue --queue"), "…");
-        assert_eq!(value("jobqueue --queue --help"), "…");
-        assert_eq!(value("jobqueue --redis redis://:s3cret@host"), "…");
-        assert_eq!(value("jobqueue --password=s3cret"), "…");
+        let queue = |arguments: &str| said("jobqueue.queue", arguments);
+        assert_eq!(queue("jobqueue --queue mail"), "APP__JOBQUEUE__QUEUE=mail");
+        assert_eq!(queue("jobqueue --queue=mail"), "APP__JOBQUEUE__QUEUE=mail");
+        assert_eq!(queue("jobqueue --queue"), "APP__JOBQUEUE__QUEUE=…");
+        assert_eq!(queue("jobqueue --queue --help"), "APP__JOBQUEUE__QUEUE=…");
+        assert_eq!(queue("jobqueue --queue s3cret"), "APP__JOBQUEUE__QUEUE=…");
+        let password = "cache_server.redis.jobqueue.password";
+        assert!(said(password, "jobqueue --password mail").ends_with("PASSWORD=…"));
     }
 }

@@ -71,7 +71,10 @@ impl Guard {
     async fn options(&self, request: Request) -> Response {
         let headers = request.headers();
         let wanted = headers.get(header::ACCESS_CONTROL_REQUEST_METHOD);
-        let is_allowed = self.is_allowed(headers) && wanted.is_some_and(|it| self.allows(it));
+        let is_allowed = self.is_allowed(headers)
+            && wanted
+                .and_then(|it| it.to_str().ok())
+                .is_some_and(|it| self.allows(it));
         let wanted = wanted.cloned();
         let (parts, _) = request.into_parts();
         let mut answer = call(
@@ -94,7 +97,8 @@ impl Guard {
             *request.method(),
             Method::GET | Method::HEAD | Method::TRACE
         );
-        if is_safe || is_of_this_site(headers) || self.is_allowed(headers) {
+        let is_allowed = || self.is_allowed(headers) && self.may_use(request.method());
+        if is_safe || is_of_this_site(headers) || is_allowed() {
             return Ok(());
         }
         let origin = headers.get(header::ORIGIN).map(|it| it.as_bytes());
@@ -102,7 +106,10 @@ impl Guard {
         let origin = shortened(&origin);
         Err(Problem::new(
             StatusCode::FORBIDDEN,
-            format!("pages of {origin} may not do this: it is not one of cors.allowed_origins"),
+            format!(
+                "pages of {origin} may not do this: cors.allowed_origins and cors.allowed_methods do \
+                 not allow it"
+            ),
         ))
     }
 
@@ -114,9 +121,15 @@ impl Guard {
         has_any(allowed) || (origins.next().is_some_and(is_named) && origins.all(is_named))
     }
 
-    fn allows(&self, method: &HeaderValue) -> bool {
+    /// Where no methods are listed, an allowed page may use what a browser sends without asking.
+    fn may_use(&self, method: &Method) -> bool {
+        let listed = !self.cors.allowed_methods.is_empty();
+        (*method == Method::POST && !listed) || self.allows(method.as_str())
+    }
+
+    fn allows(&self, method: &str) -> bool {
         let allowed = &self.cors.allowed_methods;
-        has_any(allowed) || allowed.iter().any(|it| it.to_ascii_uppercase() == *method)
+        has_any(allowed) || allowed.iter().any(|it| it.to_ascii_uppercase() == method)
     }
 }
 

@@ -35,6 +35,37 @@ pub(super) fn known() -> BTreeSet<&'static str> {
     settings.into_asked()
 }
 
+/// The key that whoever gives `program` the argument `name` may have in mind: for `retry-max`
+/// it is `jobqueue.retry.max`.
+pub(crate) fn setting_of(program: &str, name: &str) -> Option<&'static str> {
+    let name = name.to_lowercase().replace(['-', '.'], "_");
+    let sections = [
+        program,
+        "jobqueue",
+        "server",
+        "cache_server.redis.jobqueue",
+        "logging",
+        "cors",
+    ];
+    let known = known();
+    sections.iter().find_map(|section| {
+        let is_it = |key: &&&str| {
+            let own = key
+                .strip_prefix(section)
+                .and_then(|rest| rest.strip_prefix('.'));
+            key.replace('.', "_") == name || own.is_some_and(|own| own.replace('.', "_") == name)
+        };
+        known.iter().find(is_it).copied()
+    })
+}
+
+/// Whether the value of a key may be, or may hold, a secret.
+pub(crate) fn is_secret(key: &str) -> bool {
+    let secrets = ["addr", "username", "password", "password_file"];
+    key.strip_prefix("cache_server.redis.jobqueue.")
+        .is_some_and(|key| secrets.contains(&key))
+}
+
 /// Accepted because existing files have them; log lines always go to stderr.
 const WITHOUT_EFFECT: [&str; 4] = [
     "logging.output",

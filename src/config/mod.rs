@@ -21,7 +21,9 @@ mod yaml;
 use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 pub use error::ConfigError;
+pub(crate) use keys::{is_secret, setting_of};
 pub use sources::Sources;
+pub(crate) use variables::override_of;
 
 /// The database numbers that Redis can be told.
 const DB: RangeInclusive<i64> = 0..=i32::MAX as i64;

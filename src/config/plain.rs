@@ -59,7 +59,7 @@ fn shown_if(is_plain: bool, text: &str) -> String {
 }
 
 /// Whether a text is a number, a duration, or a word that no secret looks like.
-fn is_plain(text: &str) -> bool {
+pub(crate) fn is_plain(text: &str) -> bool {
     if text.len() > MAX_BYTES {
         return false;
     }

@@ -31,7 +31,7 @@ pub(super) const DIRECTORY: &str = "CONFIG_DIR";
 pub(super) const ADDR_KEY: &str = "cache_server.redis.jobqueue.addr";
 
 /// The variable that overrides a key.
-pub(super) fn override_of(key: &str) -> String {
+pub(crate) fn override_of(key: &str) -> String {
     format!("{OVERRIDE_PREFIX}{}", key.replace('.', "__").to_uppercase())
 }
 

@@ -54,6 +54,16 @@ async fn what_is_unknown_is_refused_with_a_suggestion() {
     for (arguments, message) in [
         (&["--queue", "mail"][..], "APP__JOBQUEUE__QUEUE=mail"),
         (&["--concurrency=5"], "APP__JOBQUEUE__CONCURRENCY=5"),
+        (&["--retry-max", "5m"], "APP__JOBQUEUE__RETRY__MAX=5m"),
+        (
+            &["--request-timeout", "3s"],
+            "APP__SERVER__REQUEST_TIMEOUT=3s",
+        ),
+        (
+            &["--addr", "redis:6379"],
+            "APP__CACHE_SERVER__REDIS__JOBQUEUE__ADDR=…",
+        ),
+        (&["--color"], "unexpected argument '--color'"),
         (&["--verison"], "a similar argument exists: '--version'"),
         (&["mail"], "unexpected argument 'mail'"),
     ] {
@@ -73,11 +83,18 @@ async fn an_argument_that_may_be_a_secret_is_not_shown() {
         "redis://:s3cret-word@host",
         "--password=s3cret-word",
         "s3cret-word@host",
+        "s3cretword",
+        "--s3cretword",
+        "-s3cretword",
+        "--auth=s3cretword",
+        "--queue=s3cretword",
+        "--db=s3cretword",
+        "--addr=s3cretword",
     ] {
         for (_, start) in BOTH {
             let process = start(&Redis::reserve()).args(&[argument]).start();
             assert_eq!(process.wait_exit(PATIENCE).await.code(), Some(2));
-            assert_eq!(process.count_log("s3cret"), 0);
+            assert_eq!(process.count_log("s3cret"), 0, "{argument}");
         }
     }
 }

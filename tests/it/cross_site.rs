@@ -286,3 +286,21 @@ async fn a_page_of_an_allowed_site_reads_whether_a_worker_is_ready() {
     let answer = send(worker.http_addr().await, "GET /ready", &[&page], "").await;
     assert_eq!(answer.header("access-control-allow-origin"), Some(PAGE));
 }
+
+#[tokio::test]
+async fn an_allowed_page_may_do_what_the_methods_allow() {
+    let origins = ("APP__CORS__ALLOWED_ORIGINS", PAGE);
+    for (methods, statuses) in [("GET", [403, 403]), ("POST", [201, 403]), ("", [201, 403])] {
+        let (app, addr) = app(&[origins, ("APP__CORS__ALLOWED_METHODS", methods)]).await;
+        let page = &[
+            format!("origin: {PAGE}"),
+            "sec-fetch-site: cross-site".to_owned(),
+        ];
+        let page: Vec<&str> = page.iter().map(String::as_str).collect();
+        let register = send(addr, &format!("POST {REGISTER}"), &page, "").await;
+        let put = send(addr, "PUT /health", &page, "").await;
+        assert_eq!([register.status, put.status], statuses, "{methods}");
+        let jobs = u64::from(register.status == 201);
+        assert_eq!(app.redis.xlen().await + app.redis.scheduled().await, jobs);
+    }
+}
