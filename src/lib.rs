@@ -20,9 +20,10 @@
 //!
 //! The programs in `src/bin` wire, and nothing imports them. [`api`] knows no Redis.
 //! [`usecase::jobqueue`] does not know that queues exist, and only `processor` looks up
-//! from [`service::jobqueue`] into it. Only `broker` and `reply`, `connection` and `link`,
-//! `migrations`, `client`, `settler` and `error` name the `redis` crate; the queue's
-//! commands are written in `broker` alone.
+//! from [`service::jobqueue`] into it. Only `broker` and `reply`, `connection`, `link` and
+//! `login`, `condition`, `migrations`, `client`, `settler`, `error` and `advice` name the
+//! `redis` crate. The queue's commands are written in `broker` alone; `connection` and
+//! `condition` ask the server about itself.
 //!
 //! # Invariants
 //!

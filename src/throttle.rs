@@ -40,6 +40,16 @@ struct Minute {
     suppressed: u64,
 }
 
+impl<K> Drop for Inner<K> {
+    /// The program ends, and nobody else will tell.
+    fn drop(&mut self) {
+        let kinds = self.kinds.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for (kind, minute) in kinds.drain().filter(|(_, one)| one.suppressed > 0) {
+            (self.tell_rest)(kind.as_ref(), minute.suppressed);
+        }
+    }
+}
+
 impl<K> Clone for Throttle<K> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))

@@ -3,8 +3,9 @@
 //! The sources, a later one replacing single keys of an earlier one: the defaults in `keys`,
 //! `{APP_ENV}.yaml` or `{APP_ENV}/config.yaml`, `{APP_ENV}/cacheserver.yaml`, variables such
 //! as `APP__JOBQUEUE__LEASE`, and `REDIS_JOBQUEUE_ADDR`. The files are in `CONFIG_DIR`, or
-//! where `files` finds them. Nothing else in the crate reads files or variables, but for the
-//! logging (`telemetry`).
+//! where `files` finds them. Elsewhere the crate reads only what cannot be a setting: the
+//! variables of the logging (`telemetry`) and of the time zone (`time_zone`), and, again and
+//! again, the password file.
 
 mod address;
 mod error;

@@ -86,7 +86,7 @@ pub(super) fn is_name(text: &str) -> bool {
 
 /// The words for a path that was found in a setting: the path when it cannot be taken for
 /// anything else.
-pub(super) fn path(path: &Path) -> String {
+pub(crate) fn path(path: &Path) -> String {
     let text = path.to_string_lossy();
     let is_path = text.starts_with('/') || text.starts_with("./") || text.starts_with("../");
     let is_plain_byte = |b: u8| b.is_ascii_alphanumeric() || b"/._-".contains(&b);

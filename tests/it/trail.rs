@@ -102,6 +102,24 @@ async fn a_delayed_job_is_followed_from_its_registration_to_its_end() {
 }
 
 #[tokio::test]
+async fn a_promoted_job_is_followed_wherever_its_id_stands() {
+    let redis = Redis::start().await;
+    let worker = telling(Process::jobqueue(&redis)).start();
+    let job = r#"{"type":"demo:delay_print","payload":{"a":[{"id":"other"}]},"id":"mine","delay_ms":500}"#;
+    worker.wait_ready(PATIENCE).await;
+    redis.add_job(job).await;
+    let steps = [
+        "delivered",
+        "parked",
+        "promoted",
+        "delivered",
+        "started",
+        "finished",
+    ];
+    wait_for_steps(&worker, "mine", "DEBUG", &steps).await;
+}
+
+#[tokio::test]
 async fn a_failing_job_is_seen_at_each_attempt_and_its_trail_ends_with_its_burial() {
     let redis = Redis::start().await;
     let worker = telling(Process::test_worker(&redis)).start();

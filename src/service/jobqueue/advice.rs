@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use redis::{ErrorKind, RedisError};
 
 use super::error::{io_cause, is_unknown_name};
-use crate::config::RedisConfig;
+use crate::config::{RedisConfig, plain};
 
 const ADDR: &str = "cache_server.redis.jobqueue.addr (REDIS_JOBQUEUE_ADDR)";
 const USERNAME: &str = "cache_server.redis.jobqueue.username";
@@ -94,7 +94,7 @@ impl Advice {
             Origin::File(path) => format!(
                 "check the password in {} (cache_server.redis.jobqueue.password_file) and \
                  {USERNAME}",
-                path.display()
+                plain::path(path)
             ),
         }
     }

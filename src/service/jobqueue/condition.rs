@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use jiff::{Timestamp, Unit};
+use jiff::Timestamp;
 use redis::{Cmd, Value};
 use tracing::{info, warn};
 
@@ -184,10 +184,11 @@ impl Condition {
             (Some(text), Some(standing)) => standing.text = text,
             (Some(text), None) => {
                 warn!(redis = %self.redis, "{text}");
-                let seconds = Timestamp::now().round(Unit::Second);
+                // Not rounded up: that would be in the future.
+                let second = Timestamp::from_second(Timestamp::now().as_second());
                 let standing = Standing {
                     text,
-                    since: seconds.unwrap_or_default(),
+                    since: second.unwrap_or_default(),
                     told: now,
                 };
                 self.standing.insert(matter, standing);

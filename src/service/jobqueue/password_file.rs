@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::error::{Class, Error};
+use crate::config::plain;
 
 /// A longer file is no password.
 const MAX_BYTES: u64 = 64 * 1024;
@@ -55,7 +56,7 @@ impl PasswordFile {
             .await
             .unwrap_or_else(|_| Err(format!("it is not read within {READ_TIMEOUT:?}")));
         found.map_err(|why| {
-            let path = self.path.display();
+            let path = plain::path(&self.path);
             let error = format!(
                 "the password file {path} is of no use: {why}; see \
                  cache_server.redis.jobqueue.password_file"
