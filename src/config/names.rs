@@ -233,7 +233,7 @@ fn section_of_others(key: &str) -> Option<&str> {
 
 /// Whether `name` is `own` with one slip: a letter too many, too few or wrong, two swapped,
 /// or other case and separators.
-fn is_slip(name: &str, own: &str) -> bool {
+pub(super) fn is_slip(name: &str, own: &str) -> bool {
     let (name, own) = (letters(name), letters(own));
     name == own || (strsim::osa_distance(&name, &own) == 1 && !differ_in_digits(&name, &own))
 }

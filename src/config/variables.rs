@@ -16,7 +16,7 @@
 
 use std::collections::BTreeSet;
 
-use super::names::{Names, differ_in_digits, letters};
+use super::names::{Names, differ_in_digits, is_slip, letters};
 
 /// What every variable that overrides a key begins with.
 pub(super) const OVERRIDE_PREFIX: &str = "APP__";
@@ -57,7 +57,7 @@ pub(super) fn nearly(names: &Names, name: &str, value: &str) -> Option<String> {
     }
     let special = [
         (ADDR, is_addr(&found)),
-        (DIRECTORY, is_slip(&found, &letters(DIRECTORY))),
+        (DIRECTORY, is_singular_slip(&found, &letters(DIRECTORY))),
         (ENVIRONMENT, is_environment(&found)),
     ];
     if let Some((right, _)) = special.iter().find(|(_, is_it)| *is_it) {
@@ -65,7 +65,9 @@ pub(super) fn nearly(names: &Names, name: &str, value: &str) -> Option<String> {
     }
     // Those with the prefix are looked at with the sections of the files.
     let is_override = name.contains("__") && !name.starts_with(OVERRIDE_PREFIX);
-    let mut slips = ours.iter().filter(|right| is_slip(&found, &letters(right)));
+    let mut slips = ours
+        .iter()
+        .filter(|right| is_singular_slip(&found, &letters(right)));
     slips.next().filter(|_| is_override).cloned()
 }
 
@@ -93,10 +95,9 @@ fn is_addr(found: &str) -> bool {
     (1..=2).contains(&distance) && !differ_in_digits(found, &ours) || found == format!("{ours}ess")
 }
 
-fn is_slip(found: &str, ours: &str) -> bool {
-    strsim::osa_distance(found, ours) == 1
-        && !differ_in_digits(found, ours)
-        && found.strip_suffix('s') != Some(ours)
+/// A plural is another program's variable, and no slip.
+fn is_singular_slip(found: &str, ours: &str) -> bool {
+    is_slip(found, ours) && found.strip_suffix('s') != Some(ours)
 }
 
 fn is_environment(found: &str) -> bool {
