@@ -7,12 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 #[cfg(target_os = "linux")]
 use rustix::pipe::fcntl_setpipe_size;
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, test_kill_process, waitid,
+};
 
 use super::output::{Line, Output};
 use super::{PATIENCE, Redis, eventually};
@@ -223,9 +225,17 @@ impl Process {
         self.signal(Signal::PIPE);
     }
 
-    /// Halts it (SIGSTOP) until [`Process::cont`].
+    /// Halts it (SIGSTOP) until [`Process::cont`], and waits until all its threads stand: on
+    /// a busy machine it would go on for a moment.
     pub(crate) fn stop(&self) {
         self.signal(Signal::STOP);
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        let asked = Instant::now();
+        while waitid(WaitId::Pid(pid), options).unwrap().is_none() {
+            assert!(asked.elapsed() < PATIENCE, "it does not halt");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Lets it go on after [`Process::stop`] (SIGCONT).
