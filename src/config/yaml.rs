@@ -44,14 +44,15 @@ pub(super) fn read(path: &Path) -> Result<Leaves, ConfigError> {
         path: path.to_owned(),
         reason: words(error),
     };
-    let sections = File::from_str(text, StrictYaml).collect().map_err(syntax)?;
-    let mut leaves = Leaves::new();
-    flatten("", sections, &mut leaves);
-    Ok(leaves)
+    let leaves = File::from_str(text, StrictYaml).collect().map_err(syntax)?;
+    let leaves = leaves.into_iter().map(|(key, value)| (key, value.kind));
+    Ok(leaves.collect())
 }
 
 /// YAML for the `config` crate. Its own format quotes values in its complaints, takes the
-/// first of several documents, and knows no merge keys.
+/// first of several documents, and knows no merge keys. This one gives full keys with their
+/// values, not sections: a map of the crate has no order, and of a key that is written in two
+/// forms (`server.port` and `server: {port}`) the last one in the file holds.
 #[derive(Debug, Clone, Copy)]
 struct StrictYaml;
 
@@ -134,7 +135,7 @@ fn parse(text: &str) -> Result<Map<String, Value>, String> {
     }
     match documents.pop() {
         None => Ok(Map::new()),
-        Some(Yaml::Hash(root)) => table(&root),
+        Some(Yaml::Hash(root)) => leaves(&root),
         Some(_) => Err("the top level is no section".to_owned()),
     }
 }
@@ -163,23 +164,37 @@ fn reason(text: &str, error: &ScanError) -> String {
     )
 }
 
-fn table(section: &Hash) -> Result<Map<String, Value>, String> {
-    let mut table = Map::new();
-    for (key, yaml) in merged(section)? {
+/// The full keys of a section with their values.
+fn leaves(section: &Hash) -> Result<Map<String, Value>, String> {
+    let mut leaves = Map::new();
+    flatten("", section, &mut leaves)?;
+    Ok(leaves)
+}
+
+fn flatten(section: &str, table: &Hash, leaves: &mut Map<String, Value>) -> Result<(), String> {
+    for (key, yaml) in merged(table)? {
         let name = match key {
             Yaml::String(name) | Yaml::Real(name) => name.clone(),
             Yaml::Integer(number) => number.to_string(),
             Yaml::Boolean(flag) => flag.to_string(),
             _ => NO_NAME.to_owned(),
         };
-        table.insert(name, value(yaml)?);
+        let key = match section {
+            "" => name,
+            _ => format!("{section}.{name}"),
+        };
+        match yaml {
+            Yaml::Hash(table) if !table.is_empty() => flatten(&key, table, leaves)?,
+            yaml => drop(leaves.insert(key, value(yaml)?)),
+        }
     }
-    Ok(table)
+    Ok(())
 }
 
 fn value(yaml: &Yaml) -> Result<Value, String> {
     let kind = match yaml {
         Yaml::Null => ValueKind::Nil,
+        Yaml::Hash(section) if section.is_empty() => ValueKind::Nil,
         Yaml::Boolean(flag) => ValueKind::Boolean(*flag),
         Yaml::Integer(number) => ValueKind::I64(*number),
         Yaml::Real(text) => match yaml.as_f64() {
@@ -191,26 +206,12 @@ fn value(yaml: &Yaml) -> Result<Value, String> {
             let values: Result<Vec<_>, _> = values.iter().map(value).collect();
             ValueKind::Array(values?)
         }
-        Yaml::Hash(section) => ValueKind::Table(table(section)?),
+        Yaml::Hash(section) => ValueKind::Table(leaves(section)?),
         Yaml::Alias(_) | Yaml::BadValue => {
             return Err("a value does not fit the tag or anchor before it".to_owned());
         }
     };
     Ok(Value::new(None, kind))
-}
-
-fn flatten(section: &str, table: Map<String, Value>, leaves: &mut Leaves) {
-    for (name, value) in table {
-        let key = match section {
-            "" => name,
-            _ => format!("{section}.{name}"),
-        };
-        match value.kind {
-            ValueKind::Table(table) if table.is_empty() => drop(leaves.insert(key, ValueKind::Nil)),
-            ValueKind::Table(table) => flatten(&key, table, leaves),
-            kind => drop(leaves.insert(key, kind)),
-        }
-    }
 }
 
 /// The entries of a section with those that `<<: *anchor` brings, which the section's own win

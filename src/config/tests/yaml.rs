@@ -121,6 +121,17 @@ fn a_name_may_be_written_with_dots() {
     assert_eq!(config.jobqueue.retry.max, secs(60));
 }
 
+#[test]
+fn of_two_forms_of_a_name_the_last_in_the_file_holds() {
+    // Again and again: an order that is left to chance is right now and then.
+    for _ in 0..50 {
+        let config = load("server.port: 1\nserver: {port: 2}", "", &[]).unwrap();
+        assert_eq!(config.server.port, 2);
+        let config = load("server: {port: 2}\nserver.port: 1", "", &[]).unwrap();
+        assert_eq!(config.server.port, 1);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
