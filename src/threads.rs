@@ -8,12 +8,17 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::config::plain;
+
 /// An idle worker has 25 files open. With less than this it would start, and miss some as soon
 /// as there is work.
 const MIN_FILES: u64 = 32;
 /// Addresses more than memory: the stacks of the threads, and what the allocator keeps ready for
 /// each of them. With less, an allocation fails now and then.
 const SPARE_MEMORY: usize = 256 * 1024 * 1024;
+
+/// The variable that tells tokio how many threads a runtime has.
+const WORKER_THREADS: &str = "TOKIO_WORKER_THREADS";
 
 thread_local! {
     static BUILDS_RUNTIME: Cell<bool> = const { Cell::new(false) };
@@ -64,8 +69,9 @@ pub(crate) fn spawn<T: Send + 'static>(
 /// for ever while it unwinds. Whoever handles panics asks [`refused_runtime`].
 ///
 /// # Errors
-/// When the system gives no files for it.
+/// When the system gives no files for it, or `TOKIO_WORKER_THREADS` is no number of threads.
 pub(crate) fn runtime(builder: &mut Builder) -> io::Result<Runtime> {
+    check_worker_threads()?;
     BUILDS_RUNTIME.set(true);
     let built = builder
         .enable_all()
@@ -76,6 +82,22 @@ pub(crate) fn runtime(builder: &mut Builder) -> io::Result<Runtime> {
     }
     BUILDS_RUNTIME.set(false);
     built.map_err(|error| io::Error::new(error.kind(), refusal(&error.to_string())))
+}
+
+/// Looks at the variable before tokio does, which panics with the variable's value: that may
+/// be a secret in the wrong place.
+fn check_worker_threads() -> io::Result<()> {
+    let Some(value) = std::env::var_os(WORKER_THREADS) else {
+        return Ok(());
+    };
+    let value = value.to_string_lossy();
+    match value.parse::<usize>() {
+        Ok(1..) => Ok(()),
+        _ => Err(io::Error::other(format!(
+            "{WORKER_THREADS}: found {}, expected a whole number from 1; correct or unset it",
+            plain::shown(&value)
+        ))),
+    }
 }
 
 /// What to say before the process ends, when this thread panics with `panic` because a runtime
