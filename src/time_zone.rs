@@ -10,8 +10,25 @@ use std::path::Path;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use tracing::warn;
 
+use crate::config::plain;
+
 /// Where the system says which zone is its own.
 const SYSTEM: &str = "/etc/localtime";
+/// What the names of zones begin with. A warning may show them, and a short word behind them.
+const AREAS: [&str; 12] = [
+    "Africa",
+    "America",
+    "Antarctica",
+    "Arctic",
+    "Asia",
+    "Atlantic",
+    "Australia",
+    "Etc",
+    "Europe",
+    "Indian",
+    "Pacific",
+    "US",
+];
 
 /// Finds out what it is, once and for all: later, files or descriptors may be missing. Warns
 /// when what names it names none; UTC is as good as any other then.
@@ -29,7 +46,7 @@ pub(crate) fn local() -> TimeZone {
     }
     match variable {
         Some(value) => warn!(
-            TZ = %value.to_string_lossy(),
+            TZ = %plain::shown_with(&AREAS, &value.to_string_lossy()).trim_matches('"'),
             "TZ names no time zone that is known: what jobs print has UTC; set it to a name such \
              as Asia/Tokyo, or a rule such as JST-9, or unset it"
         ),

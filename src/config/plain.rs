@@ -44,11 +44,15 @@ pub(crate) fn shown(text: &str) -> String {
     shown_if(is_plain(text), text)
 }
 
-/// The same for a text that may also hold some `known` words, and marks between its words.
+/// The same for a text that may also hold some `known` words, with marks between them. The
+/// other words have to be plain as a whole: `redis://:pw@host` is made of plain words, too.
 pub(crate) fn shown_with(known: &[&str], text: &str) -> String {
-    let is_fit = |word: &str| is_plain(word) || known.contains(&word);
-    let mut words = text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric());
-    shown_if(words.all(is_fit), text)
+    let is_known = |word: &str| known.iter().any(|each| each.eq_ignore_ascii_case(word));
+    // A colon or an @ may stand before a password, but for the one between modules.
+    let separated = text.replace("::", ",");
+    let words = separated.split([' ', ',', ';', '=', '/', '[', '-']);
+    let others: String = words.filter(|word| !is_known(word)).collect();
+    shown_if(is_plain(&others), text)
 }
 
 fn shown_if(is_plain: bool, text: &str) -> String {
@@ -143,6 +147,27 @@ mod tests {
             "1x",
         ] {
             assert_eq!(shown(text), HIDDEN, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn known_words_are_shown_with_one_that_is_plain() {
+        let known = ["info", "debug", "Asia"];
+        for text in ["info hyper=debug", "a=b=c", "[job", "Asia/Tokio", "INFO::x"] {
+            assert_eq!(shown_with(&known, text), format!("{text:?}"));
+        }
+        for text in [
+            "redis://:pw@host",
+            "host:6379,password=abc,ssl=True",
+            "info:pw@host",
+            "p@ss",
+            "a:b",
+            "correct horse",
+            "info=hunter",
+            "hunt-er-pw",
+            "Asia/s3cret",
+        ] {
+            assert_eq!(shown_with(&known, text), HIDDEN, "{text:?}");
         }
     }
 

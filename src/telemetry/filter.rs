@@ -34,7 +34,7 @@ pub(super) fn filter(found: &str, level: LogLevel) -> Result<EnvFilter, Telemetr
 
 fn bad(found: &str, expected: String) -> TelemetryError {
     TelemetryError::BadFilter {
-        found: plain::shown_with(&OWN, found),
+        found: plain::shown_with(&[&OWN[..], &LEVELS].concat(), found),
         expected,
     }
 }

@@ -260,7 +260,7 @@ async fn no_program_shows_a_secret_that_is_in_the_wrong_place() {
     let canary = CANARIES[0];
     let redis = Redis::reserve();
     let key = "APP__CACHE_SERVER__REDIS__JOBQUEUE__";
-    let cases: [(String, &str); 20] = [
+    let cases: [(String, &str); 26] = [
         (
             "REDIS_JOBQUEUE_ADDR".to_owned(),
             "host:6380,password=s3cret,ssl=True",
@@ -289,7 +289,13 @@ async fn no_program_shows_a_secret_that_is_in_the_wrong_place() {
         ("CONFIG_DIR".to_owned(), "redis://:s3cret@host"),
         ("RUST_LOG".to_owned(), "s3cret"),
         ("RUST_LOG".to_owned(), "redis://:s3cret@host"),
+        ("RUST_LOG".to_owned(), "info,s3cret"),
+        ("RUST_LOG".to_owned(), "[s3cret"),
         ("LOG_FORMAT".to_owned(), "s3cret"),
+        ("LOG_FORMAT".to_owned(), "redis://:s3cret@host"),
+        ("TZ".to_owned(), "s3cret"),
+        ("TZ".to_owned(), "redis://:s3cret@host"),
+        ("TOKIO_WORKER_THREADS".to_owned(), "s3cret"),
     ];
     for (variable, value) in &cases {
         for start in [Process::server, Process::jobqueue] {
@@ -300,6 +306,18 @@ async fn no_program_shows_a_secret_that_is_in_the_wrong_place() {
                 .start();
             let said = everything(process).await;
             assert!(!said.contains(canary), "{variable}={value}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_program_shows_a_url_of_short_words_in_a_variable_of_the_logging() {
+    let redis = Redis::reserve();
+    for variable in ["RUST_LOG", "LOG_FORMAT", "TZ"] {
+        for start in [Process::server, Process::jobqueue] {
+            let process = start(&redis).env(variable, "redis://:abcd@host").start();
+            let said = everything(process).await;
+            assert!(!said.contains("abcd"), "{variable}: {said}");
         }
     }
 }
