@@ -201,6 +201,24 @@ async fn a_full_memory_makes_the_server_unready_and_warns_of_it_at_the_worker() 
 }
 
 #[tokio::test]
+async fn what_a_job_has_just_disproved_is_not_answered_again() {
+    let app = TestApp::start().await;
+    for _ in 0..3 {
+        app.redis.cmd(&["CONFIG", "SET", "maxmemory", "0"]).await;
+        let (status, ..) = app.register(json!({"delay": "0s"})).await;
+        assert_eq!(status, 201);
+        // Asked as well, so that the answer is a moment old when the memory fills.
+        assert_eq!(app.server.get("/ready").await.0, 200);
+        app.redis.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;
+        let (status, ..) = app.register(json!({"delay": "0s"})).await;
+        assert_eq!(status, 503);
+        let (status, body) = app.server.get("/ready").await;
+        assert_eq!(status, 503, "{body}");
+        assert!(body.contains("out of memory"), "{body}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_starts_with_a_full_memory_is_unready_and_stays_connected() {
     let redis = Redis::builder().directive("maxmemory", "1").start().await;
     let app = TestApp::with(redis, &[]).await;

@@ -278,6 +278,9 @@ impl Client {
         }
         if accepted {
             *self.last_refusal() = None;
+            if self.connector.is_full().is_some() {
+                self.connector.ask_anew();
+            }
         }
         End::Replied { generation }
     }
@@ -290,6 +293,9 @@ impl Client {
         tracing::debug!(%error, "redis refused a job");
         if !PROBED.contains(&error.code.as_deref().unwrap_or_default()) {
             *self.last_refusal() = Some((Instant::now(), error.clone()));
+        } else if self.connector.is_full().is_none() {
+            // `/ready` is not to say what this job has just disproved.
+            self.connector.ask_anew();
         }
         EnqueueError::Refused(refusal(error.code.as_deref().unwrap_or_default()))
     }

@@ -189,6 +189,11 @@ impl Connector {
         Ok(self.condition().warnings())
     }
 
+    /// What was answered lately does not hold any more: who wants to know asks Redis anew.
+    pub(super) fn ask_anew(&self) {
+        *lock(&self.0.question) = None;
+    }
+
     /// Why Redis would refuse another job although it can be used, as of the last question.
     pub(super) fn is_full(&self) -> Option<String> {
         self.condition().is_full()
