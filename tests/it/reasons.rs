@@ -243,6 +243,38 @@ async fn what_redis_refuses_is_told_in_its_own_words() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_too_old_is_told_so() {
+    let unknown = "-ERR unknown command `HELLO`, with args beginning with: `3` \r\n";
+    let no_protocol = "-NOPROTO unsupported protocol version\r\n";
+    let [old, other] = [unknown, no_protocol].map(|answer| {
+        // One answer for each command that comes with the first.
+        let answers: &str = answer.repeat(8).leak();
+        stranger(Some(answers))
+    });
+    let (old, other) = (old.await, other.await);
+    let advice = "; the queue needs a Redis 7.0 or later whose HELLO is not renamed";
+    let is_old = format!("cannot use Redis at {old}: it does not know HELLO{advice}");
+    let is_other = format!("Redis at {other} answers NOPROTO unsupported protocol version{advice}");
+    tokio::join!(
+        is_told([(ADDR, &old)], &is_old),
+        is_told([(ADDR, &other)], &is_other),
+    );
+}
+
+#[tokio::test]
+async fn who_has_asked_for_tls_is_not_advised_to() {
+    let addr = stranger(Some("")).await;
+    let redis = Redis::reserve();
+    for scheme in ["rediss", "valkeys"] {
+        let addr = format!("{scheme}://{addr}");
+        let program = Process::server(&redis).env(ADDR, &addr).start();
+        let line = program.wait_for_log("what=connection", PATIENCE).await.text;
+        assert!(line.contains(&addr), "{line}");
+        assert!(!line.contains("expects TLS"), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn a_lost_and_found_redis_is_named_at_both_ends() {
     let redis = Redis::start().await;
     let addr = redis.addr();

@@ -14,6 +14,9 @@ const USERNAME: &str = "cache_server.redis.jobqueue.username";
 const PASSWORD: &str = "cache_server.redis.jobqueue.password \
                         (APP__CACHE_SERVER__REDIS__JOBQUEUE__PASSWORD)";
 const TLS: &str = "cache_server.redis.jobqueue.tls";
+/// How the URLs begin whose connections are encrypted.
+const TLS_SCHEMES: [&str; 2] = ["rediss:", "valkeys:"];
+const HELLO: &str = "the queue needs a Redis 7.0 or later whose HELLO is not renamed";
 
 /// See the file's head.
 pub(super) struct Advice {
@@ -44,7 +47,7 @@ impl Advice {
             password,
             is_url: config.addr.contains("://"),
             is_socket: config.addr.starts_with("unix:"),
-            tls: config.tls || config.addr.starts_with("rediss:"),
+            tls: config.tls || TLS_SCHEMES.iter().any(|it| config.addr.starts_with(it)),
         }
     }
 
@@ -61,9 +64,8 @@ impl Advice {
                     false => "cache_server.redis.jobqueue.db",
                 }
             )),
-            (_, Some("ERR")) if details.contains("unknown command") => {
-                Some("the queue needs a Redis 7.0 or later whose HELLO is not renamed".to_owned())
-            }
+            (_, Some("ERR")) if details.contains("unknown command") => Some(HELLO.to_owned()),
+            (ErrorKind::RESP3NotSupported, _) | (_, Some("NOPROTO")) => Some(HELLO.to_owned()),
             (ErrorKind::Parse, _) => Some(format!("check {ADDR}{}", self.or_tls())),
             (ErrorKind::Io, _) if io_cause(error).is_some_and(is_unknown_name) => {
                 Some(format!("check {ADDR}"))

@@ -114,6 +114,10 @@ impl From<RedisError> for Error {
                 Class::Reconnect,
                 "the reply is not in the protocol of Redis".to_owned(),
             ),
+            // redis-rs' answer to the words in which a Redis before 6.0 knows no HELLO.
+            (ErrorKind::RESP3NotSupported, _) => {
+                (Class::Operator, "it does not know HELLO".to_owned())
+            }
             (_, Some(code)) => {
                 let details = error.detail().unwrap_or_default();
                 (classify(code, details), refusal(code, details))
