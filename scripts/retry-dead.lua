@@ -26,6 +26,12 @@ local function refuse(...)
   return redis.error_reply('ERR ' .. string.format(...) .. '; nothing was changed')
 end
 
+-- What the JSON `text` says. cjson takes no half of a surrogate pair, which JavaScript writes
+-- of a text that it has cut: what is done here does not depend on such a character.
+local function decoded(text)
+  return cjson.decode((string.gsub(text, '\\u[dD][89a-fA-F]%x%x', '\\ufffd')))
+end
+
 -- Where the string that begins at `at` ends. The JSON is known to be well-formed.
 local function string_end(json, at)
   repeat
@@ -70,7 +76,7 @@ local function members(json)
     local value = string.match(json, '^%s*:%s*()', name_end + 1)
     local to = value_end(json, value)
     -- A name may be written with escapes.
-    local name = cjson.decode('[' .. string.sub(json, from, name_end) .. ']')[1]
+    local name = decoded('[' .. string.sub(json, from, name_end) .. ']')[1]
     found[#found + 1] = {name = name, from = from, value = value, to = to}
     at = to + 1
   end
@@ -124,8 +130,10 @@ local function job_of(fields, now)
   elseif not string.find(json, '^%s*{') then
     return nil, 'its job is not a JSON object'
   end
-  local is_json, job = pcall(cjson.decode, json)
-  if not is_json then
+  local is_json, job = pcall(decoded, json)
+  if not is_json and string.find(job, 'nested', 1, true) then
+    return nil, 'its job is nested too deep for this script'
+  elseif not is_json then
     return nil, 'its job is not valid JSON'
   elseif type(job.type) ~= 'string' then
     return nil, 'its job has no type'

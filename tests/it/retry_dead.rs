@@ -250,6 +250,33 @@ async fn any_job_stays_as_it_was_but_for_its_count() {
     assert_eq!(jobs(&redis).await, expected);
 }
 
+/// JavaScript writes half of a surrogate pair where it has cut a text.
+#[tokio::test]
+async fn half_of_a_character_is_carried_as_it_is() {
+    let redis = Redis::start().await;
+    for rest in [
+        r#""trace":"cut \ud83d""#,
+        r#""trace":"\uDE00 \\ud83d \ud83d\ude00 日本語""#,
+        r#""trace\ud83d":{"attempt":1}"#,
+    ] {
+        let job = format!(r#"{{"id":"a","type":"x",{rest},"attempt":3}}"#);
+        let id = bury(&redis, &job, "1-1").await;
+        let (said, status) = retry(&redis, &[&id]);
+        assert_eq!(status, Some(0), "{said}");
+        let expected = format!(r#"{{"id":"a","type":"x",{rest}}}"#);
+        assert_eq!(jobs(&redis).await, [expected]);
+        redis.cmd(&["DEL", STREAM]).await;
+    }
+    let deep = format!(
+        r#"{{"type":"x","deep":{}{}}}"#,
+        "[".repeat(2000),
+        "]".repeat(2000)
+    );
+    let id = bury(&redis, &deep, "1-1").await;
+    let (said, _) = retry(&redis, &[&id]);
+    assert!(said.contains("its job is nested too deep"), "{said}");
+}
+
 #[tokio::test]
 async fn what_cannot_run_again_is_refused_and_all_stays() {
     let redis = Redis::start().await;
