@@ -275,6 +275,22 @@ async fn who_has_asked_for_tls_is_not_advised_to() {
 }
 
 #[tokio::test]
+async fn a_key_of_a_wrong_type_is_named() {
+    for key in ["jobqueue:{default}:scheduled", "jobqueue:{default}:leases"] {
+        let redis = Redis::start().await;
+        redis.cmd(&["SET", key, "x"]).await;
+        let reason = format!(
+            "Redis at {} answers WRONGTYPE {key} is a string, expected a zset",
+            redis.addr()
+        );
+        let worker = Process::jobqueue(&redis).start();
+        worker.wait_for_log(&reason, PATIENCE).await;
+        let ready = worker.wait_not_ready(PATIENCE).await;
+        assert_eq!(ready, reason);
+    }
+}
+
+#[tokio::test]
 async fn a_lost_and_found_redis_is_named_at_both_ends() {
     let redis = Redis::start().await;
     let addr = redis.addr();

@@ -14,7 +14,7 @@
 
 local refused = refusal(KEYS[2], 'stream', {
   {'XADD', KEYS[2], '*', 'job', ''}, {'ZREM', KEYS[1], ''},
-})
+}) or refusal(KEYS[1], 'zset', {})
 if refused then
   return refused
 end

@@ -32,6 +32,11 @@ local MAX_LOOKS = 1000
 -- Before the last id there is, so that a read of what is pending behind it finds nothing.
 local BEHIND_ALL = '18446744073709551615-18446744073709551614'
 
+local refused = refusal(KEYS[3], 'zset', {})
+if refused then
+  return refused
+end
+
 local now = math.floor(now_us() / 1000)
 local queue = {stream = KEYS[1], state = KEYS[2], leases = KEYS[3], group = ARGV[1], me = ARGV[2]}
 local looker = {lease = tonumber(ARGV[3]), stall = tonumber(ARGV[4]), usual = tonumber(ARGV[5]),
