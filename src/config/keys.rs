@@ -128,9 +128,11 @@ fn methods(s: &mut Settings, expected: &str) -> Result<Vec<String>, ConfigError>
 
 /// `*`, or scheme, host and port as a browser sends them.
 fn is_origin(text: &str) -> bool {
-    text == "*"
-        || url::Url::parse(text)
-            .is_ok_and(|url| url.host().is_some() && url.origin().ascii_serialization() == text)
+    let is_one = |url: url::Url| {
+        // A pattern would be the name of a host, and no page has that origin.
+        url.host().is_some() && !text.contains('*') && url.origin().ascii_serialization() == text
+    };
+    text == "*" || url::Url::parse(text).is_ok_and(is_one)
 }
 
 /// A method or the name of a header (RFC 9110, 5.6.2).

@@ -177,6 +177,7 @@ fn cors_is_a_list_or_text() {
         "[[http://a.example]]",
         "{a: 1}",
         "http://user:pw@a.example",
+        "http://*.a.example",
     ] {
         let result = cors(&format!("{{allowed_origins: {bad}}}"));
         assert_eq!(result.is_ok(), bad == "null", "{bad}: {result:?}");
