@@ -8,7 +8,9 @@ use redis::aio::MultiplexedConnection;
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::support::{FaultProxy, PATIENCE, Process, ProcessBuilder, Redis, TestApp, test_job};
+use crate::support::{
+    FaultProxy, PATIENCE, Process, ProcessBuilder, Redis, SCHEDULED, STREAM, TestApp, test_job,
+};
 
 /// How long after the operator's repair all is well at the latest.
 const MENDED: Duration = Duration::from_secs(6);
@@ -291,38 +293,46 @@ async fn a_permission_that_the_server_lacks_is_named_and_waited_for() {
     );
 }
 
-/// Takes a command away from a worker that moves `job` with it, and checks that no part
-/// of the move has happened while it is refused, and that all of it does afterwards.
-async fn moves_nothing_without(command: &str, job: &str, refused: (u64, u64, u64, u64)) {
+/// Takes a command away that is needed to move the job which `add` appends or schedules.
+/// Checks that no part of the move has happened while it is refused, and that all of it
+/// does afterwards.
+async fn moves_nothing_without(command: &str, add: &[&str], refused: (u64, u64, u64, u64)) {
     let redis = Redis::start().await;
-    let worker = Process::test_worker(&redis).start();
-    worker.wait_for_log("connected to redis", PATIENCE).await;
     let permit = async |sign| {
         redis
             .cmd(&["ACL", "SETUSER", "default", &format!("{sign}{command}")])
             .await;
     };
     permit("-").await;
-    redis.add_job(job).await;
+    redis.cmd(add).await;
+    // Started last, so that its first refusal is that of the move.
+    let worker = Process::test_worker(&redis).start();
     let line = worker.wait_for_log("NOPERM", PATIENCE).await.text;
     let named = format!("run {} on", command.to_lowercase());
     assert!(line.contains(&named), "{line}");
     let now = redis.backlog().await;
     let now = (now.stream, now.pending, now.scheduled, now.dead);
-    assert_eq!(now, refused, "{command} for {job}");
+    assert_eq!(now, refused, "{command} for {add:?}");
 
     permit("+").await;
     redis.drained(MENDED + Duration::from_secs(2)).await;
     let done = worker.count("end 1") as u64 + redis.backlog().await.dead;
-    assert_eq!(done, 1, "{command} for {job}");
+    assert_eq!(done, 1, "{command} for {add:?}");
     assert_eq!(worker.count_log("NOPERM"), 1);
 }
 
 #[tokio::test]
 async fn a_move_that_is_not_permitted_as_a_whole_does_not_happen_at_all() {
-    let delayed = r#"{"type":"test:sleep","payload":{"n":1},"delay_ms":300}"#;
     let (stays, parked) = ((1, 1, 0, 0), (0, 0, 1, 0));
     let [done, retried, buried] = ["sleep", "fail", "malformed"].map(|kind| test_job(kind, 1, 1));
+    let [done, retried, buried] =
+        [&done, &retried, &buried].map(|job| ["XADD", STREAM, "*", "job", job]);
+    let due = [
+        "ZADD",
+        SCHEDULED,
+        "1",
+        &format!("1-0:{}", test_job("sleep", 1, 1)),
+    ];
     tokio::join!(
         moves_nothing_without("XACK", &done, stays),
         moves_nothing_without("XDEL", &done, stays),
@@ -330,7 +340,7 @@ async fn a_move_that_is_not_permitted_as_a_whole_does_not_happen_at_all() {
         moves_nothing_without("XDEL", &retried, stays),
         moves_nothing_without("XACK", &buried, stays),
         moves_nothing_without("XDEL", &buried, stays),
-        moves_nothing_without("ZREM", delayed, parked),
+        moves_nothing_without("ZREM", &due, parked),
     );
 }
 
