@@ -9,7 +9,7 @@
 //!    defaults and limits and builds the job;
 //! 2. [`service::jobqueue::client`] appends it to the stream;
 //! 3. in a worker process, which [`service::jobqueue::server`] starts and ends, `fetcher`
-//!    gets it, `intake` looks at it, `worker` runs it through [`service::jobqueue::mux`] and
+//!    gets it, `triage` decides what it is, `runner` runs it through [`service::jobqueue::mux`] and
 //!    [`service::jobqueue::processor`], which calls
 //! 4. [`usecase::jobqueue::delay_print`], which prints through
 //!    [`service::delay_print_service`] and [`service::line_writer`], which takes turns with
@@ -20,10 +20,8 @@
 //!
 //! The programs in `src/bin` wire, and nothing imports them. [`api`] knows no Redis.
 //! [`usecase::jobqueue`] does not know that queues exist, and only `processor` looks up
-//! from [`service::jobqueue`] into it. Only `broker` and `reply`, `connection`, `link` and
-//! `login`, `condition`, `migrations`, `client`, `settler`, `error` and `advice` name the
-//! `redis` crate. The queue's commands are written in `broker` alone; `connection` and
-//! `condition` ask the server about itself.
+//! from [`service::jobqueue`] into it. Only the room `redis` of
+//! [`service::jobqueue`], and for now `client` and `settler`, name the `redis` crate.
 //!
 //! # Invariants
 //!

@@ -90,7 +90,7 @@ async fn what_is_dropped_is_counted_once_the_log_is_read_again() {
     let redis = Redis::start().await;
     // Three lines a job, and the last words.
     let filter = "jobqueue=info,dm_jobqueue::telemetry=warn,dm_jobqueue::service::jobqueue::server=info,\
-        dm_jobqueue::service::jobqueue::trail=debug";
+        dm_jobqueue::service::jobqueue::worker::trail=debug";
     let worker = Process::jobqueue(&redis).env("RUST_LOG", filter);
     let (worker, _, log) = with_blocked_log(worker).await;
     redis.add_jobs((0..JOBS).map(print)).await;
@@ -108,7 +108,7 @@ async fn what_is_dropped_is_counted_once_the_log_is_read_again() {
         .sum::<usize>();
     let seen = lines
         .iter()
-        .filter(|line| line.text.contains("jobqueue::trail: "))
+        .filter(|line| line.text.contains("jobqueue::worker::trail: "))
         .count();
     assert!(
         dropped > 0 && seen > 1_000,

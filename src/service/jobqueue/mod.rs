@@ -1,44 +1,22 @@
 //! The queue: its protocol on Redis, its producer and its workers.
 //!
-//! Following a job: [`client`] appends it; [`server`] runs a worker process, in which
-//! `fetcher` gets it, `worker` runs it through [`mux`] and [`processor`], and `settler`
-//! tells Redis how it ended. `promoter` and `heartbeat` work beside them, and `held` is
-//! what they share. `broker` is the one file that knows Redis commands.
+//! - [`client`] is the producer: it appends jobs to the stream.
+//! - `worker` takes jobs from the stream, runs them and settles them. [`server`] starts and
+//!   ends its parts.
+//! - `redis` is the only room that names the `redis` crate: commands, scripts, replies and
+//!   connections.
+//! - [`job`] is what all of them share. [`mux`] finds the handler of a job's type, and
+//!   [`processor`] is the handler of delay-print jobs.
 
-mod advice;
-mod aside;
-mod broker;
 pub mod client;
-mod condition;
-mod connection;
 pub mod constants;
-pub mod error;
-mod fetcher;
-mod heartbeat;
-mod held;
-mod intake;
 pub mod job;
-mod job_log;
-mod lease_log;
-mod letter;
-mod link;
-mod login;
-mod migrations;
 pub mod mux;
-mod outage;
-mod outbox;
-mod pace;
-mod password_file;
 pub mod processor;
-mod promoter;
-mod reply;
-mod retry;
-mod rhythm;
+mod redis;
 pub mod server;
-mod settler;
-mod tls;
-mod trail;
 mod worker;
 
-pub use broker::Keys;
-pub use connection::Connector;
+pub use self::redis::connector::Connector;
+pub use self::redis::error;
+pub use self::redis::keys::Keys;

@@ -14,21 +14,21 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-use super::aside::AsideFetcher;
-use super::broker::{Broker, LeaseTimes};
-use super::connection::{Connector, OPERATOR_RETRY};
-use super::error::Error;
-use super::fetcher::{Fetcher, MAX_BLOCK, Schedule};
-use super::heartbeat::Heartbeat;
-use super::held::Held;
-use super::intake::Intake;
-use super::job_log::JobLog;
-use super::migrations;
 use super::mux::Mux;
-use super::promoter::{Alarm, Promoter};
-use super::settler::{Settler, Settling};
-use super::worker::{Handlers, Worker};
 use crate::config::{JobqueueConfig, RedisConfig};
+use crate::service::jobqueue::redis::broker::{Broker, LeaseTimes};
+use crate::service::jobqueue::redis::connector::{Connector, OPERATOR_RETRY};
+use crate::service::jobqueue::redis::error::Error;
+use crate::service::jobqueue::redis::migrations;
+use crate::service::jobqueue::worker::fetcher::{Fetcher, MAX_BLOCK, Schedule};
+use crate::service::jobqueue::worker::heartbeat::Heartbeat;
+use crate::service::jobqueue::worker::held::Held;
+use crate::service::jobqueue::worker::job_log::JobLog;
+use crate::service::jobqueue::worker::large_fetcher::LargeEntryFetcher;
+use crate::service::jobqueue::worker::promoter::{Alarm, Promoter};
+use crate::service::jobqueue::worker::runner::{Handlers, Runners};
+use crate::service::jobqueue::worker::settler::{Settler, Settling};
+use crate::service::jobqueue::worker::triage::Triage;
 
 /// How often a stopping worker repeats the request to end its blocking read: one that
 /// comes before the read does nothing.
@@ -86,7 +86,7 @@ impl From<Exit> for ExitCode {
 
 /// The parts that run while jobs are taken.
 struct Parts {
-    worker: Arc<Worker>,
+    runners: Arc<Runners>,
     held: Arc<Held>,
     fetcher: JoinHandle<()>,
     fetcher_client_id: Arc<AtomicI64>,
@@ -172,7 +172,7 @@ impl Server {
         let alarm = Arc::new(Alarm::default());
         let finish = CancellationToken::new();
         let end = CancellationToken::new();
-        let worker = self.worker(&held)?;
+        let runners = self.runners(&held)?;
 
         let (prober, prober_end) = (self.connector.clone(), end.clone());
         self.spawn("prober", async move { prober.probe(prober_end).await });
@@ -193,14 +193,14 @@ impl Server {
         };
         self.spawn("promoter", promoter.run());
         self.spawn("janitor", self.clean_up_after_others());
-        let settler = self.settler(&held, &worker, alarm, &finish);
+        let settler = self.settler(&held, &runners, alarm, &finish);
         let settler = self.spawn("settler", settler.run());
         let paused = Arc::<AtomicBool>::default();
         let fetcher_client_id = Arc::new(AtomicI64::new(0));
         let fetcher = Fetcher {
             broker: Arc::clone(&self.broker),
             held: Arc::clone(&held),
-            intake: self.intake(&held, &worker),
+            triage: self.triage(&held, &runners),
             link: self.connector.link("fetch", MAX_BLOCK),
             times: self.lease_times(),
             hang_limit,
@@ -211,10 +211,10 @@ impl Server {
             schedule: Schedule::new(Instant::now()),
         };
         let fetcher = self.spawn("fetcher", fetcher.run());
-        let aside = AsideFetcher {
+        let aside = LargeEntryFetcher {
             broker: Arc::clone(&self.broker),
             held: Arc::clone(&held),
-            intake: self.intake(&held, &worker),
+            triage: self.triage(&held, &runners),
             link: self.connector.link("aside", Duration::ZERO),
             lease: config.lease,
             paused,
@@ -223,7 +223,7 @@ impl Server {
         };
         self.spawn("aside fetcher", aside.run());
         Ok(Parts {
-            worker,
+            runners,
             held,
             fetcher,
             fetcher_client_id,
@@ -236,14 +236,14 @@ impl Server {
     fn settler(
         &self,
         held: &Arc<Held>,
-        worker: &Arc<Worker>,
+        runners: &Arc<Runners>,
         alarm: Arc<Alarm>,
         finish: &CancellationToken,
     ) -> Settler {
         Settler {
             broker: Arc::clone(&self.broker),
             held: Arc::clone(held),
-            worker: Arc::clone(worker),
+            runners: Arc::clone(runners),
             alarm,
             link: self.connector.shared_link(),
             dead_letter_max_len: self.config.dead_letter_max_len,
@@ -253,10 +253,10 @@ impl Server {
         }
     }
 
-    fn intake(&self, held: &Arc<Held>, worker: &Arc<Worker>) -> Intake {
-        Intake {
+    fn triage(&self, held: &Arc<Held>, runners: &Arc<Runners>) -> Triage {
+        Triage {
             held: Arc::clone(held),
-            worker: Arc::clone(worker),
+            runners: Arc::clone(runners),
             max_deliveries: self.config.max_deliveries,
             stop: self.stop.clone(),
         }
@@ -279,8 +279,8 @@ impl Server {
         })
     }
 
-    fn worker(&self, held: &Arc<Held>) -> std::io::Result<Arc<Worker>> {
-        Ok(Arc::new(Worker {
+    fn runners(&self, held: &Arc<Held>) -> std::io::Result<Arc<Runners>> {
+        Ok(Arc::new(Runners {
             held: Arc::clone(held),
             mux: self.mux.clone(),
             log: JobLog::new(),
@@ -306,7 +306,7 @@ impl Server {
     }
 
     async fn shut_down(&self, parts: Parts, deadline: Instant) -> Exit {
-        let Parts { worker, held, .. } = parts;
+        let Parts { runners, held, .. } = parts;
         // At once, or they would be started while the last read comes to its end.
         held.put_back_ready(Instant::now());
         let fetcher = timeout_at(deadline.into(), parts.fetcher);
@@ -319,8 +319,8 @@ impl Server {
         held.put_back_ready(Instant::now());
         held.put_back_aside();
 
-        worker.tracker.close();
-        if timeout_at(deadline.into(), worker.tracker.wait())
+        runners.tracker.close();
+        if timeout_at(deadline.into(), runners.tracker.wait())
             .await
             .is_err()
         {
@@ -330,7 +330,7 @@ impl Server {
             );
             self.cutoff.cancel();
             // A handler that does not yield cannot be waited for.
-            drop(timeout(CUT_OFF_GRACE, worker.tracker.wait()).await);
+            drop(timeout(CUT_OFF_GRACE, runners.tracker.wait()).await);
         }
 
         parts.finish.cancel();
@@ -346,12 +346,12 @@ impl Server {
             );
         }
         parts.end.cancel();
-        worker.log.tell_rest();
+        runners.log.tell_rest();
 
-        let cut_off = worker.cut_off.load(Ordering::Relaxed);
+        let cut_off = runners.cut_off.load(Ordering::Relaxed);
         if self.broken.load(Ordering::Relaxed) {
             Exit::Broken
-        } else if worker.unfit.load(Ordering::Relaxed) {
+        } else if runners.unfit.load(Ordering::Relaxed) {
             Exit::Unfit
         } else if unsettled + running + cut_off > 0 {
             Exit::CutOff

@@ -20,9 +20,9 @@ const MIGRATIONS: [&str; 2] = [
 macro_rules! script {
     ($($name:literal),+) => {
         concat!(
-            include_str!("../../../src/service/jobqueue/scripts/prelude.lua"),
+            include_str!("../../../src/service/jobqueue/redis/scripts/prelude.lua"),
             $(include_str!(concat!(
-                "../../../src/service/jobqueue/scripts/",
+                "../../../src/service/jobqueue/redis/scripts/",
                 $name,
                 ".lua"
             ))),+

@@ -17,16 +17,16 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::broker::Keys;
 use super::condition::{Condition, field};
 use super::error::{self, Class, Error};
+use super::keys::Keys;
 use super::login::Login;
 use super::outage::OutageLog;
 use super::tls;
 use crate::config::RedisConfig;
 
 /// Two connection attempts of a process are at least this far apart.
-pub(super) const MIN_ATTEMPT_GAP: Duration = Duration::from_millis(500);
+pub(crate) const MIN_ATTEMPT_GAP: Duration = Duration::from_millis(500);
 /// How often something is tried again that waits for an operator.
 pub(crate) const OPERATOR_RETRY: Duration = Duration::from_secs(5);
 /// How often the prober looks whether a reminder of an outage is due.
@@ -52,7 +52,7 @@ struct Inner {
     config: RedisConfig,
     /// What makes a Redis fit for the queue, and shows by running that it is.
     setup: Vec<Cmd>,
-    state: watch::Sender<State>,
+    state: watch::Sender<Status>,
     /// The connection that the prober opened, for all that need none of their own.
     /// Taken away when it is of no use; there again with the next generation. Changes
     /// together with `state`, whose changes are made while this is locked.
@@ -71,22 +71,22 @@ struct Question {
     asked: Instant,
     /// Whether it will be asked again, for those who came while its answer was still good.
     repeats: bool,
-    answer: Answer,
+    answer: Readiness,
 }
 
-type Answer = Shared<BoxFuture<'static, Result<(), String>>>;
+type Readiness = Shared<BoxFuture<'static, Result<(), String>>>;
 
 #[derive(Debug, Clone)]
-pub(super) struct State {
+pub(crate) struct Status {
     up: bool,
     /// Counts how often all connections had to be opened anew. A report about a
     /// connection of an earlier generation is old news.
-    pub(super) generation: u64,
+    pub(crate) generation: u64,
     /// Counts how often Redis was found fit: after each outage, and each loss of the
     /// stream. Only within one epoch an entry id surely means the same entry.
-    pub(super) epoch: u64,
+    pub(crate) epoch: u64,
     /// The mark of the stream in this epoch.
-    pub(super) incarnation: Arc<str>,
+    pub(crate) incarnation: Arc<str>,
 }
 
 impl Connector {
@@ -104,7 +104,7 @@ impl Connector {
         // Fails when a provider is installed already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         let login = Login::new(config)?;
-        let (state, _) = watch::channel(State {
+        let (state, _) = watch::channel(Status {
             up: false,
             generation: 0,
             epoch: 0,
@@ -190,17 +190,17 @@ impl Connector {
     }
 
     /// What was answered lately does not hold any more: who wants to know asks Redis anew.
-    pub(super) fn ask_anew(&self) {
+    pub(crate) fn ask_anew(&self) {
         *lock(&self.0.question) = None;
     }
 
     /// Why Redis would refuse another job although it can be used, as of the last question.
-    pub(super) fn is_full(&self) -> Option<String> {
+    pub(crate) fn is_full(&self) -> Option<String> {
         self.condition().is_full()
     }
 
     /// What an operator is told of `error`.
-    pub(super) fn told(&self, error: &Error) -> String {
+    pub(crate) fn told(&self, error: &Error) -> String {
         error.told_of(&self.0.config.display_addr())
     }
 
@@ -211,7 +211,7 @@ impl Connector {
 
     /// The answer to the question that is being asked, or was a moment ago, or else to a
     /// new one.
-    fn answer(&self, generation: u64, connection: MultiplexedConnection) -> Answer {
+    fn answer(&self, generation: u64, connection: MultiplexedConnection) -> Readiness {
         let mut question = lock(&self.0.question);
         if let Some(last) = &mut *question
             && last.generation == generation
@@ -238,7 +238,7 @@ impl Connector {
         answer
     }
 
-    fn ask(&self, generation: u64, mut connection: MultiplexedConnection) -> Answer {
+    fn ask(&self, generation: u64, mut connection: MultiplexedConnection) -> Readiness {
         let connector = self.clone();
         let asking = async move {
             let answer = connector.set_up(&mut connection).await;
@@ -268,7 +268,7 @@ impl Connector {
     }
 
     /// The shared connection and the state that it belongs to.
-    pub(super) fn shared_now(&self) -> Option<(State, MultiplexedConnection)> {
+    pub(crate) fn shared_now(&self) -> Option<(Status, MultiplexedConnection)> {
         let shared = lock(&self.0.shared);
         let state = self.0.state.borrow().clone();
         state.up.then_some((state, shared.clone()?))
@@ -282,18 +282,18 @@ impl Connector {
     /// Waits until connections of `generation` are of no use any more. Cancel safe.
     pub(crate) async fn gone(&self, generation: u64) {
         let mut state = self.0.state.subscribe();
-        let gone = |state: &State| !state.up || state.generation != generation;
+        let gone = |state: &Status| !state.up || state.generation != generation;
         // An error cannot happen while `self` holds the sender.
         drop(state.wait_for(gone).await);
     }
 
     /// Waits until Redis can be used. Cancel safe.
-    pub(super) async fn up(&self) -> State {
+    pub(crate) async fn up(&self) -> Status {
         self.up_beyond(None).await
     }
 
     /// Waits until Redis can be used in another epoch than the one named. Cancel safe.
-    pub(super) async fn up_beyond(&self, epoch: Option<u64>) -> State {
+    pub(crate) async fn up_beyond(&self, epoch: Option<u64>) -> Status {
         let mut state = self.0.state.subscribe();
         loop {
             let now = state.borrow_and_update().clone();
@@ -326,15 +326,15 @@ impl Connector {
     }
 
     /// How long a reply may take.
-    pub(super) fn response_timeout(&self) -> Duration {
+    pub(crate) fn response_timeout(&self) -> Duration {
         self.0.config.read_timeout + self.0.config.write_timeout
     }
 
-    pub(super) fn log(&self) -> MutexGuard<'_, OutageLog> {
+    pub(crate) fn log(&self) -> MutexGuard<'_, OutageLog> {
         lock(&self.0.log)
     }
 
-    pub(super) fn condition(&self) -> MutexGuard<'_, Condition> {
+    pub(crate) fn condition(&self) -> MutexGuard<'_, Condition> {
         lock(&self.0.condition)
     }
 
@@ -383,7 +383,7 @@ impl Connector {
     }
 
     /// Opens a connection. One of a `generation` reports its own end.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         &self,
         name: &str,
         response_timeout: Duration,

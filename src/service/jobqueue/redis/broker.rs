@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use redis::{Cmd, Pipeline};
 
-use super::constants::GROUP;
 use super::error::Error;
-use super::job::Edits;
-use super::letter::Death;
+use super::keys::{JOB_FIELD, Keys};
 use super::link::Link;
 use super::reply::{
     Entry, EntryId, array, counted, delivered, entry_id, int, items, owned, promoted, reclaimed,
 };
+use crate::service::jobqueue::constants::GROUP;
+use crate::service::jobqueue::job::Edits;
 
 /// A script of `scripts/` behind the prelude that all of them stand on, and behind parts of
 /// its own.
@@ -61,38 +61,6 @@ const RENEW: &str = "renew";
 
 /// A living worker looks for expired leases more often than this, wherever it is.
 const MIN_CONSUMER_IDLE: Duration = Duration::from_secs(5);
-
-/// The field of a stream entry that holds the job.
-pub(super) const JOB_FIELD: &str = "job";
-
-/// The keys of one queue. Their common hash tag keeps them in one cluster slot.
-#[derive(Debug, Clone)]
-pub struct Keys {
-    /// Stream: jobs that wait or run.
-    pub stream: String,
-    /// Sorted set: jobs that are not due yet.
-    pub scheduled: String,
-    /// Stream: dead letters.
-    pub dead: String,
-    /// Hash: what the workers share.
-    pub state: String,
-    /// Sorted set: the lease of each worker, in milliseconds.
-    pub leases: String,
-}
-
-impl Keys {
-    /// The keys of the queue named `queue`.
-    pub fn new(queue: &str) -> Self {
-        let stream = format!("jobqueue:{{{queue}}}");
-        Self {
-            scheduled: format!("{stream}:scheduled"),
-            dead: format!("{stream}:dead"),
-            state: format!("{stream}:state"),
-            leases: format!("{stream}:leases"),
-            stream,
-        }
-    }
-}
 
 /// What a look for expired leases brought.
 #[derive(Debug, Default)]
@@ -148,6 +116,20 @@ pub(crate) struct Move {
     pub(crate) due: Due,
     /// What makes the entry's job the one that the scheduled set carries.
     pub(crate) edits: Edits,
+}
+
+/// What a dead letter says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeadLetter {
+    pub(crate) reason: &'static str,
+    pub(crate) error: String,
+    /// How many attempts have failed.
+    pub(crate) attempt: u32,
+    pub(crate) deliveries: u32,
+    /// The job's id for the log, when it could be read.
+    pub(crate) job_id: Option<String>,
+    /// How many bytes the entry holds.
+    pub(crate) bytes: usize,
 }
 
 /// When a moved job is due, by Redis' clock.
@@ -464,7 +446,7 @@ impl Broker {
         pipeline: &mut Pipeline,
         incarnation: &str,
         max_len: u64,
-        deaths: impl Iterator<Item = (EntryId, &'a Death)>,
+        deaths: impl Iterator<Item = (EntryId, &'a DeadLetter)>,
     ) {
         let keys = [&self.keys.stream, &self.keys.dead, &self.keys.state];
         let mut cmd = eval(BURY, &keys, &[]);
@@ -544,23 +526,4 @@ pub(crate) fn eval(script: &str, keys: &[&String], args: &[&[u8]]) -> Cmd {
 
 fn millis(duration: Duration) -> String {
     duration.as_millis().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_of_a_queue_share_one_hash_tag() {
-        let keys = Keys::new("mail");
-        for key in [
-            &keys.stream,
-            &keys.scheduled,
-            &keys.dead,
-            &keys.state,
-            &keys.leases,
-        ] {
-            assert!(key.starts_with("jobqueue:{mail}"), "{key}");
-        }
-    }
 }

@@ -12,12 +12,12 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::broker::Broker;
-use super::connection::{Connector, OPERATOR_RETRY};
-use super::error::Class;
 use super::held::Held;
-use super::link::Link;
-use super::pace::{LONG_TRIP, NAME_BYTES, Window};
+use crate::service::jobqueue::redis::broker::Broker;
+use crate::service::jobqueue::redis::connector::{Connector, OPERATOR_RETRY};
+use crate::service::jobqueue::redis::error::Class;
+use crate::service::jobqueue::redis::link::Link;
+use crate::service::jobqueue::redis::window::{LONG_TRIP, NAME_BYTES, Window};
 use crate::threads;
 
 /// How many leases one command renews.

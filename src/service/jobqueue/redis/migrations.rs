@@ -8,13 +8,14 @@
 use redis::Cmd;
 use uuid::Uuid;
 
-use super::broker::{Keys, eval};
-use super::constants::GROUP;
+use super::broker::eval;
+use super::keys::Keys;
+use crate::service::jobqueue::constants::GROUP;
 
 /// The scripts in order; the number of each is its place, from 1.
 const MIGRATIONS: [&str; 2] = [
-    include_str!("../../../migrations/0001_create_consumer_group.lua"),
-    include_str!("../../../migrations/0002_mark_incarnation.lua"),
+    include_str!("../../../../migrations/0001_create_consumer_group.lua"),
+    include_str!("../../../../migrations/0002_mark_incarnation.lua"),
 ];
 
 /// The commands that bring a queue's schema up to date. One answers 1 when it had to

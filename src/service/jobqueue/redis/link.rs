@@ -11,7 +11,7 @@ use redis::{Cmd, Pipeline, Value};
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::connection::{Connector, MIN_ATTEMPT_GAP};
+use super::connector::{Connector, MIN_ATTEMPT_GAP};
 use super::error::{Class, Error};
 
 /// So many ends of a part's connection are told, and no more often than this.

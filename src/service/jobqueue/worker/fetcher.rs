@@ -13,17 +13,18 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use super::broker::{Broker, LeaseTimes, Take, Touch};
-use super::connection::OPERATOR_RETRY;
-use super::error::{Class, Error};
 use super::held::{Held, Room};
-use super::intake::Intake;
 use super::lease_log::LeaseLog;
-use super::link::Link;
-use super::pace::{MAX_REPLY, NAME_BYTES, ReplySize, time_for};
-use super::reply::{Body, Entry, EntryId};
+use super::pace::{MAX_REPLY, ReplySize};
 use super::rhythm::Rhythm;
 use super::trail::Step;
+use super::triage::Triage;
+use crate::service::jobqueue::redis::broker::{Broker, LeaseTimes, Take, Touch};
+use crate::service::jobqueue::redis::connector::OPERATOR_RETRY;
+use crate::service::jobqueue::redis::error::{Class, Error};
+use crate::service::jobqueue::redis::link::Link;
+use crate::service::jobqueue::redis::reply::{Body, Entry, EntryId};
+use crate::service::jobqueue::redis::window::{NAME_BYTES, time_for};
 
 /// The longest a read blocks. Redis notices a vanished client no sooner, and a
 /// deleted stream or a stop that could not be sent is noticed within this time.
@@ -46,7 +47,7 @@ const MEND_PAUSE: Duration = Duration::from_millis(10);
 pub(crate) struct Fetcher {
     pub(crate) broker: Arc<Broker>,
     pub(crate) held: Arc<Held>,
-    pub(crate) intake: Intake,
+    pub(crate) triage: Triage,
     pub(crate) link: Link,
     pub(crate) times: LeaseTimes,
     /// A handler that was started longer ago hangs: nobody should wait for it.
@@ -56,7 +57,7 @@ pub(crate) struct Fetcher {
     pub(crate) stop: CancellationToken,
     /// The queue is paused, as the last look found.
     pub(crate) paused: Arc<AtomicBool>,
-    /// While it is set there is no room for anything; see [`super::server::Server::suspended`].
+    /// While it is set there is no room for anything; see [`crate::service::jobqueue::server::Server::suspended`].
     pub(crate) suspended: Arc<AtomicBool>,
     pub(crate) schedule: Schedule,
 }
@@ -251,18 +252,18 @@ impl Fetcher {
             self.came(&entries, began);
             self.leave_to_orphan_check(&mut entries);
             let errand = self.next_errand(entries.len());
-            let intake = &self.intake;
+            let triage = &self.triage;
             match errand {
                 Errand::Read { count, block } if !self.stop.is_cancelled() => {
                     (began, time) = (Instant::now(), self.schedule.reply_size.time());
                     let read = self.broker.read(&mut self.link, count, block, time);
-                    let deliver = async { intake.deliver(Step::Delivered, entries, epoch) };
+                    let deliver = async { triage.deliver(Step::Delivered, entries, epoch) };
                     // The read first, which sends its command at once.
                     let (next, ()) = tokio::join!(biased; read, deliver);
                     entries = next?;
                 }
                 _ => {
-                    intake.deliver(Step::Delivered, entries, epoch);
+                    triage.deliver(Step::Delivered, entries, epoch);
                     return Ok(());
                 }
             }
@@ -280,7 +281,7 @@ impl Fetcher {
         }
         self.came(&entries, began);
         self.leave_to_orphan_check(&mut entries);
-        self.intake
+        self.triage
             .deliver(Step::Delivered, entries, self.schedule.epoch);
         Ok(())
     }
@@ -364,7 +365,7 @@ impl Fetcher {
             reclaimed => reclaimed?,
         };
         self.schedule.rhythm.answered(began.elapsed());
-        let log = &self.intake.worker.log;
+        let log = &self.triage.runners.log;
         self.schedule
             .log
             .looked(&self.times, &look, &reclaimed, log);
@@ -381,7 +382,7 @@ impl Fetcher {
             .entries
             .into_iter()
             .partition(|entry| held.contains(&entry.id));
-        self.intake
+        self.triage
             .deliver(Step::TakenOver, others, self.schedule.epoch);
         self.decline(mine).await;
         Ok(())
@@ -444,16 +445,16 @@ impl Fetcher {
             // One at least, since the script takes one that fits nowhere as well.
             orphans.drain(..looked.clamp(1, orphans.len()));
             // The settler may have settled some of them between the two commands.
-            self.intake
+            self.triage
                 .deliver(Step::Delivered, entries, self.schedule.epoch);
         }
         if found > 0
             && check.lost
-            && let Some(suppressed) = self
-                .intake
-                .worker
-                .log
-                .admit_many(FOUND, "", "", found as u64)
+            && let Some(suppressed) =
+                self.triage
+                    .runners
+                    .log
+                    .admit_many(FOUND, "", "", found as u64)
         {
             info!(found, suppressed, "{FOUND}");
         }

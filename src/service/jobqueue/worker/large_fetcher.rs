@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::broker::{Broker, Take};
-use super::connection::OPERATOR_RETRY;
-use super::error::{Class, Error};
 use super::held::{Aside, Held};
-use super::intake::Intake;
-use super::link::Link;
-use super::pace::time_for;
-use super::reply::{Body, Entry, EntryId};
 use super::trail::Step;
+use super::triage::Triage;
+use crate::service::jobqueue::redis::broker::{Broker, Take};
+use crate::service::jobqueue::redis::connector::OPERATOR_RETRY;
+use crate::service::jobqueue::redis::error::{Class, Error};
+use crate::service::jobqueue::redis::link::Link;
+use crate::service::jobqueue::redis::reply::{Body, Entry, EntryId};
+use crate::service::jobqueue::redis::window::time_for;
 
 /// How often it looks for a free slot while there is none.
 const ROOM_CHECK: Duration = Duration::from_millis(100);
@@ -28,10 +28,10 @@ const MAX_DOUBLINGS: u32 = 4;
 
 /// See the file's head.
 #[derive(Debug)]
-pub(crate) struct AsideFetcher {
+pub(crate) struct LargeEntryFetcher {
     pub(crate) broker: Arc<Broker>,
     pub(crate) held: Arc<Held>,
-    pub(crate) intake: Intake,
+    pub(crate) triage: Triage,
     pub(crate) link: Link,
     pub(crate) lease: Duration,
     /// The queue is paused, or this worker takes no jobs.
@@ -40,7 +40,7 @@ pub(crate) struct AsideFetcher {
     pub(crate) stop: CancellationToken,
 }
 
-impl AsideFetcher {
+impl LargeEntryFetcher {
     /// Fetches until `stop`. What it had asked for then is found by its lease.
     pub(crate) async fn run(mut self) {
         let stop = self.stop.clone();
@@ -86,14 +86,14 @@ impl AsideFetcher {
 
     /// Tries one entry, with as much time as its bytes may take, and more each time. Once one
     /// try has ended its connection, which Redis does to what is too large for its output
-    /// buffer, the next ones count as deliveries, and after the last it is told to the intake.
+    /// buffer, the next ones count as deliveries, and after the last it is told to the triage.
     async fn fetch(&mut self, id: EntryId, aside: Aside) -> Result<(), Error> {
         self.link.connect().await;
         let epoch = self.link.epoch();
         self.held.wait_recognised(epoch).await;
         let tries = self.held.try_aside(id, Instant::now());
         let (bytes, deliveries) = (aside.bytes, aside.deliveries);
-        if tries.ended > 0 && deliveries >= self.intake.max_deliveries {
+        if tries.ended > 0 && deliveries >= self.triage.max_deliveries {
             let entry = Entry {
                 id,
                 body: Body::TooLarge(bytes),
@@ -101,7 +101,7 @@ impl AsideFetcher {
                 // The one that it does not get.
                 deliveries: deliveries.saturating_add(1),
             };
-            self.intake.deliver(Step::Delivered, vec![entry], epoch);
+            self.triage.deliver(Step::Delivered, vec![entry], epoch);
             return Ok(());
         }
         let take = Take {
@@ -121,7 +121,7 @@ impl AsideFetcher {
         if entries.is_empty() {
             self.held.drop_aside(id);
         }
-        self.intake.deliver(Step::Delivered, entries, epoch);
+        self.triage.deliver(Step::Delivered, entries, epoch);
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ const TLS_SCHEMES: [&str; 2] = ["rediss:", "valkeys:"];
 const HELLO: &str = "the queue needs a Redis 7.0 or later whose HELLO is not renamed";
 
 /// See the file's head.
-pub(super) struct Advice {
+pub(crate) struct Advice {
     password: Origin,
     is_url: bool,
     is_socket: bool,
@@ -36,7 +36,7 @@ enum Origin {
 
 impl Advice {
     /// `in_url` says whether the address holds a password.
-    pub(super) fn new(config: &RedisConfig, in_url: bool) -> Self {
+    pub(crate) fn new(config: &RedisConfig, in_url: bool) -> Self {
         let password = match (&config.password_file, &config.password) {
             (Some(file), _) => Origin::File(file.clone()),
             (None, Some(_)) => Origin::Setting,
@@ -53,7 +53,7 @@ impl Advice {
 
     /// What to do about a connection that ended with `error` before it could be used.
     /// Where one `worked` before, nothing is wrong with the place.
-    pub(super) fn on(&self, error: &RedisError, worked: bool) -> Option<String> {
+    pub(crate) fn on(&self, error: &RedisError, worked: bool) -> Option<String> {
         let details = error.detail().unwrap_or_default();
         match (error.kind(), error.code()) {
             (_, Some("NOAUTH" | "WRONGPASS")) => Some(self.on_password()),

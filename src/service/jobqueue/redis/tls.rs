@@ -7,14 +7,14 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// What is said of a server that does not speak TLS.
-pub(super) const NO_TLS: &str = "TLS: the server does not speak TLS on this port; name its TLS port in \
+pub(crate) const NO_TLS: &str = "TLS: the server does not speak TLS on this port; name its TLS port in \
      cache_server.redis.jobqueue.addr (REDIS_JOBQUEUE_ADDR), or connect without TLS \
      (cache_server.redis.jobqueue.tls, and redis:// in a URL)";
 /// How long a server may take to answer a question that it can answer at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// What is wrong, and what to do about it.
-pub(super) fn explain(error: &Error) -> String {
+pub(crate) fn explain(error: &Error) -> String {
     use AlertDescription as Alert;
     use CertificateError as Certificate;
     let advice = match error {
@@ -46,7 +46,7 @@ pub(super) fn explain(error: &Error) -> String {
 
 /// Whether the Redis at this place answers to who does not speak TLS. One that is addressed
 /// by TLS and speaks none waits for the end of a line, and never answers the handshake.
-pub(super) async fn answers_in_plain_text(host: &str, port: u16) -> bool {
+pub(crate) async fn answers_in_plain_text(host: &str, port: u16) -> bool {
     let ask = async {
         let stream = TcpStream::connect((host, port)).await.ok()?;
         stream.writable().await.ok()?;

@@ -7,12 +7,13 @@ use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::dead_letter;
 use super::held::{Admission, Delivery, Held, Outcome};
-use super::job::{self, Job};
-use super::letter::{self, Death};
-use super::reply::{Body, Entry, EntryId};
+use super::runner::{MALFORMED, Runners};
 use super::trail::{self, Step};
-use super::worker::{MALFORMED, Worker};
+use crate::service::jobqueue::job::{self, Job};
+use crate::service::jobqueue::redis::broker::DeadLetter;
+use crate::service::jobqueue::redis::reply::{Body, Entry, EntryId};
 use crate::shortened::shortened;
 
 /// From this delivery on an entry is a suspect: it may be what kills workers.
@@ -24,21 +25,21 @@ const MAX_ASIDE: usize = 64;
 
 /// See the file's head.
 #[derive(Debug)]
-pub(crate) struct Intake {
+pub(crate) struct Triage {
     pub(crate) held: Arc<Held>,
-    pub(crate) worker: Arc<Worker>,
+    pub(crate) runners: Arc<Runners>,
     pub(crate) max_deliveries: u32,
     pub(crate) stop: CancellationToken,
 }
 
 /// What becomes of an entry.
-enum Triage {
+enum Kind {
     Run(Arc<Delivery>),
     Settle(Outcome),
     SetAside { bytes: usize },
 }
 
-impl Intake {
+impl Triage {
     /// Hands entries that were read in `epoch` on: to the runners, or with their outcome to
     /// the settler. `arrival` is how they came.
     pub(crate) fn deliver(&self, arrival: Step, entries: Vec<Entry>, epoch: u64) {
@@ -49,9 +50,9 @@ impl Intake {
                 trail::tell_arrival(arrival, &entry);
             }
             match self.triage(entry, &admission) {
-                Triage::Run(delivery) => admission.ready.push(delivery),
-                Triage::Settle(outcome) => admission.settled.push((id, deliveries, outcome)),
-                Triage::SetAside { bytes } => admission.aside.push((id, deliveries, bytes)),
+                Kind::Run(delivery) => admission.ready.push(delivery),
+                Kind::Settle(outcome) => admission.settled.push((id, deliveries, outcome)),
+                Kind::SetAside { bytes } => admission.aside.push((id, deliveries, bytes)),
             }
         }
         let now = Instant::now();
@@ -60,19 +61,19 @@ impl Intake {
             // It came with the last read: nothing is started any more.
             self.held.put_back_ready(now);
         }
-        self.worker.start_runner(called_for);
+        self.runners.start_runner(called_for);
     }
 
     /// What becomes of an entry that came together with others.
-    fn triage(&self, entry: Entry, others: &Admission) -> Triage {
+    fn triage(&self, entry: Entry, others: &Admission) -> Kind {
         let (id, deliveries) = (entry.id, entry.deliveries);
         if deliveries > self.max_deliveries {
-            let death = letter::poison(&entry);
-            if let Some(suppressed) = self.worker.log.admit(POISON, "", "") {
+            let death = dead_letter::poison(&entry);
+            if let Some(suppressed) = self.runners.log.admit(POISON, "", "") {
                 let job_id = death.job_id.as_deref();
                 warn!(job_id, entry_id = %id, deliveries, suppressed, "{POISON}");
             }
-            return Triage::Settle(Outcome::Dead(death));
+            return Kind::Settle(Outcome::Dead(death));
         }
         if let Body::TooLarge(bytes) = entry.body {
             return self.set_aside(&entry, bytes, others);
@@ -81,7 +82,7 @@ impl Intake {
         // the one that does it reaches the limit alone.
         let suspect = deliveries >= SUSPECT_DELIVERIES;
         if suspect && self.has_suspect_beside(id, others) {
-            return Triage::Settle(Outcome::PutBack {
+            return Kind::Settle(Outcome::PutBack {
                 deliveries: deliveries - 1,
             });
         }
@@ -101,12 +102,12 @@ impl Intake {
                     deliveries,
                 });
                 if delayed {
-                    Triage::Settle(Outcome::Park(delivery))
-                } else if self.worker.mux.get(&delivery.job.job_type).is_none() {
+                    Kind::Settle(Outcome::Park(delivery))
+                } else if self.runners.mux.get(&delivery.job.job_type).is_none() {
                     // Without a slot: any number of them must not keep others waiting.
-                    Triage::Settle(self.worker.decide_unknown(&delivery))
+                    Kind::Settle(self.runners.decide_unknown(&delivery))
                 } else {
-                    Triage::Run(delivery)
+                    Kind::Run(delivery)
                 }
             }
             Err(error) => {
@@ -124,26 +125,26 @@ impl Intake {
 
     /// An entry that one reply could not carry. Whatever is larger than any job is none;
     /// another one is fetched by itself, with all the time that its bytes may take.
-    fn set_aside(&self, entry: &Entry, bytes: usize, others: &Admission) -> Triage {
+    fn set_aside(&self, entry: &Entry, bytes: usize, others: &Admission) -> Kind {
         if bytes > job::MAX_ENTRY_BYTES {
             let limit = job::MAX_ENTRY_BYTES;
             let error = format!("the entry has {bytes} bytes, expected at most {limit}");
             return self.unreadable(entry, &error);
         }
         if self.held.asides() + others.aside.len() >= MAX_ASIDE {
-            return Triage::Settle(Outcome::PutOff {
+            return Kind::Settle(Outcome::PutOff {
                 deliveries: entry.deliveries.saturating_sub(1),
             });
         }
-        Triage::SetAside { bytes }
+        Kind::SetAside { bytes }
     }
 
-    fn unreadable(&self, entry: &Entry, error: &str) -> Triage {
-        let death: Death = letter::unreadable(entry, error);
-        if let Some(suppressed) = self.worker.log.admit(MALFORMED, "", error) {
+    fn unreadable(&self, entry: &Entry, error: &str) -> Kind {
+        let death: DeadLetter = dead_letter::unreadable(entry, error);
+        if let Some(suppressed) = self.runners.log.admit(MALFORMED, "", error) {
             let error = shortened(&death.error);
             warn!(entry_id = %entry.id, error, suppressed, "{MALFORMED}");
         }
-        Triage::Settle(Outcome::Dead(death))
+        Kind::Settle(Outcome::Dead(death))
     }
 }

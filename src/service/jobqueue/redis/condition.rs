@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use redis::{Cmd, Value};
 use tracing::{info, warn};
 
-use super::broker::{self, Keys};
+use super::broker;
+use super::keys::Keys;
 
 /// How often what stands is told again.
 const REMINDER: Duration = Duration::from_secs(600);
@@ -25,7 +26,7 @@ const NOT_PAUSED: [&str; 5] = ["", "0", "false", "no", "off"];
 
 /// What Redis is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Question {
+pub(crate) enum Question {
     /// Whether there is memory for another job. It runs as the jobs do, and writes nothing.
     Room,
     /// Whether the queue is paused.
@@ -55,7 +56,7 @@ struct Standing {
 
 /// See the file's head. Takes the time as an argument.
 #[derive(Debug)]
-pub(super) struct Condition {
+pub(crate) struct Condition {
     /// The address of the Redis, without secrets.
     redis: String,
     state_key: String,
@@ -67,7 +68,7 @@ pub(super) struct Condition {
 }
 
 impl Condition {
-    pub(super) fn new(redis: String, keys: &Keys) -> Self {
+    pub(crate) fn new(redis: String, keys: &Keys) -> Self {
         let mut info = redis::cmd("INFO");
         info.arg(&["memory", "persistence", "replication"]);
         let questions = [
@@ -86,17 +87,17 @@ impl Condition {
     }
 
     /// A connection is new, perhaps as another user or to another server.
-    pub(super) fn connected(&mut self) {
+    pub(crate) fn connected(&mut self) {
         self.refused.clear();
     }
 
     /// When Redis was asked last.
-    pub(super) fn asked(&self) -> Option<Instant> {
+    pub(crate) fn asked(&self) -> Option<Instant> {
         self.asked
     }
 
     /// What to ask now.
-    pub(super) fn questions(&mut self, now: Instant) -> Vec<(Question, Cmd)> {
+    pub(crate) fn questions(&mut self, now: Instant) -> Vec<(Question, Cmd)> {
         self.asked = Some(now);
         let questions = self.questions.iter();
         questions
@@ -106,7 +107,7 @@ impl Condition {
     }
 
     /// Takes an answer in.
-    pub(super) fn answered(&mut self, question: Question, answer: &Value, now: Instant) {
+    pub(crate) fn answered(&mut self, question: Question, answer: &Value, now: Instant) {
         match (question, answer) {
             (Question::Room, Value::ServerError(error)) => {
                 // Other errors are those of the schema's scripts, which tell them.
@@ -131,7 +132,7 @@ impl Condition {
     }
 
     /// The queue was found to be paused, or not to be.
-    pub(super) fn paused(&mut self, paused: bool, now: Instant) {
+    pub(crate) fn paused(&mut self, paused: bool, now: Instant) {
         let key = &self.state_key;
         let text = paused.then(|| {
             format!("the queue is paused ({key} paused); HDEL {key} paused lets it go on")
@@ -140,13 +141,13 @@ impl Condition {
     }
 
     /// Whether Redis has no memory for another job.
-    pub(super) fn is_full(&self) -> Option<String> {
+    pub(crate) fn is_full(&self) -> Option<String> {
         let full = self.standing.get(&Matter::OutOfMemory)?;
         Some(format!("Redis at {} is {}", self.redis, full.text))
     }
 
     /// What stands, each with since when it was seen.
-    pub(super) fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self) -> Vec<String> {
         let standing = self.standing.values();
         standing
             .map(|Standing { text, since, .. }| format!("{text}, since {since}"))
@@ -154,7 +155,7 @@ impl Condition {
     }
 
     /// Tells again what has been standing for long.
-    pub(super) fn remind(&mut self, now: Instant) {
+    pub(crate) fn remind(&mut self, now: Instant) {
         for standing in self.standing.values_mut() {
             if now - standing.told >= REMINDER {
                 standing.told = now;
@@ -267,7 +268,7 @@ fn replica(info: &str) -> Option<String> {
 }
 
 /// The value of `name:value` in a section of `INFO`.
-pub(super) fn field<'a>(section: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn field<'a>(section: &'a str, name: &str) -> Option<&'a str> {
     section.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;
         (key == name).then_some(value.trim_end())

@@ -2,45 +2,32 @@
 //! holds, which Redis copies.
 
 use super::held::Delivery;
-use super::job::Job;
-use super::reply::{Body, Entry};
+use crate::service::jobqueue::job::Job;
+use crate::service::jobqueue::redis::broker::DeadLetter;
+use crate::service::jobqueue::redis::reply::{Body, Entry};
 use crate::shortened::shortened;
 
 /// An error's text is cut at this many bytes: it is for a reader, not an archive.
 const MAX_ERROR_BYTES: usize = 1024;
 
-/// What a dead letter says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Death {
-    pub(crate) reason: &'static str,
-    pub(crate) error: String,
-    /// How many attempts have failed.
-    pub(crate) attempt: u32,
-    pub(crate) deliveries: u32,
-    /// The job's id for the log, when it could be read.
-    pub(crate) job_id: Option<String>,
-    /// How many bytes the entry holds.
-    pub(crate) bytes: usize,
-}
-
 /// A job whose retries are used up.
-pub(crate) fn exhausted(delivery: &Delivery, error: &str) -> Death {
+pub(crate) fn exhausted(delivery: &Delivery, error: &str) -> DeadLetter {
     let attempts = delivery.job.attempt.saturating_add(1);
     of_job(delivery, "retries used up", error, attempts)
 }
 
 /// A job whose type no worker knew for as long as that is allowed. No attempt was made.
-pub(crate) fn unknown_type(delivery: &Delivery, error: &str) -> Death {
+pub(crate) fn unknown_type(delivery: &Delivery, error: &str) -> DeadLetter {
     of_job(delivery, "unknown type", error, delivery.job.attempt)
 }
 
 /// A job that its handler cannot make sense of.
-pub(crate) fn malformed(delivery: &Delivery, error: &str) -> Death {
+pub(crate) fn malformed(delivery: &Delivery, error: &str) -> DeadLetter {
     of_job(delivery, "malformed", error, delivery.job.attempt)
 }
 
 /// An entry that was delivered again and again without an outcome.
-pub(crate) fn poison(entry: &Entry) -> Death {
+pub(crate) fn poison(entry: &Entry) -> DeadLetter {
     let deliveries = entry.deliveries.saturating_sub(1);
     let mut error = format!("{deliveries} deliveries ended without an outcome");
     let mut job = None;
@@ -52,7 +39,7 @@ pub(crate) fn poison(entry: &Entry) -> Death {
         }
     }
     let attempt = job.as_ref().map_or(0, |job| job.attempt);
-    Death {
+    DeadLetter {
         deliveries,
         job_id: job.and_then(|job| job.id).as_deref().map(shortened),
         ..of_entry(entry, "poison", &error, attempt)
@@ -60,12 +47,12 @@ pub(crate) fn poison(entry: &Entry) -> Death {
 }
 
 /// An entry that is not a job, and so was never attempted.
-pub(crate) fn unreadable(entry: &Entry, error: &str) -> Death {
+pub(crate) fn unreadable(entry: &Entry, error: &str) -> DeadLetter {
     of_entry(entry, "malformed", error, 0)
 }
 
-fn of_job(delivery: &Delivery, reason: &'static str, error: &str, attempt: u32) -> Death {
-    Death {
+fn of_job(delivery: &Delivery, reason: &'static str, error: &str, attempt: u32) -> DeadLetter {
+    DeadLetter {
         reason,
         error: cut(error),
         attempt,
@@ -75,8 +62,8 @@ fn of_job(delivery: &Delivery, reason: &'static str, error: &str, attempt: u32) 
     }
 }
 
-fn of_entry(entry: &Entry, reason: &'static str, error: &str, attempt: u32) -> Death {
-    Death {
+fn of_entry(entry: &Entry, reason: &'static str, error: &str, attempt: u32) -> DeadLetter {
+    DeadLetter {
         reason,
         error: cut(error),
         attempt,

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use redis::{ToRedisArgs, Value};
 
-use super::broker::{JOB_FIELD, Promoted, PromotedJob, Reclaimed};
+use super::broker::{Promoted, PromotedJob, Reclaimed};
 use super::error::Error;
+use super::keys::JOB_FIELD;
 
 /// The id of a stream entry: milliseconds of Redis' clock, and a sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,12 +65,12 @@ pub(crate) enum Body {
 
 /// What became of an outcome that Redis was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum Effect {
     Applied,
     /// The lease was lost: the entry is somebody else's business now.
-    NotOwned,
+    NotOwner,
     /// It is due already and stays where it is, to be run.
-    Due,
+    AlreadyDue,
 }
 
 /// Whether a [`super::broker::Broker::acknowledge`] was done.
@@ -81,14 +82,14 @@ pub(crate) fn acknowledged(reply: &Value) -> Result<(), Error> {
 
 /// The outcomes of a [`super::broker::Broker::schedule`], and the time until the earliest of the
 /// moved jobs when no other is due before it.
-pub(crate) fn scheduled(reply: Value) -> Result<(Vec<Answer>, Option<Duration>), Error> {
+pub(crate) fn scheduled(reply: Value) -> Result<(Vec<Effect>, Option<Duration>), Error> {
     let shape = || Error::unexpected_reply("the schedule script");
     let [outcomes, due_in] = array(reply).ok_or_else(shape)?;
     let outcomes = items(outcomes).ok_or_else(shape)?;
     let outcomes = outcomes.iter().map(|outcome| match int(outcome) {
-        Some(1) => Answer::Applied,
-        Some(2) => Answer::Due,
-        _ => Answer::NotOwned,
+        Some(1) => Effect::Applied,
+        Some(2) => Effect::AlreadyDue,
+        _ => Effect::NotOwner,
     });
     Ok((outcomes.collect(), micros(&due_in)))
 }
@@ -108,7 +109,7 @@ pub(crate) fn owned(reply: Value) -> Result<Vec<bool>, Error> {
 }
 
 /// The entries of XREADGROUP's reply: `{stream: [[id, [field, value, ...]], ...]}`.
-pub(super) fn delivered(reply: Value) -> Result<Vec<Entry>, Error> {
+pub(crate) fn delivered(reply: Value) -> Result<Vec<Entry>, Error> {
     let streams = match reply {
         // Nothing came in time.
         Value::Nil => return Ok(Vec::new()),
@@ -128,7 +129,7 @@ pub(super) fn delivered(reply: Value) -> Result<Vec<Entry>, Error> {
 }
 
 /// The entries of a script's reply: `[[id, [field, value, ...], deliveries], ...]`.
-pub(super) fn counted(reply: Value) -> Option<Vec<Entry>> {
+pub(crate) fn counted(reply: Value) -> Option<Vec<Entry>> {
     items(reply)?
         .into_iter()
         .map(|entry| {
@@ -140,7 +141,7 @@ pub(super) fn counted(reply: Value) -> Option<Vec<Entry>> {
 }
 
 /// The reply of the reclaim script.
-pub(super) fn reclaimed(reply: Value) -> Option<Reclaimed> {
+pub(crate) fn reclaimed(reply: Value) -> Option<Reclaimed> {
     let [
         paused,
         more,
@@ -165,7 +166,7 @@ pub(super) fn reclaimed(reply: Value) -> Option<Reclaimed> {
 }
 
 /// The reply of the promote script.
-pub(super) fn promoted(reply: Value) -> Result<Promoted, Error> {
+pub(crate) fn promoted(reply: Value) -> Result<Promoted, Error> {
     let shape = || Error::unexpected_reply("the promote script");
     let [moved, due_in, told] = array(reply).ok_or_else(shape)?;
     let told = items(told).ok_or_else(shape)?.into_iter().map(|job| {
@@ -222,18 +223,18 @@ fn body(fields: Value) -> Contents {
     Contents { body, bytes }
 }
 
-pub(super) fn items(value: Value) -> Option<Vec<Value>> {
+pub(crate) fn items(value: Value) -> Option<Vec<Value>> {
     match value {
         Value::Array(items) => Some(items),
         _ => None,
     }
 }
 
-pub(super) fn array<const N: usize>(value: Value) -> Option<[Value; N]> {
+pub(crate) fn array<const N: usize>(value: Value) -> Option<[Value; N]> {
     items(value)?.try_into().ok()
 }
 
-pub(super) fn int(value: &Value) -> Option<i64> {
+pub(crate) fn int(value: &Value) -> Option<i64> {
     match value {
         Value::Int(n) => Some(*n),
         _ => None,
@@ -252,7 +253,7 @@ fn text(value: Value) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes(value)?).into_owned())
 }
 
-pub(super) fn entry_id(value: &Value) -> Option<EntryId> {
+pub(crate) fn entry_id(value: &Value) -> Option<EntryId> {
     match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok()?.parse().ok(),
         _ => None,
@@ -260,7 +261,7 @@ pub(super) fn entry_id(value: &Value) -> Option<EntryId> {
 }
 
 /// A time in microseconds, where a negative one means none.
-pub(super) fn micros(value: &Value) -> Option<Duration> {
+pub(crate) fn micros(value: &Value) -> Option<Duration> {
     int(value)?.try_into().ok().map(Duration::from_micros)
 }
 

@@ -7,10 +7,10 @@
 
 use tracing::{Level, Span, debug, debug_span, enabled};
 
-use super::broker::PromotedJob;
 use super::held::Delivery;
-use super::job::Job;
-use super::reply::{Body, Entry, EntryId};
+use crate::service::jobqueue::job::Job;
+use crate::service::jobqueue::redis::broker::PromotedJob;
+use crate::service::jobqueue::redis::reply::{Body, Entry, EntryId};
 use crate::shortened::shortened;
 
 /// Whether anybody wants to know. To be asked first: telling costs time for each job.

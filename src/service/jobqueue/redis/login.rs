@@ -26,7 +26,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 const TELLING_BYTES: usize = 16;
 
 /// See the file's head.
-pub(super) struct Login {
+pub(crate) struct Login {
     info: ConnectionInfo,
     password_file: Option<PasswordFile>,
     advice: Advice,
@@ -38,7 +38,7 @@ pub(super) struct Login {
 impl Login {
     /// # Errors
     /// When `config.addr` cannot be understood.
-    pub(super) fn new(config: &RedisConfig) -> Result<Self, RedisError> {
+    pub(crate) fn new(config: &RedisConfig) -> Result<Self, RedisError> {
         let info = connection_info(config)?;
         let password = info.redis_settings().password();
         Ok(Self {
@@ -51,7 +51,7 @@ impl Login {
     }
 
     /// Opens one connection, as the configured user.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         &self,
         config: AsyncConnectionConfig,
     ) -> Result<MultiplexedConnection, Error> {
@@ -104,7 +104,7 @@ impl Login {
     }
 
     /// Whether the server is addressed by TLS and speaks none.
-    pub(super) async fn lacks_tls(&self) -> bool {
+    pub(crate) async fn lacks_tls(&self) -> bool {
         match self.info.addr() {
             ConnectionAddr::TcpTls { host, port, .. } => {
                 tls::answers_in_plain_text(host, *port).await

@@ -18,14 +18,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error, warn};
 
+use super::dead_letter;
 use super::held::{Delivery, Held, Outcome};
-use super::job::{self, MalformedJob};
 use super::job_log::JobLog;
-use super::letter;
-use super::mux::{Completion, Handler, HandlerFuture, JobError, Mux, Task};
 use super::retry;
 use super::trail::{self, Step};
 use crate::config::RetryConfig;
+use crate::service::jobqueue::job::{self, MalformedJob};
+use crate::service::jobqueue::mux::{Completion, Handler, HandlerFuture, JobError, Mux, Task};
 use crate::service::line_writer::{WriteError, Written};
 use crate::shortened::{shortened, shortened_to};
 use crate::threads;
@@ -33,7 +33,7 @@ use crate::threads;
 /// How much of a job's type an error shows, so that there is room for what it says of it.
 const MAX_TYPE_BYTES: usize = 64;
 /// What the log says of jobs that go wrong.
-pub(super) const MALFORMED: &str = "malformed job; moving it to the dead letters";
+pub(crate) const MALFORMED: &str = "malformed job; moving it to the dead letters";
 const FAILED: &str = "job failed; it will be tried again";
 const UNKNOWN: &str = "job of a type that this worker does not know; it is left to others";
 const UNKNOWN_FOR_GOOD: &str = "job of a type that no worker knows; moving it to the dead letters";
@@ -41,7 +41,7 @@ const EXHAUSTED: &str = "job failed for the last time; moving it to the dead let
 
 /// What a worker's runners share.
 #[derive(Debug)]
-pub(crate) struct Worker {
+pub(crate) struct Runners {
     pub(crate) held: Arc<Held>,
     pub(crate) mux: Mux,
     pub(crate) log: JobLog,
@@ -105,7 +105,7 @@ enum Ran {
     Unknown,
 }
 
-impl Worker {
+impl Runners {
     /// Starts a runner, if one is called for.
     pub(crate) fn start_runner(self: &Arc<Self>, called_for: bool) {
         if called_for {
@@ -223,7 +223,7 @@ impl Worker {
             }
             JobError::Malformed(error) => {
                 self.tell(delivery, MALFORMED, &error, None);
-                Outcome::Dead(letter::malformed(delivery, &error))
+                Outcome::Dead(dead_letter::malformed(delivery, &error))
             }
             JobError::Failed(error) => self.retry_or_bury(delivery, &error),
         }
@@ -242,7 +242,7 @@ impl Worker {
             let error =
                 format!("the job type {shown:?} was known to no worker that got it, for {grace}");
             self.tell(delivery, UNKNOWN_FOR_GOOD, &error, None);
-            return Outcome::Dead(letter::unknown_type(delivery, &error));
+            return Outcome::Dead(dead_letter::unknown_type(delivery, &error));
         };
         let (entry, unknown_for_ms) = (delivery.id.to_string(), waited_ms + pause_ms);
         match job::moved(&delivery.json, &entry, job.attempt, unknown_for_ms) {
@@ -257,7 +257,7 @@ impl Worker {
             }
             Err(json) => {
                 let error = MalformedJob::from(json).to_string();
-                Outcome::Dead(letter::malformed(delivery, &error))
+                Outcome::Dead(dead_letter::malformed(delivery, &error))
             }
         }
     }
@@ -267,7 +267,7 @@ impl Worker {
         let failures = job.attempt.saturating_add(1);
         if job.attempt >= job.max_retry {
             self.tell(delivery, EXHAUSTED, error, None);
-            return Outcome::Dead(letter::exhausted(delivery, error));
+            return Outcome::Dead(dead_letter::exhausted(delivery, error));
         }
         match job::moved(&delivery.json, &delivery.id.to_string(), failures, 0) {
             Ok(edits) => {
@@ -277,7 +277,7 @@ impl Worker {
             }
             Err(json) => {
                 let error = MalformedJob::from(json).to_string();
-                Outcome::Dead(letter::malformed(delivery, &error))
+                Outcome::Dead(dead_letter::malformed(delivery, &error))
             }
         }
     }

@@ -25,14 +25,14 @@ const READ_TIMEOUT: Duration = Duration::from_secs(1);
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
 /// See the file's head.
-pub(super) struct PasswordFile {
+pub(crate) struct PasswordFile {
     path: PathBuf,
     /// Held while the file is read: one that never answers costs one thread and no more.
     reading: Arc<Mutex<()>>,
 }
 
 impl PasswordFile {
-    pub(super) fn new(path: PathBuf) -> Self {
+    pub(crate) fn new(path: PathBuf) -> Self {
         Self {
             path,
             reading: Arc::default(),
@@ -40,7 +40,7 @@ impl PasswordFile {
     }
 
     /// The password as the file has it now. Cancel safe.
-    pub(super) async fn read(&self) -> Result<String, Error> {
+    pub(crate) async fn read(&self) -> Result<String, Error> {
         let reading = async {
             let guard = Arc::clone(&self.reading).lock_owned().await;
             let path = self.path.clone();

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use rustc_hash::{FxHashMap, FxHashSet};
 use tokio::sync::{Notify, watch};
 
-use super::job::{Edits, Job};
-use super::letter::Death;
 use super::pace::{MAX_AHEAD, Pace};
-use super::reply::EntryId;
+use crate::service::jobqueue::job::{Edits, Job};
+use crate::service::jobqueue::redis::broker::DeadLetter;
+use crate::service::jobqueue::redis::reply::EntryId;
 
 /// How long an entry waits that did not get through by itself either, at first. Each time
 /// twice as long, up to four times.
@@ -52,7 +52,7 @@ pub(crate) enum Outcome {
     /// worker, or a newer one, to run it after `pause`.
     LeaveToOthers { edits: Edits, pause: Duration },
     /// It will not run again: to the dead letters.
-    Dead(Death),
+    Dead(DeadLetter),
     /// It ends here without a result: anybody may claim it, with this delivery count.
     PutBack { deliveries: u32 },
     /// It ends here without a result. Others may claim it only after the rest of a lease.
@@ -72,7 +72,7 @@ pub(crate) struct Settlement {
 #[derive(Debug)]
 pub(crate) struct Held {
     concurrency: usize,
-    state: Mutex<State>,
+    state: Mutex<Inner>,
     /// Wakes the fetcher: a slot became free, or outcomes were settled.
     room: Notify,
     /// Wakes the settler: there are outcomes.
@@ -84,8 +84,8 @@ pub(crate) struct Held {
 }
 
 #[derive(Debug, Default)]
-struct State {
-    entries: FxHashMap<EntryId, Entry>,
+struct Inner {
+    entries: FxHashMap<EntryId, HeldEntry>,
     /// Counts the entries that were ever held.
     serials: u64,
     /// What was read in an earlier epoch is not taken in any more.
@@ -130,7 +130,7 @@ pub(crate) struct Tries {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct HeldEntry {
     serial: u64,
     /// The epoch in which this was known to be the entry of its id.
     epoch: u64,
@@ -180,7 +180,7 @@ impl Held {
     pub(crate) fn new(concurrency: usize) -> Self {
         Self {
             concurrency,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(Inner::default()),
             room: Notify::new(),
             outcomes: Notify::new(),
             set_aside: Notify::new(),
@@ -573,7 +573,7 @@ impl Held {
             lost += usize::from(!kept && entry.delivery.is_some() && !entry.ended);
             kept
         });
-        let State {
+        let Inner {
             entries,
             outcomes,
             ready,
@@ -611,16 +611,16 @@ impl Held {
         renewable.map(|(id, _)| *id).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         // Nothing panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl Inner {
     fn hold(&mut self, id: EntryId, deliveries: u32, delivery: Option<Arc<Delivery>>) {
         self.serials += 1;
-        let entry = Entry {
+        let entry = HeldEntry {
             serial: self.serials,
             epoch: self.epoch,
             delivery,
@@ -640,7 +640,7 @@ impl State {
     }
 
     /// The entry of a delivery, unless it was forgotten.
-    fn entry_of(&mut self, delivery: &Arc<Delivery>) -> Option<&mut Entry> {
+    fn entry_of(&mut self, delivery: &Arc<Delivery>) -> Option<&mut HeldEntry> {
         let entry = self.entries.get_mut(&delivery.id)?;
         let held = entry.delivery.as_ref()?;
         Arc::ptr_eq(held, delivery).then_some(entry)

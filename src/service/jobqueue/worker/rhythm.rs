@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::broker::{LeaseTimes, Look};
+use crate::service::jobqueue::redis::broker::{LeaseTimes, Look};
 
 /// The shortest of so many gaps, or round trips, is what is usual. One that was longer by
 /// chance, or for a stall, changes nothing.

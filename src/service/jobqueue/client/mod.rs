@@ -4,6 +4,9 @@
 //! batches are on their way wait until they are worth one more, for a moment at most. The
 //! callers only wait for their answers; [`Client::run`] sends, and keeps the deadlines.
 
+mod error;
+mod outbox;
+
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,15 +18,17 @@ use tokio::task::{consume_budget, unconstrained};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::broker::{self, Keys};
-use super::connection::Connector;
-use super::error::{Class, Error};
-use super::job::Job;
-use super::migrations;
-use super::outbox::{Answer, Outbox, Unanswered, Wanted};
-use super::pace::Window;
-use super::reply;
+pub use self::error::EnqueueError;
+use self::outbox::{Outbox, Receipt, Unanswered, Wanted};
 use crate::config::RedisConfig;
+use crate::service::jobqueue::job::Job;
+use crate::service::jobqueue::redis::broker;
+use crate::service::jobqueue::redis::connector::Connector;
+use crate::service::jobqueue::redis::error::{Class, Error};
+use crate::service::jobqueue::redis::keys::Keys;
+use crate::service::jobqueue::redis::migrations;
+use crate::service::jobqueue::redis::reply;
+use crate::service::jobqueue::redis::window::Window;
 use crate::shortened::shortened;
 
 /// A connection on which a job's time runs out this long after it was sent, or later, is
@@ -162,7 +167,7 @@ impl Client {
         results
     }
 
-    async fn hand_over(&self, job: &Job, deadline: Instant) -> Result<Answer, EnqueueError> {
+    async fn hand_over(&self, job: &Job, deadline: Instant) -> Result<Receipt, EnqueueError> {
         if !self.connector.is_up() {
             return Err(EnqueueError::NotConnected);
         }
@@ -297,7 +302,7 @@ impl Client {
             // `/ready` is not to say what this job has just disproved.
             self.connector.ask_anew();
         }
-        EnqueueError::Refused(refusal(error.code.as_deref().unwrap_or_default()))
+        EnqueueError::refused(error.code.as_deref().unwrap_or_default())
     }
 }
 
@@ -403,7 +408,7 @@ impl Line {
     }
 }
 
-async fn answered(job: &Job, answer: Answer) -> Result<(), EnqueueError> {
+async fn answered(job: &Job, answer: Receipt) -> Result<(), EnqueueError> {
     // An unanswered job is answered when it is dropped.
     let answer = answer.await.unwrap_or(Err(EnqueueError::OutcomeUnknown));
     let entry_id = answer?;
@@ -430,34 +435,4 @@ impl Drop for Ending<'_> {
 async fn at(time: Option<Instant>) -> Option<()> {
     sleep_until(time?).await;
     Some(())
-}
-
-/// What a client may be told of an error code; the server's own words are for the log.
-fn refusal(code: &str) -> String {
-    match code {
-        "OOM" => "Redis is out of memory (maxmemory is reached)".to_owned(),
-        "MISCONF" => "Redis cannot write to its disk".to_owned(),
-        "READONLY" => "Redis is a read-only replica at the moment".to_owned(),
-        "LOADING" => "Redis is loading its data".to_owned(),
-        code => format!("Redis refused the job ({code})"),
-    }
-}
-
-/// Why a job was not appended, or may not have been.
-#[derive(Debug, thiserror::Error)]
-pub enum EnqueueError {
-    /// Nothing was sent, or [`Client::run`] has ended before.
-    #[error("Redis is not connected")]
-    NotConnected,
-    /// Nothing was sent: other jobs were on their way, and no reply to them came in time,
-    /// or [`Client::run`] ended.
-    #[error("Redis does not answer, and the job was not sent")]
-    NotSent,
-    /// The command was handed to the connection and no reply came: the job may
-    /// or may not be in the stream.
-    #[error("the outcome is unknown: the job was sent to Redis and no reply came")]
-    OutcomeUnknown,
-    /// Redis answered with an error: the job is not in the stream.
-    #[error("{0}")]
-    Refused(String),
 }

@@ -17,17 +17,17 @@ use rustc_hash::FxHashSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::broker::{Broker, Due, Move};
-use super::connection::OPERATOR_RETRY;
-use super::error::{Class, Error};
 use super::held::{Delivery, Held, Outcome, Settlement};
-use super::job;
-use super::link::Link;
-use super::pace::{LONG_TRIP, NAME_BYTES, Window};
 use super::promoter::Alarm;
-use super::reply::{self, Answer, EntryId};
+use super::runner::Runners;
 use super::trail::{self, Step};
-use super::worker::Worker;
+use crate::service::jobqueue::job;
+use crate::service::jobqueue::redis::broker::{Broker, Due, Move};
+use crate::service::jobqueue::redis::connector::OPERATOR_RETRY;
+use crate::service::jobqueue::redis::error::{Class, Error};
+use crate::service::jobqueue::redis::link::Link;
+use crate::service::jobqueue::redis::reply::{self, Effect, EntryId};
+use crate::service::jobqueue::redis::window::{LONG_TRIP, NAME_BYTES, Window};
 
 /// How many outcomes go out in one round trip.
 const MAX_BATCH: usize = 1000;
@@ -55,7 +55,7 @@ const MAX_RECOGNISED: usize = 250;
 pub(crate) struct Settler {
     pub(crate) broker: Arc<Broker>,
     pub(crate) held: Arc<Held>,
-    pub(crate) worker: Arc<Worker>,
+    pub(crate) runners: Arc<Runners>,
     pub(crate) alarm: Arc<Alarm>,
     pub(crate) link: Link,
     pub(crate) dead_letter_max_len: u64,
@@ -193,7 +193,7 @@ impl Settler {
         }
         let lost = self.held.recognised(epoch, &same);
         if lost > 0
-            && let Some(suppressed) = self.worker.log.admit_many(LOST, "", "", lost as u64)
+            && let Some(suppressed) = self.runners.log.admit_many(LOST, "", "", lost as u64)
         {
             warn!(lost, suppressed, "{LOST}");
         }
@@ -281,22 +281,22 @@ impl Settler {
     }
 
     /// What became of each of the part's outcomes.
-    fn read(&self, part: &Part, reply: Value) -> Result<Vec<Answer>, Error> {
+    fn read(&self, part: &Part, reply: Value) -> Result<Vec<Effect>, Error> {
         if let Value::ServerError(error) = &reply {
             return Err(Error::from(error));
         }
         let moved = |owned: bool| {
             if owned {
-                Answer::Applied
+                Effect::Applied
             } else {
-                Answer::NotOwned
+                Effect::NotOwner
             }
         };
         match part.command {
             Command::Acknowledge => {
                 reply::acknowledged(&reply)?;
                 // Whoever owned them: the jobs ran.
-                Ok(vec![Answer::Applied; part.settlements.len()])
+                Ok(vec![Effect::Applied; part.settlements.len()])
             }
             Command::Schedule => {
                 let (moved, due_in) = reply::scheduled(reply)?;
@@ -319,13 +319,13 @@ impl Settler {
     }
 
     fn tell_dropped(&self, dropped: u64) {
-        if let Some(suppressed) = self.worker.log.admit_many(DROPPED, "", "", dropped) {
+        if let Some(suppressed) = self.runners.log.admit_many(DROPPED, "", "", dropped) {
             let kept = self.dead_letter_max_len;
             warn!(dropped, kept, suppressed, "{DROPPED}");
         }
     }
 
-    fn conclude(&mut self, part: Part, answer: Result<Vec<Answer>, Error>) {
+    fn conclude(&mut self, part: Part, answer: Result<Vec<Effect>, Error>) {
         let answers = match answer {
             Ok(answers) => answers,
             Err(error) if error.class == Class::Operator => return self.refuse(part),
@@ -335,13 +335,13 @@ impl Settler {
         let tells = trail::is_on();
         for (settlement, answer) in part.settlements.into_iter().zip(answers) {
             match &settlement.outcome {
-                Outcome::Park(delivery) if answer == Answer::Due => {
+                Outcome::Park(delivery) if answer == Effect::AlreadyDue => {
                     let now = Instant::now();
                     let called_for = self.held.resume(Arc::clone(delivery), now);
-                    if self.worker.stop.is_cancelled() {
+                    if self.runners.stop.is_cancelled() {
                         self.held.put_back_ready(now);
                     }
-                    self.worker.start_runner(called_for);
+                    self.runners.start_runner(called_for);
                 }
                 // Not owned is settled as well: the lease was lost and the entry is
                 // another worker's, or this is the answer to a repeated command.
@@ -357,13 +357,13 @@ impl Settler {
     }
 
     /// What Redis has confirmed of a job, or refused.
-    fn tell(&self, settlement: &Settlement, answer: Answer) {
+    fn tell(&self, settlement: &Settlement, answer: Effect) {
         let step = match (&settlement.outcome, answer) {
             // Its end was told, and counts whoever owns it.
             (Outcome::Done, _) => return,
             // Told with its job when it was decided.
-            (Outcome::LeaveToOthers { .. }, Answer::Applied) => return,
-            (_, Answer::NotOwned | Answer::Due) => Step::LeaseLost,
+            (Outcome::LeaveToOthers { .. }, Effect::Applied) => return,
+            (_, Effect::NotOwner | Effect::AlreadyDue) => Step::LeaseLost,
             (Outcome::Park(_), _) => Step::Parked,
             (Outcome::Retry { .. }, _) => Step::Retried,
             (Outcome::Dead(_), _) => Step::Buried,
@@ -429,7 +429,7 @@ impl Part {
     }
 
     /// The answers, when there is one for each outcome.
-    fn complete(&self, answers: Vec<Answer>) -> Result<Vec<Answer>, Error> {
+    fn complete(&self, answers: Vec<Effect>) -> Result<Vec<Effect>, Error> {
         if answers.len() == self.settlements.len() {
             Ok(answers)
         } else {
@@ -551,8 +551,8 @@ fn digest(delivery: &Delivery) -> (EntryId, String) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::jobqueue::held::Admission;
     use crate::service::jobqueue::job::Edits;
+    use crate::service::jobqueue::worker::held::Admission;
 
     const WINDOW: usize = 1024 * 1024;
 

@@ -13,11 +13,11 @@ use tokio::sync::Notify;
 use tokio::time::{sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::broker::Broker;
-use super::connection::OPERATOR_RETRY;
-use super::error::Class;
-use super::link::Link;
 use super::trail;
+use crate::service::jobqueue::redis::broker::Broker;
+use crate::service::jobqueue::redis::connector::OPERATOR_RETRY;
+use crate::service::jobqueue::redis::error::Class;
+use crate::service::jobqueue::redis::link::Link;
 
 /// How often every worker looks.
 const INTERVAL: Duration = Duration::from_secs(1);

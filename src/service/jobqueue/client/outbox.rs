@@ -12,8 +12,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-use super::client::EnqueueError;
-use super::reply::EntryId;
+use super::error::EnqueueError;
+use crate::service::jobqueue::redis::reply::EntryId;
 
 /// How many jobs go out in one batch.
 const MAX_BATCH: usize = 256;
@@ -22,22 +22,22 @@ const MAX_WAITING: usize = 4096;
 
 /// What becomes of a job.
 /// The id of its entry, when Redis told one.
-pub(super) type Outcome = Result<Option<EntryId>, EnqueueError>;
+pub(crate) type EnqueueResult = Result<Option<EntryId>, EnqueueError>;
 /// Where its caller learns of it.
-pub(super) type Answer = oneshot::Receiver<Outcome>;
+pub(crate) type Receipt = oneshot::Receiver<EnqueueResult>;
 
 /// A job that is to be appended, and the way to its caller.
 #[derive(Debug)]
-pub(super) struct Unanswered {
-    pub(super) json: Vec<u8>,
-    pub(super) deadline: Instant,
-    pub(super) sent: bool,
+pub(crate) struct Unanswered {
+    pub(crate) json: Vec<u8>,
+    pub(crate) deadline: Instant,
+    pub(crate) sent: bool,
     /// `None` once it has been used.
-    caller: Option<oneshot::Sender<Outcome>>,
+    caller: Option<oneshot::Sender<EnqueueResult>>,
 }
 
 impl Unanswered {
-    pub(super) fn answer(&mut self, outcome: Outcome) {
+    pub(crate) fn answer(&mut self, outcome: EnqueueResult) {
         if let Some(caller) = self.caller.take() {
             // Who has gone needs no answer.
             drop(caller.send(outcome));
@@ -45,7 +45,7 @@ impl Unanswered {
     }
 
     /// Whether somebody still waits for the answer.
-    pub(super) fn is_awaited(&self) -> bool {
+    pub(crate) fn is_awaited(&self) -> bool {
         self.caller
             .as_ref()
             .is_some_and(|caller| !caller.is_closed())
@@ -65,18 +65,18 @@ impl Drop for Unanswered {
 
 /// What the sender wants.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Wanted {
+pub(crate) struct Wanted {
     /// No batch before there are so many jobs.
-    pub(super) enough: usize,
+    pub(crate) enough: usize,
     /// About how many bytes of jobs go out in one batch; one job at least.
-    pub(super) bytes: usize,
+    pub(crate) bytes: usize,
     /// How long before its deadline it is too late to send a job.
-    pub(super) lead: Duration,
+    pub(crate) lead: Duration,
 }
 
 /// The callers' end and the sender's.
 #[derive(Debug)]
-pub(super) struct Outbox {
+pub(crate) struct Outbox {
     waiting: Mutex<Waiting>,
     /// As many permits as [`MAX_WAITING`] leaves; closed when nothing is sent any more.
     room: Semaphore,
@@ -93,7 +93,7 @@ struct Waiting {
 }
 
 impl Outbox {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             waiting: Mutex::default(),
             room: Semaphore::new(MAX_WAITING),
@@ -105,11 +105,11 @@ impl Outbox {
     ///
     /// # Errors
     /// When there was no room until `deadline`, or nothing is sent any more.
-    pub(super) async fn push(
+    pub(crate) async fn push(
         &self,
         json: Vec<u8>,
         deadline: Instant,
-    ) -> Result<Answer, EnqueueError> {
+    ) -> Result<Receipt, EnqueueError> {
         let room = match self.room.try_acquire() {
             Ok(room) => room,
             // Only now, since a timer costs more than what follows.
@@ -146,7 +146,7 @@ impl Outbox {
     /// The jobs of the next batch when there are enough in all; else [`Self::enough`]
     /// answers when there are. Tells callers whose deadline is too near that their jobs
     /// were not sent.
-    pub(super) fn next_batch(&self, wanted: Wanted) -> Option<Vec<Unanswered>> {
+    pub(crate) fn next_batch(&self, wanted: Wanted) -> Option<Vec<Unanswered>> {
         let mut waiting = self.lock();
         let overdue = waiting.take_overdue(Instant::now() + wanted.lead);
         waiting.enough = wanted.enough;
@@ -159,12 +159,12 @@ impl Outbox {
 
     /// Waits until as many jobs wait as [`Self::next_batch`] asked for last. Cancel safe.
     /// May answer once too often.
-    pub(super) async fn enough(&self) {
+    pub(crate) async fn enough(&self) {
         self.enough.notified().await;
     }
 
     /// Ends it: who waits is told that nothing was sent, and so is who comes.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.room.close();
         // Their callers are woken without the lock, which these may want.
         let jobs = mem::take(&mut self.lock().jobs);
@@ -227,7 +227,7 @@ mod tests {
         })
     }
 
-    async fn push(outbox: &Outbox, json: &str, time: Duration) -> Answer {
+    async fn push(outbox: &Outbox, json: &str, time: Duration) -> Receipt {
         let deadline = Instant::now() + time;
         let pushed = outbox.push(json.as_bytes().to_vec(), deadline).await;
         pushed.unwrap()

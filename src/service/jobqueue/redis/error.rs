@@ -15,7 +15,7 @@ use crate::shortened::shortened_to;
 /// The most bytes of a message: it may carry what somebody else wrote.
 const MAX_MESSAGE_BYTES: usize = 512;
 /// What is said when Redis, or what stands before it, ends a connection.
-pub(super) const CLOSED: &str = "it closed the connection";
+pub(crate) const CLOSED: &str = "it closed the connection";
 /// How the standard library begins to say that a name has no address.
 const UNKNOWN_NAME: &str = "failed to lookup address information";
 
@@ -55,7 +55,7 @@ impl Error {
     }
 
     /// The same with what to do about it.
-    pub(super) fn advised(mut self, advice: Option<String>) -> Self {
+    pub(crate) fn advised(mut self, advice: Option<String>) -> Self {
         if let Some(advice) = advice {
             self.message = in_one_line(&format!("{}; {advice}", self.message));
         }
@@ -63,14 +63,14 @@ impl Error {
     }
 
     /// The same without Redis' own words, which hold what is secret.
-    pub(super) fn without_words(mut self) -> Self {
+    pub(crate) fn without_words(mut self) -> Self {
         let code = self.code.as_deref().unwrap_or("an error");
         self.message = format!("{code} (its words are not shown: they hold the password)");
         self
     }
 
     /// What an operator is told of it, where `redis` is the server's address.
-    pub(super) fn told_of(&self, redis: &str) -> String {
+    pub(crate) fn told_of(&self, redis: &str) -> String {
         let message = &self.message;
         match (&self.code, self.class) {
             (Some(_), _) => format!("Redis at {redis} answers {message}"),
@@ -149,13 +149,13 @@ fn refusal(code: &str, details: &str) -> String {
 
 /// Redis repeats the beginning of a command that it does not know: a password, or
 /// somebody's job.
-pub(super) fn without_arguments(details: &str) -> &str {
+pub(crate) fn without_arguments(details: &str) -> &str {
     let beginning = details.split_once(", with args beginning with");
     beginning.map_or(details, |(words, _)| words)
 }
 
 /// The error of the system behind a connection's end.
-pub(super) fn io_cause(error: &RedisError) -> Option<&io::Error> {
+pub(crate) fn io_cause(error: &RedisError) -> Option<&io::Error> {
     // As redis-rs keeps the errors of others.
     let cause = error.source()?;
     let cause = cause.downcast_ref::<Arc<dyn StdError + Send + Sync>>()?;
@@ -163,12 +163,12 @@ pub(super) fn io_cause(error: &RedisError) -> Option<&io::Error> {
 }
 
 /// Whether a host's name has no address. The standard library has no kind for it.
-pub(super) fn is_unknown_name(error: &io::Error) -> bool {
+pub(crate) fn is_unknown_name(error: &io::Error) -> bool {
     error.to_string().starts_with(UNKNOWN_NAME)
 }
 
 /// The system's words as a part of a sentence, without the error's number.
-pub(super) fn io_words(error: &io::Error) -> String {
+pub(crate) fn io_words(error: &io::Error) -> String {
     let text = match error.kind() {
         io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
             return "no reply in time".to_owned();

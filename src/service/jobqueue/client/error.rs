@@ -1,0 +1,34 @@
+//! Why a job was not appended, and what a client may be told of it.
+
+/// Why a job was not appended, or may not have been.
+#[derive(Debug, thiserror::Error)]
+pub enum EnqueueError {
+    /// Nothing was sent, or [`Client::run`](super::Client::run) has ended before.
+    #[error("Redis is not connected")]
+    NotConnected,
+    /// Nothing was sent: other jobs were on their way, and no reply to them came in time,
+    /// or [`Client::run`](super::Client::run) ended.
+    #[error("Redis does not answer, and the job was not sent")]
+    NotSent,
+    /// The command was handed to the connection and no reply came: the job may
+    /// or may not be in the stream.
+    #[error("the outcome is unknown: the job was sent to Redis and no reply came")]
+    OutcomeUnknown,
+    /// Redis answered with an error: the job is not in the stream.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl EnqueueError {
+    /// Redis answered with the error `code`. A client reads the text of this error, so the
+    /// server's own words stay in the log.
+    pub(super) fn refused(code: &str) -> Self {
+        Self::Refused(match code {
+            "OOM" => "Redis is out of memory (maxmemory is reached)".to_owned(),
+            "MISCONF" => "Redis cannot write to its disk".to_owned(),
+            "READONLY" => "Redis is a read-only replica at the moment".to_owned(),
+            "LOADING" => "Redis is loading its data".to_owned(),
+            code => format!("Redis refused the job ({code})"),
+        })
+    }
+}

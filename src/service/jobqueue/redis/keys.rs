@@ -1,0 +1,52 @@
+//! The keys of one queue in Redis, and the field of a stream entry.
+
+/// The field of a stream entry that holds the job.
+pub(crate) const JOB_FIELD: &str = "job";
+
+/// The keys of one queue. Their common hash tag keeps them in one cluster slot.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    /// Stream: jobs that wait or run.
+    pub stream: String,
+    /// Sorted set: jobs that are not due yet.
+    pub scheduled: String,
+    /// Stream: dead letters.
+    pub dead: String,
+    /// Hash: what the workers share.
+    pub state: String,
+    /// Sorted set: the lease of each worker, in milliseconds.
+    pub leases: String,
+}
+
+impl Keys {
+    /// The keys of the queue named `queue`.
+    pub fn new(queue: &str) -> Self {
+        let stream = format!("jobqueue:{{{queue}}}");
+        Self {
+            scheduled: format!("{stream}:scheduled"),
+            dead: format!("{stream}:dead"),
+            state: format!("{stream}:state"),
+            leases: format!("{stream}:leases"),
+            stream,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_a_queue_share_one_hash_tag() {
+        let keys = Keys::new("mail");
+        for key in [
+            &keys.stream,
+            &keys.scheduled,
+            &keys.dead,
+            &keys.state,
+            &keys.leases,
+        ] {
+            assert!(key.starts_with("jobqueue:{mail}"), "{key}");
+        }
+    }
+}
