@@ -1,7 +1,7 @@
 //! Why a job will not run again: what its dead letter says of it, beside what the entry
 //! holds, which Redis copies.
 
-use super::held::Delivery;
+use super::outcome::Delivery;
 use crate::service::jobqueue::job::Job;
 use crate::service::jobqueue::redis::broker::DeadLetter;
 use crate::service::jobqueue::redis::reply::{Body, Entry};

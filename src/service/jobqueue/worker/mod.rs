@@ -11,6 +11,7 @@ pub(crate) mod held;
 pub(crate) mod job_log;
 pub(crate) mod large_fetcher;
 mod lease_log;
+pub(crate) mod outcome;
 pub(crate) mod pace;
 pub(crate) mod promoter;
 mod retry;

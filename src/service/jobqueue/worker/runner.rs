@@ -19,8 +19,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error, warn};
 
 use super::dead_letter;
-use super::held::{Delivery, Held, Outcome};
+use super::held::Held;
 use super::job_log::JobLog;
+use super::outcome::{Delivery, Outcome};
 use super::retry;
 use super::trail::{self, Step};
 use crate::config::RetryConfig;

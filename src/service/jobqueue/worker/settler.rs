@@ -17,7 +17,8 @@ use rustc_hash::FxHashSet;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::held::{Delivery, Held, Outcome, Settlement};
+use super::held::Held;
+use super::outcome::{Delivery, Outcome, Settlement};
 use super::promoter::Alarm;
 use super::runner::Runners;
 use super::trail::{self, Step};

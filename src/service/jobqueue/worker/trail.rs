@@ -7,7 +7,7 @@
 
 use tracing::{Level, Span, debug, debug_span, enabled};
 
-use super::held::Delivery;
+use super::outcome::Delivery;
 use crate::service::jobqueue::job::Job;
 use crate::service::jobqueue::redis::broker::PromotedJob;
 use crate::service::jobqueue::redis::reply::{Body, Entry, EntryId};

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::dead_letter;
-use super::held::{Admission, Delivery, Held, Outcome};
+use super::held::{Admission, Held};
+use super::outcome::{Delivery, Outcome};
 use super::runner::{MALFORMED, Runners};
 use super::trail::{self, Step};
 use crate::service::jobqueue::job::{self, Job};
