@@ -18,10 +18,26 @@
 //!
 //! # Import rules
 //!
-//! The programs in `src/bin` wire, and nothing imports them. [`api`] knows no Redis.
-//! [`usecase::jobqueue`] does not know that queues exist, and only `processor` looks up
-//! from [`service::jobqueue`] into it. Only the room `redis` of
-//! [`service::jobqueue`], and for now `client` and `settler`, name the `redis` crate.
+//! One direction: the programs wire, [`api`] calls [`usecase`], which calls [`service`]. A test
+//! reads these lines and holds them against every `use` and every path (`tests/it`); it also
+//! finds files that import each other in a circle.
+//!
+//! ```text
+//! src does not name crate redis; except service::jobqueue::redis, service::jobqueue::client, service::jobqueue::worker::settler
+//! api does not name usecase::jobqueue, service::jobqueue::worker, service::jobqueue::redis
+//! usecase does not name api
+//! usecase::jobqueue does not name service::jobqueue
+//! service does not name api, usecase; except service::jobqueue::processor
+//! service::jobqueue does not name service::line_writer, service::output_watch; except service::jobqueue::mux, service::jobqueue::worker::runner
+//! service::jobqueue::client does not name service::jobqueue::worker, service::jobqueue::server
+//! service::jobqueue::worker does not name service::jobqueue::client, service::jobqueue::server
+//! service::jobqueue::redis does not name service::jobqueue::client, service::jobqueue::worker
+//! service::jobqueue::redis does not name service::jobqueue::server, service::jobqueue::mux
+//! config does not name api, usecase, service
+//! ```
+//!
+//! Nothing imports the programs in `src/bin`. [`service::jobqueue::processor`] is the only part
+//! of the queue that knows a usecase.
 //!
 //! # Invariants
 //!

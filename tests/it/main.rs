@@ -25,6 +25,7 @@ mod fault_table;
 mod harness;
 mod host;
 mod ids_again;
+mod import_rules;
 mod inspection;
 mod jobs;
 mod keep_alive;

@@ -1,0 +1,230 @@
+//! Reads which files of a crate name which others, from the tokens of their sources.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
+
+/// The files of a crate by their module path: `service::jobqueue::job`, and the root as "".
+pub(super) struct Sources(BTreeMap<String, String>);
+
+/// All files with Rust code below `folder`, and their texts.
+pub(super) fn files(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            files.push((path, text));
+        }
+    }
+    files
+}
+
+impl Sources {
+    pub(super) fn new(files: impl IntoIterator<Item = (String, String)>) -> Self {
+        Self(files.into_iter().collect())
+    }
+
+    /// The library's files, without the programs and without files that hold tests alone.
+    pub(super) fn read(src: &Path) -> Self {
+        let files = files(src).into_iter().filter_map(|(path, text)| {
+            let path = path.strip_prefix(src).unwrap().with_extension("");
+            let mut names: Vec<_> = path.iter().map(|name| name.to_str().unwrap()).collect();
+            if names[0] == "bin" || names.contains(&"tests") {
+                return None;
+            }
+            names.pop_if(|last| matches!(*last, "mod" | "lib"));
+            Some((names.join("::"), text))
+        });
+        Self::new(files)
+    }
+
+    /// For each file the files that it names, and other crates as `crate NAME`.
+    pub(super) fn imports(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut imports = BTreeMap::new();
+        for (module, text) in &self.0 {
+            let tokens: TokenStream = text.parse().unwrap();
+            let mut paths = Vec::new();
+            let scope: Vec<_> = module
+                .split("::")
+                .filter(|s| !s.is_empty())
+                .map(str::to_owned)
+                .collect();
+            collect(tokens, &scope, &mut paths);
+            let named = paths.iter().filter_map(|path| self.resolve(module, path));
+            imports.insert(
+                module.clone(),
+                named.filter(|name| name != module).collect(),
+            );
+        }
+        imports
+    }
+
+    /// The file that a path in `module` leads to: the longest beginning of it that is a module. A
+    /// path without `crate`, `self` or `super` leads to a child of the module or to another crate.
+    fn resolve(&self, module: &str, path: &NamedPath) -> Option<String> {
+        match path {
+            NamedPath::Here(path) => (0..=path.len())
+                .rev()
+                .map(|length| path[..length].join("::"))
+                .find(|module| self.0.contains_key(module)),
+            NamedPath::Crate(name) => {
+                let child = format!("{module}::{name}");
+                let is_child = self.0.contains_key(&child);
+                Some(if is_child {
+                    child
+                } else {
+                    format!("crate {name}")
+                })
+            }
+        }
+    }
+}
+
+enum NamedPath {
+    /// In this crate, from its root.
+    Here(Vec<String>),
+    /// Only the first word, where that may be another crate.
+    Crate(String),
+}
+
+/// Finds the paths in `tokens`, which stand in the module `scope`.
+fn collect(tokens: TokenStream, scope: &[String], paths: &mut Vec<NamedPath>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let mut at = 0;
+    while at < tokens.len() {
+        match &tokens[at] {
+            TokenTree::Ident(word) if word == "mod" => {
+                let name = tokens
+                    .get(at + 1)
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                if let Some(TokenTree::Group(body)) = tokens.get(at + 2) {
+                    if !is_for_tests(&tokens[..at]) {
+                        let inner = [scope, &[name]].concat();
+                        collect(body.stream(), &inner, paths);
+                    }
+                    at += 2;
+                }
+            }
+            // `impl Trait + use<>` captures, and imports nothing.
+            TokenTree::Ident(word) if word == "use" && is_at(&tokens, at + 1, '<') => {}
+            TokenTree::Ident(word) if word == "use" => {
+                let end = (at..tokens.len())
+                    .find(|end| is(&tokens[*end], ';'))
+                    .unwrap();
+                use_tree(&tokens[at + 1..end], &[], scope, paths);
+                at = end;
+            }
+            TokenTree::Ident(_) if at == 0 || !is_path_separator(&tokens[..at]) => {
+                let (words, next) = words(&tokens, at);
+                if words.len() > 1 {
+                    name(&words, scope, paths);
+                }
+                at = next - 1;
+            }
+            // `::redis::cmd`: from the root of all crates.
+            TokenTree::Ident(word) if !follows_a_name(&tokens[..at]) => {
+                paths.push(NamedPath::Crate(word.to_string()));
+            }
+            TokenTree::Group(group) => collect(group.stream(), scope, paths),
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+/// `a::b::{c, d::e}` after `prefix`.
+fn use_tree(tokens: &[TokenTree], prefix: &[String], scope: &[String], paths: &mut Vec<NamedPath>) {
+    let mut words = prefix.to_vec();
+    for token in tokens {
+        match token {
+            TokenTree::Ident(word) if word == "as" => break,
+            TokenTree::Ident(word) => words.push(word.to_string()),
+            TokenTree::Group(group) if group.delimiter() == Delimiter::Brace => {
+                for tree in branches(group) {
+                    use_tree(&tree, &words, scope, paths);
+                }
+                return;
+            }
+            _ => {}
+        }
+    }
+    name(&words, scope, paths);
+}
+
+fn branches(group: &Group) -> Vec<Vec<TokenTree>> {
+    let tokens: Vec<TokenTree> = group.stream().into_iter().collect();
+    let branches = tokens.split(|token| is(token, ','));
+    branches
+        .filter(|tokens| !tokens.is_empty())
+        .map(<[_]>::to_vec)
+        .collect()
+}
+
+/// The path of words that begins at `at`, and where it ends.
+fn words(tokens: &[TokenTree], mut at: usize) -> (Vec<String>, usize) {
+    let mut words = vec![tokens[at].to_string()];
+    at += 1;
+    while let [first, second, TokenTree::Ident(word), ..] = &tokens[at..]
+        && is(first, ':')
+        && is(second, ':')
+    {
+        words.push(word.to_string());
+        at += 3;
+    }
+    (words, at)
+}
+
+fn name(words: &[String], scope: &[String], paths: &mut Vec<NamedPath>) {
+    let Some((first, rest)) = words.split_first() else {
+        return;
+    };
+    let mut path = match first.as_str() {
+        "crate" => Vec::new(),
+        "self" => scope.to_vec(),
+        "super" => scope[..scope.len().saturating_sub(1)].to_vec(),
+        other => return paths.push(NamedPath::Crate(other.to_owned())),
+    };
+    for word in rest {
+        match word.as_str() {
+            "super" => drop(path.pop()),
+            "self" => {}
+            word => path.push(word.to_owned()),
+        }
+    }
+    paths.push(NamedPath::Here(path));
+}
+
+/// Whether what follows `before` stands under `#[cfg(test)]`.
+fn is_for_tests(before: &[TokenTree]) -> bool {
+    let attributes = before.iter().rev().take_while(|token| match token {
+        TokenTree::Group(group) => group.delimiter() == Delimiter::Bracket,
+        TokenTree::Punct(punct) => punct.as_char() == '#',
+        _ => false,
+    });
+    attributes
+        .into_iter()
+        .any(|token| token.to_string().replace(' ', "") == "[cfg(test)]")
+}
+
+fn is_path_separator(before: &[TokenTree]) -> bool {
+    matches!(before, [.., first, second] if is(first, ':') && is(second, ':'))
+}
+
+fn follows_a_name(before: &[TokenTree]) -> bool {
+    let name = before.len().checked_sub(3).map(|at| &before[at]);
+    name.is_some_and(|token| matches!(token, TokenTree::Ident(_)) || is(token, '>'))
+}
+
+fn is_at(tokens: &[TokenTree], at: usize, character: char) -> bool {
+    tokens.get(at).is_some_and(|token| is(token, character))
+}
+
+fn is(token: &TokenTree, character: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == character)
+}
