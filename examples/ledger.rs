@@ -1,6 +1,6 @@
 //! Judges a recorded run: `cargo run --example ledger -- RECORD`.
 //!
-//! The record is one JSON object a line, as `tests/it/ledger/record.rs` shows; `CHAOS_RECORD`
+//! The record is one JSON object a line, as `tests/it/chaos/ledger/record.rs` shows; `CHAOS_RECORD`
 //! makes `./scripts/chaos` write one. The exit status is the verdict: 0 when every job
 //! is accounted for, 1 when one is not, 2 when the record cannot be read.
 
@@ -10,7 +10,7 @@
     reason = "it is a program for people to read"
 )]
 
-#[path = "../tests/it/ledger/mod.rs"]
+#[path = "../tests/it/chaos/ledger/mod.rs"]
 #[allow(dead_code, reason = "the tests write what is read here")]
 mod ledger;
 

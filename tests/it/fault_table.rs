@@ -1,6 +1,7 @@
 //! The table in `tests/README.md` names a test for every fault, and names it as it is.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 
 #[test]
@@ -18,8 +19,8 @@ fn every_fault_has_tests_that_exist_and_are_long_when_it_says_so() {
         }
         rows.insert(number.to_owned());
         for name in names.split(", ") {
-            let (topic, test) = name.trim_matches(['_', '`']).split_once("::").unwrap();
-            let source = std::fs::read_to_string(tests.join(format!("it/{topic}.rs")));
+            let (module, test) = name.trim_matches(['_', '`']).rsplit_once("::").unwrap();
+            let source = source_of(&tests.join("it").join(module.replace("::", "/")));
             let source = source.unwrap_or_else(|why| panic!("{number}, {name}: {why}"));
             let (before, _) = source
                 .split_once(&format!("fn {test}("))
@@ -35,4 +36,10 @@ fn every_fault_has_tests_that_exist_and_are_long_when_it_says_so() {
     let all = all.map(|number: u32| number.to_string());
     let missing: Vec<String> = all.filter(|number| !rows.contains(number)).collect();
     assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// The source of the module at `path`, which has no extension: `it/chaos` is `it/chaos/mod.rs`.
+fn source_of(path: &Path) -> io::Result<String> {
+    std::fs::read_to_string(path.with_extension("rs"))
+        .or_else(|_| std::fs::read_to_string(path.join("mod.rs")))
 }

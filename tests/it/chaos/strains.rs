@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::Run;
-use crate::ledger::Answer;
+use super::ledger::Answer;
 use crate::support::{DEAD, MBIT, PATIENCE, Rate, STREAM, eventually};
 
 /// How many clients never read.

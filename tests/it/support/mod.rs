@@ -12,6 +12,8 @@
 mod app;
 mod backlog;
 mod clock;
+mod dead_letters;
+mod harness;
 mod jobs;
 mod leases;
 mod load;
@@ -38,6 +40,7 @@ pub(crate) use self::backlog::{
     Backlog, Consumer, DEAD, Entry, GROUP, LEASES, Pending, SCHEDULED, STATE, STREAM, netstrings,
 };
 pub(crate) use self::clock::Clock;
+pub(crate) use self::dead_letters::{Letter, hello, letter_of, text};
 pub(crate) use self::jobs::{LEASE, test_job};
 pub(crate) use self::leases::{LONG_IDLE, stays};
 pub(crate) use self::load::{Answers, Load};

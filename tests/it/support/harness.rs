@@ -307,7 +307,9 @@ async fn a_queue_with_a_job_left_is_not_drained() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "not within 200ms: the impossible (waited for at tests/it/harness.rs")]
+#[should_panic(
+    expected = "not within 200ms: the impossible (waited for at tests/it/support/harness.rs"
+)]
 async fn a_condition_that_hangs_ends_at_its_deadline() {
     eventually("the impossible", SHORT, async || -> Option<()> {
         std::future::pending().await

@@ -6,6 +6,7 @@
 
 mod faults;
 mod hands;
+mod ledger;
 mod strains;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::ledger::{Answer, Fault, Ledger, Print, Verdict};
+use self::ledger::{Answer, Fault, Ledger, Print, Verdict};
 use crate::support::{Clock, FaultProxy, LEASE, PATIENCE, Process, Redis, SlowLine, eventually};
 
 const WORKERS: usize = 3;

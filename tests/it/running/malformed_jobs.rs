@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::dead_letters::{Letter, hello, letter_of, text};
-use crate::support::{DEAD, PATIENCE, Process, Redis, TestApp, eventually};
+use crate::support::{
+    DEAD, Letter, PATIENCE, Process, Redis, TestApp, eventually, hello, letter_of, text,
+};
 
 /// The largest job, in bytes, as the README has it.
 const MAX_JOB_BYTES: usize = 256 * 1024;

@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use crate::dead_letters::hello;
 use crate::support::{
-    DEAD, LEASE, MBIT, PATIENCE, Process, Rate, Redis, SlowLine, eventually, netstrings,
+    DEAD, LEASE, MBIT, PATIENCE, Process, Rate, Redis, SlowLine, eventually, hello, netstrings,
 };
 
 const MB: usize = 1_000_000;

@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::dead_letters::{Letter, letter_of, text};
 use crate::support::{
-    DEAD, NO_DELAY_PRINT, PATIENCE, Process, ProcessBuilder, Redis, STREAM, eventually, stays,
-    test_job,
+    DEAD, Letter, NO_DELAY_PRINT, PATIENCE, Process, ProcessBuilder, Redis, STREAM, eventually,
+    letter_of, stays, test_job, text,
 };
 
 const GRACE: &str = "APP__JOBQUEUE__UNKNOWN_TYPE_GRACE";

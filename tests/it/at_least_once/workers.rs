@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::dead_letters::letter_of;
 use crate::support::{
-    Direction, GROUP, LEASE, PATIENCE, Process, Redis, STREAM, eventually, test_job, within,
+    Direction, GROUP, LEASE, PATIENCE, Process, Redis, STREAM, eventually, letter_of, test_job,
+    within,
 };
 
 const LEASE_TIME: Duration = Duration::from_secs(2);

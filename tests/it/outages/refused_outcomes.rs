@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::dead_letters::{hello, text};
 use crate::support::{
-    DEAD, PATIENCE, Process, ProcessBuilder, Redis, SCHEDULED, STATE, STREAM, eventually, within,
+    DEAD, PATIENCE, Process, ProcessBuilder, Redis, SCHEDULED, STATE, STREAM, eventually, hello,
+    text, within,
 };
 
 const GOOD: usize = 1_000;

@@ -1,0 +1,7 @@
+//! The README's "Configuration": where settings come from, what the programs say of a mistake in
+//! them, how they start, and which limits of the system they need.
+
+mod arguments;
+mod limits;
+mod sources;
+mod startup;

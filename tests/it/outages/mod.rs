@@ -1,0 +1,11 @@
+//! The README's "Outages", "Slow lines" and "After a stall": Redis is away, refuses, stalls, or
+//! is far off on a bad line. Both programs wait, say why, and go on by themselves; nothing is
+//! lost and nothing runs twice because of it.
+
+mod connections;
+mod lost_replies;
+mod redis_away;
+mod refusals;
+mod refused_outcomes;
+mod slow_lines;
+mod stalls;

@@ -1,0 +1,14 @@
+//! The README's "One job is one line", "A stdout that nobody reads", "The log", "One job's trail"
+//! and "Time zone": what the programs write to stdout and stderr, and what they do when nobody
+//! takes it.
+
+mod blocked_log;
+mod faults;
+mod log_lines;
+mod pipes;
+mod quiet_log;
+mod shared_stdout;
+mod standard_files;
+mod stuck_stdout;
+mod time_zones;
+mod trail;

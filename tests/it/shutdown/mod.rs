@@ -1,0 +1,7 @@
+//! The README's "Start and stop": what each signal does, what a program finishes before it ends,
+//! what it gives back to the queue, how long it may take, and its exit status.
+
+mod server;
+mod signals;
+mod without_redis;
+mod worker;
