@@ -1,10 +1,9 @@
 //! Where the programs can be reached: over IPv4 and over IPv6, whichever of a host's addresses
 //! a client takes.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
-use crate::support::{PATIENCE, Process, ProcessBuilder, Redis};
+use crate::support::{PATIENCE, Process, ProcessBuilder, Redis, http_client};
 
 type Start = fn(&Redis) -> ProcessBuilder;
 const BOTH: [(Start, &str); 2] = [
@@ -22,16 +21,12 @@ fn loopback() -> Vec<IpAddr> {
 }
 
 /// Whether `/health` is answered there.
-fn is_served(address: IpAddr, port: u16) -> bool {
-    let Ok(mut stream) = TcpStream::connect((address, port)) else {
+async fn is_served(address: IpAddr, port: u16) -> bool {
+    let url = format!("http://{}/health", SocketAddr::new(address, port));
+    let Ok(answer) = http_client().get(url).send().await else {
         return false;
     };
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let request = b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-    stream.write_all(request).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer.ends_with("\r\n\r\nOK")
+    answer.text().await.unwrap() == "OK"
 }
 
 #[tokio::test]
@@ -43,7 +38,7 @@ async fn every_address_and_localhost_are_reached_over_ipv4_and_ipv6() {
             let listens = process.http_addr().await;
             // Twice, since every second connection could be missed.
             for address in [loopback(), loopback()].concat() {
-                let served = is_served(address, listens.port());
+                let served = is_served(address, listens.port()).await;
                 assert!(served, "{section} {host}: {address}:{}", listens.port());
             }
             let lines = process.stderr().into_iter();
@@ -67,7 +62,8 @@ async fn a_port_that_another_program_has_on_one_address_is_taken() {
             let listens: SocketAddr = worker.http_addr().await;
             assert_ne!(listens.port(), port, "{host} {address}");
             for address in loopback() {
-                assert!(is_served(address, listens.port()), "{host} {address}");
+                let served = is_served(address, listens.port()).await;
+                assert!(served, "{host} {address}");
             }
             let server = Process::server(&redis)
                 .env("APP__SERVER__HOST", host)

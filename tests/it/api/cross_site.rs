@@ -3,13 +3,8 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use crate::support::{PATIENCE, Process, REGISTER, RawAnswer, Redis, TestApp, exchange};
 
-use crate::support::{PATIENCE, Process, Redis, TestApp};
-
-const REGISTER: &str = "/api/dm-jobqueue/register";
 const PAGE: &str = "http://localhost:3000";
 
 /// What the Go system's file allows.
@@ -23,46 +18,22 @@ const ALLOWED: [(&str, &str); 4] = [
     ("APP__CORS__EXPOSE_HEADERS", "Retry-After"),
 ];
 
-/// An answer: its status, and its head and body in lower case.
-struct Answer {
-    status: u16,
-    text: String,
-}
-
-impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
-        let head = self.text.split_once("\r\n\r\n").unwrap().0;
-        let lines = head.lines().filter_map(|line| line.split_once(": "));
-        let mut values = lines.filter(|(found, _)| *found == name);
-        values.next().map(|(_, value)| value)
-    }
-
-    /// The headers by which a browser lets a page of another site do something.
-    fn allowances(&self) -> Vec<&str> {
-        let lines = self.text.lines();
-        lines
-            .filter(|line| line.starts_with("access-control-"))
-            .collect()
-    }
+/// The headers by which a browser lets a page of another site do something.
+fn allowances(answer: &RawAnswer) -> Vec<&str> {
+    let lines = answer.head().lines();
+    lines
+        .filter(|line| line.starts_with("access-control-"))
+        .collect()
 }
 
 /// Sends `request` (such as `GET /health`) with these header lines and this body.
-async fn send(addr: SocketAddr, request: &str, lines: &[&str], body: &str) -> Answer {
-    let mut stream = TcpStream::connect(addr).await.unwrap();
+async fn send(addr: SocketAddr, request: &str, lines: &[&str], body: &str) -> RawAnswer {
     let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
     let text = format!(
         "{request} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n{lines}content-length: {}\r\n\r\n{body}",
         body.len()
     );
-    stream.write_all(text.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    let reading = timeout(PATIENCE, stream.read_to_string(&mut answer));
-    reading.await.expect(&text).unwrap();
-    let text = answer.to_lowercase();
-    let status = text.strip_prefix("http/1.1 ").expect(&text)[..3]
-        .parse()
-        .unwrap();
-    Answer { status, text }
+    exchange(addr, &text).await.expect(&text)
 }
 
 async fn app(settings: &[(&str, &str)]) -> (TestApp, SocketAddr) {
@@ -97,15 +68,11 @@ async fn a_page_of_another_site_registers_nothing() {
         ] {
             let lines = [site, &[content.0]].concat();
             let answer = send(addr, &register, &lines, content.1).await;
-            assert_eq!(answer.status, 403, "{lines:?}: {}", answer.text);
+            assert_eq!(answer.status, 403, "{lines:?}: {answer:?}");
             let content_type = answer.header("content-type");
             assert_eq!(content_type, Some("application/problem+json"));
-            assert!(
-                answer.text.contains("cors.allowed_origins"),
-                "{}",
-                answer.text
-            );
-            assert!(answer.allowances().is_empty(), "{}", answer.text);
+            assert!(answer.text().contains("cors.allowed_origins"), "{answer:?}");
+            assert!(allowances(&answer).is_empty(), "{answer:?}");
         }
         for request in ["PUT /health", "DELETE /nothing", "BREW /ready"] {
             assert_eq!(send(addr, request, site, "").await.status, 403, "{request}");
@@ -113,7 +80,7 @@ async fn a_page_of_another_site_registers_nothing() {
         for request in ["GET /health", "HEAD /ready", "GET /openapi.json"] {
             let answer = send(addr, request, site, "").await;
             assert_eq!(answer.status, 200, "{request}");
-            assert!(answer.allowances().is_empty(), "{}", answer.text);
+            assert!(allowances(&answer).is_empty(), "{answer:?}");
         }
     }
     assert_eq!(app.redis.xlen().await, 0);
@@ -139,7 +106,7 @@ async fn who_is_of_this_site_or_no_browser_registers_as_ever() {
         &[behind_tls.as_str()],
     ] {
         let answer = send(addr, &format!("POST {REGISTER}"), site, "{}").await;
-        assert_eq!(answer.status, 201, "{site:?}: {}", answer.text);
+        assert_eq!(answer.status, 201, "{site:?}: {answer:?}");
         registered += 1;
     }
     assert_eq!(app.redis.xlen().await, registered);
@@ -156,7 +123,7 @@ async fn a_page_of_an_allowed_site_is_told_what_it_may_do_and_registers() {
         "access-control-request-headers: authorization,content-type",
     ];
     let answer = send(addr, &format!("OPTIONS {REGISTER}"), &preflight, "").await;
-    assert_eq!(answer.status, 204, "{}", answer.text);
+    assert_eq!(answer.status, 204, "{answer:?}");
     let header = |name: &str| answer.header(name).unwrap_or_default().to_owned();
     assert_eq!(header("access-control-allow-origin"), PAGE);
     assert!(header("access-control-allow-methods").contains("post"));
@@ -187,9 +154,9 @@ async fn a_page_of_an_allowed_site_is_told_what_it_may_do_and_registers() {
         ("GET /openapi.json", "", 200),
     ] {
         let answer = send(addr, request, &lines, body).await;
-        assert_eq!(answer.status, status, "{request}: {}", answer.text);
+        assert_eq!(answer.status, status, "{request}: {answer:?}");
         let allowed = answer.header("access-control-allow-origin");
-        assert_eq!(allowed, Some(PAGE), "{request}: {}", answer.text);
+        assert_eq!(allowed, Some(PAGE), "{request}: {answer:?}");
         assert!(answer.header("vary").unwrap_or_default().contains("origin"));
         let exposed = answer.header("access-control-expose-headers");
         assert_eq!(exposed, Some("retry-after"));
@@ -223,9 +190,9 @@ async fn who_asks_for_what_is_not_allowed_is_told_nothing_but_the_methods() {
     ] {
         let method = format!("access-control-request-method: {method}");
         let answer = send(addr, &format!("OPTIONS {path}"), &[origin, &method], "").await;
-        let case = format!("{path} {origin} {method}: {}", answer.text);
+        let case = format!("{path} {origin} {method}: {answer:?}");
         assert_eq!(answer.status, status, "{case}");
-        assert!(answer.allowances().is_empty(), "{case}");
+        assert!(allowances(&answer).is_empty(), "{case}");
     }
     // Another site is refused as if nothing were allowed.
     let evil = ["origin: http://evil.example", "sec-fetch-site: cross-site"];
@@ -251,10 +218,10 @@ async fn every_site_is_allowed_where_the_settings_say_so() {
         let answer = send(addr, &format!("OPTIONS {REGISTER}"), &preflight, "").await;
         assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
         let headers = answer.header("access-control-allow-headers");
-        assert_eq!(headers, Some("authorization"), "{}", answer.text);
+        assert_eq!(headers, Some("authorization"), "{answer:?}");
         let lines = [origin.as_str(), "sec-fetch-site: cross-site"];
         let answer = send(addr, &format!("POST {REGISTER}"), &lines, "{}").await;
-        assert_eq!(answer.status, 201, "{}", answer.text);
+        assert_eq!(answer.status, 201, "{answer:?}");
     }
     assert_eq!(app.redis.xlen().await, 2);
 }
@@ -269,9 +236,9 @@ async fn anybody_may_ask_for_the_methods_of_a_path() {
         let addr = process.http_addr().await;
         for origin in [&[][..], &["origin: http://evil.example"]] {
             let answer = send(addr, "OPTIONS /ready", origin, "").await;
-            assert_eq!(answer.status, 204, "{}", answer.text);
+            assert_eq!(answer.status, 204, "{answer:?}");
             assert_eq!(answer.header("allow"), Some("get,head,options"));
-            assert!(answer.text.ends_with("\r\n\r\n"), "{}", answer.text);
+            assert!(answer.body.is_empty(), "{answer:?}");
         }
         assert_eq!(send(addr, "OPTIONS /nothing", &[], "").await.status, 404);
     }

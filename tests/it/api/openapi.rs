@@ -15,10 +15,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use self::description::Description;
-use self::request::{Answer, Request, Twist, requests};
-use crate::support::{PATIENCE, TestApp};
+use self::request::{Request, Twist, requests};
+use crate::support::{PATIENCE, REGISTER, RawAnswer, TestApp};
 
-const REGISTER: &str = "/api/dm-jobqueue/register";
 const MAX_BODY_LEN: usize = 64 * 1024;
 
 /// How many requests are made up, and for how long at most.
@@ -150,7 +149,7 @@ fn fuzz(addr: SocketAddr) -> u64 {
 
 /// Sends a request, and returns the answer when it is one that the description allows and
 /// that the request deserves.
-fn checked(addr: SocketAddr, all: &Description, request: &Request) -> Result<Answer, String> {
+fn checked(addr: SocketAddr, all: &Description, request: &Request) -> Result<RawAnswer, String> {
     let answer = request.send(addr)?;
     let status = answer.status;
     let fail = |what: &str| Err(format!("{what}: {answer:?}"));

@@ -4,11 +4,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::support::TestApp;
+use crate::support::{REGISTER, RawClient, TestApp};
 
 /// How long a client may take over its headers.
 const HEADER_LIMIT: Duration = Duration::from_secs(5);
@@ -28,15 +26,11 @@ async fn latencies(app: &TestApp, time: Duration) -> Vec<Duration> {
 
 /// Opens a connection, sends half a request, and returns how long it lived.
 async fn slow_client(addr: std::net::SocketAddr) -> Duration {
-    let mut stream = TcpStream::connect(addr).await.unwrap();
-    stream
-        .write_all(b"POST /api/dm-jobqueue/register HTTP/1.1\r\nhost: x\r\nx-slow: ")
-        .await
-        .unwrap();
+    let mut client = RawClient::connect(addr).await;
+    let head = format!("POST {REGISTER} HTTP/1.1\r\nhost: x\r\nx-slow: ");
+    client.send(head).await;
     let start = Instant::now();
-    let mut rest = Vec::new();
-    // A reset is an end as well.
-    stream.read_to_end(&mut rest).await.ok();
+    client.rest().await;
     start.elapsed()
 }
 

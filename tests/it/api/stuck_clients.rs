@@ -6,12 +6,10 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{PATIENCE, Process, Redis, TestApp, eventually};
+use crate::support::{PATIENCE, Process, REGISTER, RawClient, Redis, TestApp};
 
 const FILES: usize = 256;
 const CLIENTS: usize = 260;
@@ -35,33 +33,28 @@ enum Stuck {
 }
 
 /// A connection on which nothing happens any more.
-async fn stuck_client(addr: SocketAddr, stuck: Stuck) -> std::io::Result<TcpStream> {
-    let socket = TcpSocket::new_v4()?;
-    // The less there is room for, the sooner the server cannot write any more.
-    socket.set_recv_buffer_size(4 << 10)?;
-    socket.set_send_buffer_size(16 << 10)?;
-    let mut stream = socket.connect(addr).await?;
+async fn stuck_client(addr: SocketAddr, stuck: Stuck) -> std::io::Result<RawClient> {
+    let mut client = RawClient::with_small_buffers(addr).await?;
     match stuck {
         Stuck::Silent => {}
-        Stuck::Head => stream.write_all(b"GET /health HTTP/1.1\r\nhost: x").await?,
+        Stuck::Head => client.try_send("GET /health HTTP/1.1\r\nhost: x").await?,
         Stuck::Body => {
-            let head = "POST /api/dm-jobqueue/register HTTP/1.1\r\nhost: x\r\n\
-                content-length: 1000\r\n\r\n{\"message\":";
-            stream.write_all(head.as_bytes()).await?;
+            let half = "HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{\"message\":";
+            client.try_send(format!("POST {REGISTER} {half}")).await?;
         }
         Stuck::Reading(request) => {
             let requests = format!("{request} HTTP/1.1\r\nhost: x\r\n\r\n").repeat(500);
             let enough = Duration::from_millis(300);
-            while let Ok(written) = timeout(enough, stream.write_all(requests.as_bytes())).await {
+            while let Ok(written) = timeout(enough, client.try_send(&requests)).await {
                 written?;
             }
         }
     }
-    Ok(stream)
+    Ok(client)
 }
 
 /// Many of them at once, for as long as what is returned is kept.
-async fn attack(addr: SocketAddr, kinds: &'static [Stuck]) -> Vec<TcpStream> {
+async fn attack(addr: SocketAddr, kinds: &'static [Stuck]) -> Vec<RawClient> {
     // Both ends of each connection need a file, this one in the test's process.
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let mut clients = JoinSet::new();
@@ -167,21 +160,12 @@ async fn a_client_that_never_reads_is_closed_after_five_seconds() {
     let addr = app.server.http_addr().await;
     let began = Instant::now();
     let mut client = stuck_client(addr, DESCRIPTION).await.unwrap();
-    let mut requests = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n".repeat(500);
-    requests.push_str("GET /health HTTP/1.1\r\n");
-    // What it sends meets nobody in the end. Its own side may take a lot before it is full.
-    eventually("it is closed", PATIENCE, async || {
-        client.try_write(requests.as_bytes()).err().and_then(|why| {
-            let is_full = why.kind() == std::io::ErrorKind::WouldBlock;
-            (!is_full).then_some(())
-        })
-    })
-    .await;
+    client.closed_while_sending().await;
     let lived = began.elapsed();
     eprintln!("closed after {lived:?}");
     assert!(lived > READ_LIMIT - AT_ONCE, "{lived:?}");
     assert!(lived < READ_LIMIT + AT_ONCE * 2, "{lived:?}");
-    drop(client.read_to_end(&mut Vec::new()).await);
+    drop(client.rest().await);
     app.registered(json!({"message": "afterwards"})).await;
 }
 
@@ -207,24 +191,19 @@ async fn a_body_that_comes_slowly_is_still_answered_after_the_signal() {
         .start();
     server.wait_ready(PATIENCE).await;
     let addr = server.http_addr().await;
-    let mut client = TcpStream::connect(addr).await.unwrap();
+    let mut client = RawClient::connect(addr).await;
     let body = r#"{"message": "slow"}"#;
     let head = format!(
-        "POST /api/dm-jobqueue/register HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n\
-         content-length: {}\r\n\r\n",
+        "POST {REGISTER} HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    client.write_all(head.as_bytes()).await.unwrap();
-    let mut bytes = vec![0; 1024];
-    let count = client.read(&mut bytes).await.unwrap();
-    assert!(bytes[..count].starts_with(b"HTTP/1.1 100"), "{bytes:?}");
+    assert_eq!(client.ask(head).await.status, 100);
     server.term();
     for byte in body.bytes() {
-        client.write_all(&[byte]).await.unwrap();
+        client.send([byte]).await;
         sleep(Duration::from_millis(100)).await;
     }
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert_eq!(client.answer().await.status, 201);
+    assert_eq!(client.rest().await, b"");
     assert_eq!(server.wait_exit(PATIENCE).await.code(), Some(0));
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::support::{Direction, PATIENCE, Process, Redis, TestApp, eventually};
+use crate::support::{
+    Direction, PATIENCE, Process, REGISTER, RawClient, Redis, TestApp, eventually,
+};
 
 /// The ids of the jobs in the stream.
 async fn stored(redis: &Redis) -> BTreeSet<String> {
@@ -133,20 +134,17 @@ async fn requests_in_progress_are_answered() {
 async fn a_request_whose_body_is_on_its_way_is_answered() {
     let app = TestApp::start().await;
     let addr = app.server.http_addr().await;
-    let mut client = TcpStream::connect(addr).await.unwrap();
-    let head = "POST /api/dm-jobqueue/register HTTP/1.1\r\nhost: x\r\n\
-        content-type: application/json\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n";
-    client.write_all(head.as_bytes()).await.unwrap();
+    let mut client = RawClient::connect(addr).await;
+    let head = format!(
+        "POST {REGISTER} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         content-length: 2\r\nexpect: 100-continue\r\n\r\n"
+    );
     // The answer to `expect` says that the request is being served.
-    let mut bytes = vec![0; 1024];
-    let count = client.read(&mut bytes).await.unwrap();
-    assert!(bytes[..count].starts_with(b"HTTP/1.1 100"), "{bytes:?}");
+    assert_eq!(client.ask(head).await.status, 100);
     app.server.term();
     refuses(addr).await;
-    client.write_all(b"{}").await.unwrap();
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert_eq!(client.ask("{}").await.status, 201);
+    assert_eq!(client.rest().await, b"");
     assert_eq!(app.redis.xlen().await, 1);
     assert_eq!(app.server.wait_exit(PATIENCE).await.code(), Some(0));
 }
@@ -162,12 +160,9 @@ async fn a_server_that_drains_is_not_ready_and_serves_on_until_the_delay_is_over
     server.wait_ready(PATIENCE).await;
     let app = TestApp::around(redis, server).await;
     let addr = app.server.http_addr().await;
-    let mut kept = TcpStream::connect(addr).await.unwrap();
-    let get = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
-    kept.write_all(get).await.unwrap();
-    let mut bytes = vec![0; 1024];
-    let count = kept.read(&mut bytes).await.unwrap();
-    assert!(!String::from_utf8_lossy(&bytes[..count]).contains("connection: close"));
+    let mut kept = RawClient::connect(addr).await;
+    let get = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
+    assert_eq!(kept.ask(get).await.header("connection"), None);
 
     let asked = Instant::now();
     app.server.term();
@@ -184,14 +179,11 @@ async fn a_server_that_drains_is_not_ready_and_serves_on_until_the_delay_is_over
         registered += 1;
     }
     // A connection of before is told to go, and no request on it is lost.
-    kept.write_all(get).await.unwrap();
-    let mut answer = String::new();
-    kept.read_to_string(&mut answer).await.unwrap();
-    assert!(
-        answer.contains("connection: close") && answer.ends_with("OK"),
-        "{answer}"
-    );
-    let mut idle = TcpStream::connect(addr).await.unwrap();
+    let answer = kept.ask(get).await;
+    assert_eq!(answer.header("connection"), Some("close"));
+    assert_eq!(answer.text(), "OK");
+    assert_eq!(kept.rest().await, b"");
+    let mut idle = RawClient::connect(addr).await;
     assert!(
         asked.elapsed() < DELAY,
         "this machine is too slow for this test"
@@ -199,7 +191,7 @@ async fn a_server_that_drains_is_not_ready_and_serves_on_until_the_delay_is_over
 
     refuses(addr).await;
     assert!(asked.elapsed() >= DELAY, "{:?}", asked.elapsed());
-    assert_eq!(idle.read(&mut bytes).await.unwrap_or(0), 0);
+    assert_eq!(idle.rest().await, b"");
     assert_eq!(app.server.wait_exit(PATIENCE).await.code(), Some(0));
     assert!(asked.elapsed() < DELAY * 2, "{:?}", asked.elapsed());
     assert_eq!(app.redis.xlen().await, registered);

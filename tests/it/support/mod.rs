@@ -21,6 +21,7 @@ mod output;
 mod pipe;
 mod port;
 mod process;
+mod raw_http;
 mod recovery;
 mod redis;
 mod slow_line;
@@ -50,6 +51,7 @@ pub(crate) use self::port::ReservedPort;
 pub(crate) use self::process::{
     Process, ProcessBuilder, http_client, listening_addr, process_exists,
 };
+pub(crate) use self::raw_http::{REGISTER, RawAnswer, RawClient, exchange};
 pub(crate) use self::recovery::LONG_LEASE;
 pub(crate) use self::redis::{Redis, RedisBuilder};
 pub(crate) use self::slow_line::{MBIT, Rate, SlowLine};

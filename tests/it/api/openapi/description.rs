@@ -11,8 +11,8 @@ use std::time::Duration;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::REGISTER;
 use super::request::Request;
+use crate::support::REGISTER;
 
 const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 

@@ -1,18 +1,17 @@
-//! A request as bytes on a socket, which can be wrong in ways that no HTTP client allows,
-//! and what comes back.
+//! A request as bytes, which can be wrong in ways that no HTTP client allows.
 
 use std::fmt;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use tokio::runtime::Handle;
 
+use super::MAX_BODY_LEN;
 use super::bodies::{bodies, one_of};
 use super::description::Description;
-use super::{MAX_BODY_LEN, REGISTER};
-use crate::support::PATIENCE;
+use crate::support::{REGISTER, RawAnswer, exchange};
 
 /// A request as it goes out.
 #[derive(Clone)]
@@ -85,14 +84,15 @@ impl Request {
             && all.describes_a_job(&self.body)
     }
 
-    pub(super) fn send(&self, addr: SocketAddr) -> Result<Answer, String> {
-        let mut stream = TcpStream::connect(addr).map_err(|why| why.to_string())?;
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        // A request that is refused early may not be read to its end; its answer is.
-        stream.write_all(&self.bytes()).ok();
-        let mut bytes = Vec::new();
-        let end = stream.read_to_end(&mut bytes);
-        Answer::parse(&bytes).ok_or_else(|| format!("no answer ({end:?})"))
+    /// Sends it, from a thread that may block.
+    pub(super) fn send(&self, addr: SocketAddr) -> Result<RawAnswer, String> {
+        let answer = Handle::current().block_on(exchange(addr, self.bytes()))?;
+        let is_known = answer.head().starts_with("http/1.1 ");
+        if is_known {
+            Ok(answer)
+        } else {
+            Err(format!("{answer:?}"))
+        }
     }
 
     pub(super) fn bytes(&self) -> Vec<u8> {
@@ -152,42 +152,6 @@ impl fmt::Debug for Request {
         let end: String = text.chars().skip(300).collect();
         let end = &end[end.floor_char_boundary(end.len().saturating_sub(300))..];
         write!(f, "{start:?} ... {end:?} ({} bytes)", bytes.len())
-    }
-}
-
-pub(super) struct Answer {
-    pub(super) status: u16,
-    head: String,
-    pub(super) body: Vec<u8>,
-}
-
-impl fmt::Debug for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let body = String::from_utf8_lossy(&self.body);
-        write!(f, "{:?} {body:.500}", self.head)
-    }
-}
-
-impl Answer {
-    /// Of the last answer in `bytes`: an invitation to go on may come before it.
-    fn parse(bytes: &[u8]) -> Option<Self> {
-        let end = bytes.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
-        let head = std::str::from_utf8(&bytes[..end]).ok()?.to_lowercase();
-        let status = head.strip_prefix("http/1.1 ")?.get(..3)?.parse().ok()?;
-        let body = &bytes[end + 4..];
-        if status == 100 {
-            return Self::parse(body);
-        }
-        let body = body.to_vec();
-        Some(Self { status, head, body })
-    }
-
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.head.lines().skip(1);
-        let mut headers = lines.filter_map(|line| line.split_once(':'));
-        headers
-            .find(|(header, _)| header.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.trim())
     }
 }
 
