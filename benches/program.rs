@@ -1,5 +1,5 @@
-//! What the bench is when it starts itself again: a worker wired like `src/bin/jobqueue.rs`,
-//! without HTTP and with the handlers below, or an HTTP app without Redis.
+//! What the bench is when it starts itself again: a worker with the handlers below, or an HTTP
+//! server without Redis.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -13,11 +13,11 @@ use axum::routing::post;
 use dm_jobqueue::api::{listen, serve};
 use dm_jobqueue::config::Config;
 use dm_jobqueue::service::jobqueue::mux::{Completion, JobError, Mux, Task};
-use dm_jobqueue::service::jobqueue::server::Server;
 use dm_jobqueue::service::line_writer::LineWriter;
-use dm_jobqueue::shutdown::Signals;
 use dm_jobqueue::telemetry;
 use tokio_util::sync::CancellationToken;
+
+use crate::worker_wiring::run_worker;
 
 /// Says which program this run of the bench is.
 pub(crate) const VARIABLE: &str = "BENCH_PROGRAM";
@@ -41,7 +41,7 @@ pub(crate) fn run(name: &str) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let result = runtime.block_on(async {
         match name {
-            "worker" => worker().await,
+            "worker" => run_worker(add_handlers).await.map(ExitCode::from),
             "server" => bare_server().await,
             name => Err(format!("no such program: {name}").into()),
         }
@@ -54,25 +54,14 @@ pub(crate) fn run(name: &str) -> ExitCode {
     }
 }
 
-async fn worker() -> Result<ExitCode, Box<dyn Error>> {
-    let mut signals = Signals::new()?;
-    let config = Config::load()?;
-    telemetry::init(&config.logging)?;
-    let out = LineWriter::stdout()?;
-    let mut mux = Mux::new();
+fn add_handlers(mux: &mut Mux, out: &LineWriter) {
     mux.handle(NOOP, async |_| Ok(Completion::Done));
     mux.handle(SLEEP_5_MS, async |_| sleep(Duration::from_millis(5)).await);
     mux.handle(SLEEP_1_S, async |_| sleep(Duration::from_secs(1)).await);
     let clock = out.clone();
     mux.handle(CLOCK, move |task| tell_the_time(task, clock.clone(), false));
-    mux.handle(HANG, move |task| tell_the_time(task, out.clone(), true));
-    let server = Server::new(&config.jobqueue, &config.redis, mux)?;
-    let stop = server.stop();
-    tokio::spawn(async move {
-        signals.recv().await;
-        stop.cancel();
-    });
-    Ok(server.run().await?.into())
+    let hang = out.clone();
+    mux.handle(HANG, move |task| tell_the_time(task, hang.clone(), true));
 }
 
 async fn sleep(time: Duration) -> Result<Completion, JobError> {

@@ -11,7 +11,6 @@
 )]
 
 #[path = "../tests/it/chaos/ledger/mod.rs"]
-#[allow(dead_code, reason = "the tests write what is read here")]
 mod ledger;
 
 use std::process::ExitCode;

@@ -7,6 +7,7 @@
 mod faults;
 mod hands;
 mod ledger;
+mod record;
 mod strains;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,12 +3,6 @@
 //! It knows how to start, break and look at things; what must hold is for the
 //! topics to say.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "not every helper is in use by a topic at all times"
-)]
-
 mod app;
 mod backlog;
 mod clock;
@@ -28,6 +22,7 @@ mod slow_line;
 mod terminal;
 mod wire;
 mod worker_program;
+mod worker_wiring;
 
 use std::fmt::Display;
 use std::future::Future;
@@ -36,24 +31,23 @@ use std::time::Duration;
 
 pub(crate) use redis_server_wrapper::fault_proxy::{CloseKind, Delay, Direction, FaultProxy};
 
-pub(crate) use self::app::{Reply, TestApp};
+pub(crate) use self::app::TestApp;
 pub(crate) use self::backlog::{
-    Backlog, Consumer, DEAD, Entry, GROUP, LEASES, Pending, SCHEDULED, STATE, STREAM, netstrings,
+    Backlog, DEAD, Entry, GROUP, LEASES, Pending, SCHEDULED, STATE, STREAM, netstrings,
 };
 pub(crate) use self::clock::Clock;
 pub(crate) use self::dead_letters::{Letter, hello, letter_of, text};
 pub(crate) use self::jobs::{LEASE, test_job};
 pub(crate) use self::leases::{LONG_IDLE, stays};
-pub(crate) use self::load::{Answers, Load};
-pub(crate) use self::output::Line;
-pub(crate) use self::pipe::{Reading, SmallPipe};
+pub(crate) use self::load::Load;
+pub(crate) use self::pipe::SmallPipe;
 pub(crate) use self::port::ReservedPort;
 pub(crate) use self::process::{
     Process, ProcessBuilder, http_client, listening_addr, process_exists,
 };
 pub(crate) use self::raw_http::{REGISTER, RawAnswer, RawClient, exchange};
 pub(crate) use self::recovery::LONG_LEASE;
-pub(crate) use self::redis::{Redis, RedisBuilder};
+pub(crate) use self::redis::Redis;
 pub(crate) use self::slow_line::{MBIT, Rate, SlowLine};
 pub(crate) use self::terminal::Terminal;
 pub(crate) use self::wire::Wire;

@@ -1,5 +1,5 @@
 //! A worker program whose handlers misbehave as a test asks: this test binary, started
-//! again as a child process. It is wired as `src/bin/jobqueue.rs` is, without HTTP.
+//! again as a child process.
 //!
 //! A job's payload is `{"n": 1, "ms": 500}`. Most handlers print `start 1`, and `end 1`
 //! when they come to their end; both lines have been written when the handler goes on.
@@ -20,16 +20,15 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use dm_jobqueue::config::Config;
 use dm_jobqueue::service::delay_print_service::DelayPrintService;
 use dm_jobqueue::service::jobqueue::mux::{Completion, JobError, Mux, Task};
 use dm_jobqueue::service::jobqueue::processor;
-use dm_jobqueue::service::jobqueue::server::{Exit, Server};
+use dm_jobqueue::service::jobqueue::server::Exit;
 use dm_jobqueue::service::line_writer::LineWriter;
-use dm_jobqueue::shutdown::Signals;
 use dm_jobqueue::telemetry;
 use dm_jobqueue::usecase::jobqueue::delay_print::DelayPrintUsecase;
 
+use super::worker_wiring::run_worker;
 use super::{Process, ProcessBuilder, Redis};
 
 /// Says that this run of the test binary is the program.
@@ -56,7 +55,7 @@ fn worker_program() {
         return;
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let exit = runtime.block_on(run());
+    let exit = runtime.block_on(run_worker(add_handlers)).unwrap();
     telemetry::flush();
     // As the real program ends: without waiting for handlers that do not yield.
     std::process::exit(match exit {
@@ -67,15 +66,10 @@ fn worker_program() {
     });
 }
 
-async fn run() -> Exit {
-    let mut signals = Signals::new().unwrap();
-    let config = Config::load().unwrap();
-    telemetry::init(&config.logging).unwrap();
-    let out = LineWriter::stdout().unwrap();
-    let mut mux = Mux::new();
+fn add_handlers(mux: &mut Mux, out: &LineWriter) {
     if std::env::var_os(NO_DELAY_PRINT).is_none() {
         let service = DelayPrintService::new(out.clone());
-        processor::register(&mut mux, DelayPrintUsecase::new(service));
+        processor::register(mux, DelayPrintUsecase::new(service));
     }
     mux.handle("test:quiet", async |_| Ok(Completion::Done));
     mux.handle("test:refuse", async |_| {
@@ -101,17 +95,6 @@ async fn run() -> Exit {
             misbehave(name, task, out.clone())
         });
     }
-    let server = Server::new(&config.jobqueue, &config.redis, mux).unwrap();
-    let (stop, cutoff) = (server.stop(), server.cutoff());
-    tokio::spawn(async move {
-        cutoff.cancelled().await;
-        out.abandon();
-    });
-    tokio::spawn(async move {
-        signals.recv().await;
-        stop.cancel();
-    });
-    server.run().await.unwrap()
 }
 
 async fn tell_the_time(task: Task, out: LineWriter) -> Result<Completion, JobError> {

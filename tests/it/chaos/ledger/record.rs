@@ -1,4 +1,4 @@
-//! A ledger as a file: one JSON object a line, in any order.
+//! Reads a ledger from a file: one JSON object a line, in any order.
 //!
 //!     {"event":"limits","held":276,"window_ms":10000}
 //!     {"event":"answer","job":1,"answer":"accepted"}
@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Answer, Fault, Ledger, Print};
 
@@ -35,39 +35,6 @@ impl Ledger {
             }
         }
         Ok(reader.ledger)
-    }
-
-    /// Writes a record; `start` is the moment from which its times count.
-    pub(crate) fn to_lines(&self, start: Instant) -> String {
-        let ms = |at: Instant| at.saturating_duration_since(start).as_millis();
-        let (held, window) = (self.held, self.window.as_millis());
-        let mut events = vec![json!({"event": "limits", "held": held, "window_ms": window})];
-        for (job, answer) in &self.answers {
-            let answer = match answer {
-                Answer::Accepted => "accepted",
-                Answer::Refused => "refused",
-                Answer::Unknown => "unknown",
-            };
-            events.push(json!({"event": "answer", "job": job, "answer": answer}));
-        }
-        for Print { job, worker, at } in &self.prints {
-            let worker = worker.to_string();
-            let at = ms(*at);
-            events.push(json!({"event": "printed", "job": job, "worker": worker, "at_ms": at}));
-        }
-        let dead = self.dead.iter();
-        events.extend(dead.map(|job| json!({"event": "dead", "job": job})));
-        for fault in &self.faults {
-            let worker = fault.worker.to_string();
-            let (from, to) = (ms(fault.from), ms(fault.to));
-            let mut event =
-                json!({"event": "fault", "worker": worker, "from_ms": from, "to_ms": to});
-            if let Some(held) = fault.held {
-                event["held"] = held.into();
-            }
-            events.push(event);
-        }
-        events.iter().map(|event| format!("{event}\n")).collect()
     }
 }
 
@@ -162,19 +129,6 @@ mod tests {
 {"event":"printed","job":1,"worker":"b","at_ms":900}
 {"event":"dead","job":7}
 "#;
-
-    #[test]
-    fn a_record_is_read_as_it_was_written() {
-        let ledger = Ledger::from_lines(RECORD).unwrap();
-        let start = ledger.prints.iter().map(|print| print.at).min().unwrap();
-        let again = Ledger::from_lines(&ledger.to_lines(start)).unwrap();
-        assert_eq!(again.verdict(), ledger.verdict());
-        assert_eq!(again.answers, ledger.answers);
-        assert_eq!((again.held, again.window), (ledger.held, ledger.window));
-        assert_eq!(again.verdict().explained, 1);
-        let held: Vec<_> = again.faults.iter().map(|fault| fault.held).collect();
-        assert_eq!(held, [None, Some(2)]);
-    }
 
     #[test]
     fn what_cannot_be_read_is_named() {
