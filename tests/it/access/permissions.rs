@@ -251,7 +251,7 @@ async fn a_password_that_is_changed_while_they_run_is_waited_for() {
 
 #[tokio::test]
 async fn a_permission_that_a_worker_lacks_is_named_and_waited_for() {
-    for command in ["xreadgroup", "eval", "xclaim"] {
+    let lacks = async |command| {
         let (mut early, mut late) = (Scene::new().await, Scene::new().await);
         late.started_and_ready(Process::jobqueue, &[]).await;
         for scene in [&mut early, &mut late] {
@@ -273,7 +273,8 @@ async fn a_permission_that_a_worker_lacks_is_named_and_waited_for() {
             scene.program().wait_for_lines(1, PATIENCE).await;
             scene.redis.drained(PATIENCE).await;
         }
-    }
+    };
+    tokio::join!(lacks("xreadgroup"), lacks("eval"), lacks("xclaim"));
 }
 
 #[tokio::test]

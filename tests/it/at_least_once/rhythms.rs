@@ -173,14 +173,16 @@ async fn workers_with_different_leases_take_only_what_a_dead_one_had() {
 
 #[tokio::test]
 async fn a_worker_with_a_short_lease_takes_nothing_from_one_with_a_long_one() {
+    // More than the short lease and a hold after it.
+    const LENGTH: u64 = 6_000;
     let redis = Redis::start().await;
     let busy = worker(&redis, ms(60_000), None);
     for n in 0..10 {
-        redis.add_test_job("sleep", n, 10_000).await;
+        redis.add_test_job("sleep", n, LENGTH).await;
     }
     begun(&busy, 0..10).await;
     let idle = worker(&redis, ms(2000), None);
-    redis.drained(PATIENCE + ms(10_000)).await;
+    redis.drained(PATIENCE + ms(LENGTH)).await;
     assert_eq!(starts(&idle, 0..10), 0);
 }
 

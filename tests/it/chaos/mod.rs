@@ -393,7 +393,7 @@ fn variable(name: &str, default: u64) -> u64 {
 #[tokio::test]
 async fn chaos_loses_nothing() {
     let list = std::env::var("CHAOS_KINDS").unwrap_or_else(|_| "all".to_owned());
-    let (seconds, seed) = (variable("CHAOS_SECONDS", 60), variable("CHAOS_SEED", 1));
+    let (seconds, seed) = (variable("CHAOS_SECONDS", 40), variable("CHAOS_SEED", 1));
     chaos(seconds, seed, kinds(&list)).await;
 }
 

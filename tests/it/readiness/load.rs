@@ -46,7 +46,7 @@ async fn ask(process: &Process, time: Duration) -> u64 {
 
 #[tokio::test]
 async fn however_many_ask_redis_is_asked_once_a_second() {
-    for start in BOTH {
+    let asked_a_lot = async |start: Start| {
         let redis = Redis::start().await;
         let process = start(&redis).start();
         process.wait_ready(PATIENCE).await;
@@ -64,7 +64,8 @@ async fn however_many_ask_redis_is_asked_once_a_second() {
         // that is busy. A question is the two scripts of the schema and the one that asks for
         // room, and the server also asks whether it may enqueue.
         assert!(run <= idle + 4 * 5, "{asked} asked, {run} scripts");
-    }
+    };
+    tokio::join!(asked_a_lot(Process::server), asked_a_lot(Process::jobqueue));
 }
 
 #[tokio::test]
