@@ -11,7 +11,8 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::{body, object::Object, problem::Problem};
+use super::problem::Problem;
+use super::request::{body, object::Object};
 use crate::{
     config::ServerConfig,
     service::jobqueue::client::EnqueueError,

@@ -29,7 +29,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{body::MAX_BODY_LEN, dm_jobqueue::PROPERTIES, problem::MAX_ERRORS},
+        api::{dm_jobqueue::PROPERTIES, problem::MAX_ERRORS, request::body::MAX_BODY_LEN},
         service::jobqueue::job::{DEFAULT_MAX_RETRY, MAX_DELAY_MS, MAX_RETRY},
         usecase::{
             api::dm_jobqueue::{DEFAULT_DELAY, RegisterInput},

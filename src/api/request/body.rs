@@ -10,11 +10,12 @@ use axum::{
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::{object::place, problem::Problem};
+use super::object::place;
+use crate::api::problem::Problem;
 use crate::shortened::shortened;
 
 /// The largest body that is accepted.
-pub(super) const MAX_BODY_LEN: usize = 64 * 1024;
+pub(in crate::api) const MAX_BODY_LEN: usize = 64 * 1024;
 
 /// How much of an oversized body is read and dropped. A client that is still sending when
 /// its connection is closed often loses the answer to the reset that follows.
@@ -28,7 +29,7 @@ const MAX_DROPPED_LEN: usize = 1024 * 1024;
 /// # Errors
 ///
 /// 408, 413 and 415, and 400 when the body breaks off or is no UTF-8.
-pub(super) async fn read(request: Request, deadline: Instant) -> Result<String, Problem> {
+pub(in crate::api) async fn read(request: Request, deadline: Instant) -> Result<String, Problem> {
     let (parts, body) = request.into_parts();
     let refuse_unread = parts.headers.contains_key(header::EXPECT);
     let bytes = collect(body, refuse_unread, deadline).await?;

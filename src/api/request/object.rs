@@ -8,7 +8,7 @@ use std::{fmt, iter};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::problem::{ErrorDetail, Problem};
+use crate::api::problem::{ErrorDetail, Problem};
 
 /// What JSON counts as white space.
 const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
@@ -21,7 +21,7 @@ const MAX_DIGITS: usize = 19;
 
 /// The known properties of a body, and what is wrong with it so far.
 #[derive(Debug)]
-pub(super) struct Object<'a> {
+pub(in crate::api) struct Object<'a> {
     text: &'a str,
     properties: Vec<(&'static str, Option<&'a RawValue>)>,
     errors: Vec<ErrorDetail>,
@@ -34,7 +34,7 @@ impl<'a> Object<'a> {
     /// # Errors
     ///
     /// 400 when it is not JSON, 422 when it is not an object.
-    pub(super) fn parse(text: &'a str, known: &[&'static str]) -> Result<Self, Problem> {
+    pub(in crate::api) fn parse(text: &'a str, known: &[&'static str]) -> Result<Self, Problem> {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let mut object = Self {
             text,
@@ -62,7 +62,7 @@ impl<'a> Object<'a> {
     /// # Errors
     ///
     /// 400 when the string holds half a surrogate pair, which is no character.
-    pub(super) fn string(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+    pub(in crate::api) fn string(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
         let Some(raw) = self.get(name) else {
             return Ok(None);
         };
@@ -79,7 +79,7 @@ impl<'a> Object<'a> {
     ///
     /// An integer beyond `i64` comes as its nearest value. `1.0` and `1e3` are integers, as in
     /// JSON Schema: some languages write a whole number of their only numeric type so.
-    pub(super) fn integer(&mut self, name: &'static str) -> Option<i64> {
+    pub(in crate::api) fn integer(&mut self, name: &'static str) -> Option<i64> {
         let raw = self.get(name)?;
         let value = integer(raw.get());
         if value.is_none() {
@@ -89,7 +89,7 @@ impl<'a> Object<'a> {
     }
 
     /// Notes that the value at `name` breaks a rule.
-    pub(super) fn fault(&mut self, name: &str, message: impl Into<String>) {
+    pub(in crate::api) fn fault(&mut self, name: &str, message: impl Into<String>) {
         if let Some(raw) = self.get(name) {
             self.errors
                 .push(ErrorDetail::of_property(name, message, raw));
@@ -97,7 +97,7 @@ impl<'a> Object<'a> {
     }
 
     /// All that is wrong, in the order in which it was found.
-    pub(super) fn into_errors(self) -> Vec<ErrorDetail> {
+    pub(in crate::api) fn into_errors(self) -> Vec<ErrorDetail> {
         self.errors
     }
 

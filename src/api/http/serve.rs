@@ -378,7 +378,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::api::listen::bind;
+    use crate::api::http::listen::bind;
 
     /// Far more than anything here takes.
     const LONG: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use std::net::Ipv6Addr;
 
 use axum::http::{HeaderMap, Request, StatusCode, Version, header};
 
-use super::problem::Problem;
+use crate::api::problem::Problem;
 
 /// Refuses a request with more than one `Host`, with one that is no host, or, since
 /// HTTP/1.1, with none.
