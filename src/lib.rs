@@ -60,6 +60,7 @@ pub mod api;
 pub mod config;
 mod descriptor;
 mod duration;
+mod lock;
 pub mod program;
 pub mod service;
 mod shortened;

@@ -1,18 +1,14 @@
-//! The connections of one port: at most so many, and always room for a new client.
+//! The connections of one port: a limited number, and always room for a new client.
 //!
-//! Each connection costs a file. Clients that connect and then do nothing (send no
-//! request, send half of one, or do not read the answer) could use up all of them. So when
-//! the limit is reached, the connection that has waited for its client for the longest
-//! time is closed in favour of the new one. A request that is being worked on is never
-//! cut off for that.
+//! Each connection costs a file. Clients that connect and then do nothing (send no request, send
+//! half of one, or do not read the answer) could use up all files. So when the limit is reached,
+//! the connection whose client has had its turn for the longest time is closed, and the new one
+//! takes its place. A connection is never closed for this while the server works on a request.
 
 use std::{
     collections::HashMap,
     future::{Future, pending},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,35 +17,35 @@ use tokio::{
     time::timeout,
 };
 
+use super::turn::{Turn, micros};
 use crate::throttle::Throttle;
 
-/// How soon to look again when no connection waits for its client, or not for long enough.
+/// The pause before the next look when no connection can be closed yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
-/// How long a connection may wait for its client while the server stops.
+/// How long a client's turn may last while the server stops.
 const CLOSING_PATIENCE: Duration = Duration::from_millis(500);
 
-/// All connections of a port. One task owns them, the one that accepts.
-///
-/// Dropping it closes them all.
+/// All connections of a port. The task that accepts connections owns them, and dropping this closes
+/// them all.
 #[derive(Debug)]
 pub(super) struct Connections {
     limit: usize,
     start: Instant,
     tasks: JoinSet<()>,
     open: HashMap<Id, Connection>,
-    /// Of the log lines about connections that were closed for others.
+    /// Limits the log lines about connections that were closed for others.
     evictions: Throttle<()>,
 }
 
 #[derive(Debug)]
 struct Connection {
-    progress: Arc<Progress>,
+    turn: Arc<Turn>,
     task: AbortHandle,
 }
 
 impl Connections {
-    /// At most `limit` connections, which is not 0.
+    /// Room for `limit` connections, which is not 0.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -62,9 +58,9 @@ impl Connections {
         }
     }
 
-    /// Waits until one more connection may be opened, and closes another for it if need be.
+    /// Waits until one more connection may be opened, and closes another one for it if necessary.
     ///
-    /// That takes a moment, unless all of them are being worked on. Cancel safe.
+    /// The wait is short, unless the server works on a request of every connection. Cancel safe.
     pub(super) async fn make_room(&mut self) {
         while self.tasks.len() >= self.limit {
             if self.evict_stalest()
@@ -81,40 +77,40 @@ impl Connections {
         }
     }
 
-    /// Opens a connection: `serve` is given what it must tell its progress to.
-    pub(super) fn open<F>(&mut self, serve: impl FnOnce(Arc<Progress>) -> F)
+    /// Opens a connection. `serve` must keep its [`Turn`] up to date.
+    pub(super) fn open<F>(&mut self, serve: impl FnOnce(Arc<Turn>) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let progress = Arc::new(Progress::new(self.start));
-        let task = self.tasks.spawn(serve(Arc::clone(&progress)));
-        self.open.insert(task.id(), Connection { progress, task });
+        let turn = Arc::new(Turn::new(self.start));
+        let task = self.tasks.spawn(serve(Arc::clone(&turn)));
+        self.open.insert(task.id(), Connection { turn, task });
     }
 
-    /// Waits until a connection has ended, its file included. Cancel safe.
+    /// Waits until a connection has ended and its file is closed. Cancel safe.
     pub(super) async fn one_ended(&mut self) {
         let id = match self.tasks.join_next_with_id().await {
             Some(Ok((id, ()))) => id,
-            // It was closed here, or its handler panicked.
+            // The connection was closed here, or its handler panicked.
             Some(Err(why)) => why.id(),
             None => return pending().await,
         };
         self.open.remove(&id);
     }
 
-    /// Closes the connection that has waited for its client for the longest time. False
-    /// when none waits.
+    /// Closes the connection whose client has had its turn for the longest time. False when no
+    /// connection waits for its client.
     pub(super) fn evict_stalest(&mut self) -> bool {
         let waiting = self.open.values().filter_map(|connection| {
-            let since = connection.progress.waiting_since()?;
+            let since = connection.turn.clients_since()?;
             Some((since, connection))
         });
         let stalest = waiting.min_by_key(|(since, _)| *since);
         stalest.is_some_and(|(since, connection)| connection.evict(since))
     }
 
-    /// Waits until all connections have ended, `grace` at most, and returns how many were
-    /// cut off then. Nobody is waited for who keeps the server waiting.
+    /// Waits until all connections have ended, but no longer than `grace`, and returns how many were
+    /// cut off then. Clients that keep the server waiting are closed earlier.
     pub(super) async fn end_within(mut self, grace: Duration) -> usize {
         let stop = Instant::now();
         while !self.tasks.is_empty() {
@@ -123,7 +119,7 @@ impl Connections {
                 break;
             }
             if stop.elapsed() >= CLOSING_PATIENCE {
-                self.evict_waiting_for(CLOSING_PATIENCE);
+                self.evict_stale(CLOSING_PATIENCE);
             }
             drop(timeout(left.min(LOOK_AGAIN), self.one_ended()).await);
         }
@@ -132,10 +128,11 @@ impl Connections {
         cut_off
     }
 
-    fn evict_waiting_for(&self, time: Duration) {
+    /// Closes the connections whose clients have had their turn for `time`.
+    fn evict_stale(&self, time: Duration) {
         let now = micros(self.start.elapsed());
         for connection in self.open.values() {
-            if let Some(since) = connection.progress.waiting_since()
+            if let Some(since) = connection.turn.clients_since()
                 && now.saturating_sub(since) >= micros(time)
             {
                 connection.evict(since);
@@ -145,8 +142,9 @@ impl Connections {
 }
 
 impl Connection {
+    /// Closes the connection, unless its client has done a step after `since`.
     fn evict(&self, since: u64) -> bool {
-        let evicted = self.progress.evict(since);
+        let evicted = self.turn.evict(since);
         if evicted {
             self.task.abort();
         }
@@ -154,108 +152,33 @@ impl Connection {
     }
 }
 
-/// Whether a connection waits for its client, and since when.
-///
-/// A wait ends with a whole step: with a request, a part of its body, or an answer. Single
-/// bytes of a request's head or of an answer are no progress, so that a client that
-/// trickles them is not taken for a good one.
-#[derive(Debug)]
-pub(super) struct Progress {
-    start: Instant,
-    /// The microseconds from `start` to the begin of the wait, or one of the values below.
-    state: AtomicU64,
-    /// Whether the client was heard since the last request.
-    heard: AtomicBool,
-}
-
-/// A request is being worked on.
-const WORKING: u64 = u64::MAX;
-/// The connection is about to be closed. Nothing is begun on it any more.
-const EVICTED: u64 = u64::MAX - 1;
-
-impl Progress {
-    pub(super) fn new(start: Instant) -> Self {
-        Self {
-            start,
-            state: AtomicU64::new(micros(start.elapsed())),
-            heard: AtomicBool::new(false),
-        }
-    }
-
-    /// The client was listened to.
-    pub(super) fn listens(&self) {
-        self.heard.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the request that begins now came together with the last one. hyper would
-    /// answer sixteen of those in a row before anybody else has a turn.
-    pub(super) fn is_pipelined(&self) -> bool {
-        !self.heard.swap(false, Ordering::Relaxed)
-    }
-
-    /// The server has what it needs and works. False when the connection is about to be
-    /// closed: then the work must not begin.
-    pub(super) fn works(&self) -> bool {
-        self.change(WORKING)
-    }
-
-    /// The server waits for the client from now on.
-    pub(super) fn waits(&self) {
-        self.change(micros(self.start.elapsed()));
-    }
-
-    fn change(&self, to: u64) -> bool {
-        let unless_evicted = |state| (state != EVICTED).then_some(to);
-        let order = Ordering::Relaxed;
-        let changed = self.state.fetch_update(order, order, unless_evicted);
-        changed.is_ok()
-    }
-
-    fn waiting_since(&self) -> Option<u64> {
-        let state = self.state.load(Ordering::Relaxed);
-        (state < EVICTED).then_some(state)
-    }
-
-    /// False when the client has done something since `since`.
-    fn evict(&self, since: u64) -> bool {
-        let order = Ordering::Relaxed;
-        let evicted = self.state.compare_exchange(since, EVICTED, order, order);
-        evicted.is_ok()
-    }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(EVICTED - 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Far more than anything here takes.
+    /// Far longer than anything here takes.
     const LONG: Duration = Duration::from_secs(10);
 
-    /// Connections that never end by themselves, and their progress.
-    fn open(count: usize, limit: usize) -> (Connections, Vec<Arc<Progress>>) {
+    /// Connections that never end by themselves, and their turns.
+    fn open(count: usize, limit: usize) -> (Connections, Vec<Arc<Turn>>) {
         let mut connections = Connections::new(limit);
-        let progress = (0..count).map(|n| {
+        let turns = (0..count).map(|n| {
             let mut kept = None;
-            connections.open(|progress| {
-                kept = Some(progress);
+            connections.open(|turn| {
+                kept = Some(turn);
                 pending()
             });
             let kept = kept.unwrap();
-            // Each waits for longer than the next.
+            // The client of each has had its turn for longer than that of the next.
             kept.change(n as u64);
             kept
         });
-        let progress = progress.collect();
-        (connections, progress)
+        let turns = turns.collect();
+        (connections, turns)
     }
 
-    fn evicted(all: &[Arc<Progress>]) -> Vec<usize> {
-        let is_evicted = |n: &usize| all[*n].state.load(Ordering::Relaxed) == EVICTED;
-        (0..all.len()).filter(is_evicted).collect()
+    fn evicted(all: &[Arc<Turn>]) -> Vec<usize> {
+        (0..all.len()).filter(|n| all[*n].is_evicted()).collect()
     }
 
     #[tokio::test]
@@ -266,9 +189,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_one_that_waits_longest_is_closed_for_a_new_one() {
+    async fn the_connection_that_waits_longest_is_closed_for_a_new_one() {
         let (mut connections, all) = open(3, 3);
-        all[0].waits();
+        all[0].give_to_client();
         timeout(LONG, connections.make_room()).await.unwrap();
         assert_eq!(evicted(&all), [1]);
         assert_eq!(connections.open.len(), 2);
@@ -277,33 +200,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_worked_on_is_not_closed_and_makes_room_as_soon_as_it_waits() {
+    async fn a_request_in_progress_is_not_cut_off_and_makes_room_as_soon_as_it_is_answered() {
         let (mut connections, all) = open(2, 2);
-        assert!(all[0].works() && all[1].works());
+        assert!(all[0].give_to_server() && all[1].give_to_server());
         let full = timeout(Duration::from_millis(100), connections.make_room()).await;
         assert!(full.is_err() && evicted(&all).is_empty());
-        all[1].waits();
+        all[1].give_to_client();
         timeout(LONG, connections.make_room()).await.unwrap();
         assert_eq!(evicted(&all), [1]);
     }
 
-    #[test]
-    fn nothing_begins_on_a_connection_that_is_about_to_be_closed() {
-        let progress = Progress::new(Instant::now());
-        let since = progress.waiting_since().unwrap();
-        assert!(progress.works());
-        assert!(!progress.evict(since));
-        progress.change(since);
-        assert!(progress.evict(since));
-        assert!(!progress.works());
-        progress.waits();
-        assert_eq!(progress.waiting_since(), None);
-    }
-
     #[tokio::test]
-    async fn the_end_waits_for_what_is_worked_on_and_for_no_client() {
+    async fn the_end_waits_for_requests_in_progress_and_for_no_client() {
         let (connections, all) = open(3, 3);
-        assert!(all[0].works());
+        assert!(all[0].give_to_server());
         let end = tokio::spawn(connections.end_within(CLOSING_PATIENCE * 3));
         let cut_off = timeout(LONG, end).await.unwrap().unwrap();
         assert_eq!((cut_off, evicted(&all)), (1, vec![1, 2]));

@@ -1,6 +1,7 @@
-//! Which requests name the host they are meant for as HTTP asks for it (RFC 9112, 3.2).
+//! Checks that a request names the one host that it is meant for, as HTTP demands (RFC 9112, 3.2).
 //!
-//! Two of them, or a wrong one, may mean one thing to a proxy and another to this server.
+//! A request with two hosts, or with a wrong one, can mean one thing to a proxy and another to this
+//! server.
 
 use std::net::Ipv6Addr;
 
@@ -8,12 +9,12 @@ use axum::http::{HeaderMap, Request, StatusCode, Version, header};
 
 use crate::api::problem::Problem;
 
-/// Refuses a request with more than one `Host`, with one that is no host, or, since
-/// HTTP/1.1, with none.
+/// Refuses a request with more than one `Host` header, or with one that is not a host. Since
+/// HTTP/1.1, a request without the header is refused as well.
 ///
 /// # Errors
 ///
-/// 400. The connection is closed with it: where the next request begins is in doubt.
+/// 400, after which the connection is closed: it is not certain where the next request begins.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Problem> {
     check_headers(request.version(), request.headers())
         .map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why).closing())
@@ -30,7 +31,8 @@ fn check_headers(version: Version, headers: &HeaderMap) -> Result<(), &'static s
     }
 }
 
-/// `uri-host [ ":" port ]`. The host may be empty: that of a target without one is.
+/// Whether `host` is `uri-host [ ":" port ]`. The host may be empty: it is empty when the request's
+/// target has none.
 fn is_host(host: &[u8]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else {
         return false;
@@ -49,7 +51,7 @@ fn is_host(host: &[u8]) -> bool {
     is_name && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
 }
 
-/// What may stand in brackets (RFC 3986, 3.2.2).
+/// Whether `address` may stand in brackets (RFC 3986, 3.2.2).
 fn is_address(address: &str) -> bool {
     let Some(future) = address.strip_prefix(['v', 'V']) else {
         return address.parse::<Ipv6Addr>().is_ok();
@@ -61,7 +63,8 @@ fn is_address(address: &str) -> bool {
     })
 }
 
-/// A name, or an IPv4 address, which looks like one.
+/// Whether `name` is a name (RFC 3986's `reg-name`), or an IPv4 address, which has the same
+/// characters.
 fn is_reg_name(name: &str) -> bool {
     let mut parts = name.split('%');
     let start = parts.next().unwrap_or_default();
@@ -73,7 +76,7 @@ fn is_reg_name(name: &str) -> bool {
         })
 }
 
-/// An `unreserved` character or a `sub-delim`.
+/// Whether `byte` is an `unreserved` character or a `sub-delim` (RFC 3986).
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
 }
@@ -94,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn one_host_is_asked_for_since_http_1_1() {
+    fn a_host_is_required_since_http_1_1() {
         for version in [Version::HTTP_10, Version::HTTP_11] {
             assert!(check_hosts(version, &["x"]).is_ok());
             assert!(check_hosts(version, &["x", "x"]).is_err());
@@ -105,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_host_is_taken() {
+    fn a_valid_host_is_accepted() {
         for host in [
             "",
             ":80",
@@ -126,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused() {
+    fn an_invalid_host_is_refused() {
         for host in [
             "x y",
             "x,\ty",

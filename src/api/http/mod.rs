@@ -1,12 +1,18 @@
-//! Serving HTTP on sockets: listening, accepting, and the limits on what a client may hold and for
-//! how long. Nothing here knows which routes exist.
+//! Serving HTTP on sockets: the accept loop, and the limits on what a client may hold and for how
+//! long. Nothing here knows which routes exist.
 //!
-//! A connection passes through `listen` and `serve` (with `connections`). `connections`, `pace` and
-//! `stream` limit it, and `host` checks each of its requests before the router sees it.
+//! `listen` opens the sockets (`sockets` knows the special hosts), and `serve` runs them.
+//! `acceptor` takes new connections, `connections` keeps room for them, and `connection` serves
+//! one of them: `client_stream`, `request_timer` and `turn` limit what its client may do, and
+//! `host` checks each request before the router sees it.
 
+mod acceptor;
+mod client_stream;
+mod connection;
 mod connections;
 mod host;
 pub mod listen;
-mod pace;
+mod request_timer;
 pub mod serve;
-mod stream;
+mod sockets;
+mod turn;

@@ -1,7 +1,7 @@
-//! A client's connection that fails when the client does not read its answer.
+//! A client's connection, which fails when the client does not read its answer.
 //!
-//! `pace` limits how long a client may take over the head of a request, and the handlers over
-//! its body. Neither limits how long it may take over the answer.
+//! `request_timer` limits the time for the head of a request, and the handlers limit the time for
+//! its body. This limits the time for the answer.
 
 use std::{
     future::Future,
@@ -17,15 +17,15 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::{connections::Progress, pace::Pace};
+use super::{request_timer::RequestTimer, turn::Turn};
 
-/// How long a client may take over an answer.
+/// How long a client may take to read an answer.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ReadingTime {
-    /// Without taking a single byte.
+pub(super) struct AnswerTimeouts {
+    /// Until it takes another byte.
     pub(super) stalled: Duration,
-    /// Until all is taken that was to be sent. It bounds a client that takes a few bytes now
-    /// and then.
+    /// Until it has taken the whole answer. This stops a client that takes a few bytes now and
+    /// then.
     pub(super) whole: Duration,
 }
 
@@ -33,42 +33,44 @@ pub(super) struct ReadingTime {
 #[derive(Debug)]
 pub(super) struct ClientStream<S> {
     stream: S,
-    time: ReadingTime,
-    progress: Arc<Progress>,
-    pace: Arc<Pace>,
+    timeouts: AnswerTimeouts,
+    turn: Arc<Turn>,
+    timer: Arc<RequestTimer>,
     blocked: Option<Blocked>,
 }
 
-/// A client that has not yet taken all that was to be sent.
+/// A client that has not taken everything yet.
 #[derive(Debug)]
 struct Blocked {
+    /// The end of [`AnswerTimeouts::whole`].
     deadline: Instant,
+    /// The end of [`AnswerTimeouts::stalled`], or `deadline` if that is earlier.
     timer: Pin<Box<Sleep>>,
 }
 
 impl<S> ClientStream<S> {
     pub(super) fn new(
         stream: S,
-        time: ReadingTime,
-        progress: Arc<Progress>,
-        pace: Arc<Pace>,
+        timeouts: AnswerTimeouts,
+        turn: Arc<Turn>,
+        timer: Arc<RequestTimer>,
     ) -> Self {
         Self {
             stream,
-            time,
-            progress,
-            pace,
+            timeouts,
+            turn,
+            timer,
             blocked: None,
         }
     }
 
-    /// What becomes of the `result` of a write.
-    fn written(
+    /// Turns the `result` of a write into an error when the client has taken too long.
+    fn limited(
         &mut self,
         cx: &mut Context<'_>,
         result: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        let stalled = self.time.stalled;
+        let stalled = self.timeouts.stalled;
         if result.is_ready() {
             if let Some(Blocked { deadline, timer }) = &mut self.blocked {
                 timer
@@ -79,7 +81,7 @@ impl<S> ClientStream<S> {
         }
         let blocked = self.blocked.get_or_insert_with(|| {
             let now = Instant::now();
-            let deadline = now + self.time.whole;
+            let deadline = now + self.timeouts.whole;
             let timer = Box::pin(sleep_until((now + stalled).min(deadline)));
             Blocked { deadline, timer }
         });
@@ -94,11 +96,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.progress.listens();
+        self.turn.note_read();
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.pace.heard();
+            self.timer.bytes_received();
         }
         read
     }
@@ -111,7 +113,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.written(cx, result)
+        self.limited(cx, result)
     }
 
     fn poll_write_vectored(
@@ -120,17 +122,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.written(cx, result)
+        self.limited(cx, result)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes when it has nothing left to write.
+    /// hyper flushes when it has nothing left to write: the whole answer is out.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.blocked = None;
-        self.pace.flushed();
+        self.timer.flushed();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -148,19 +150,19 @@ mod tests {
 
     use super::*;
 
-    const TIME: ReadingTime = ReadingTime {
+    const TIMEOUTS: AnswerTimeouts = AnswerTimeouts {
         stalled: Duration::from_millis(200),
         whole: Duration::from_millis(600),
     };
 
-    /// Far more than anything here takes.
+    /// Far longer than anything here takes.
     const LONG: Duration = Duration::from_secs(10);
 
     fn pair() -> (ClientStream<DuplexStream>, DuplexStream) {
         let (server, client) = duplex(1024);
-        let progress = Arc::new(Progress::new(std::time::Instant::now()));
+        let turn = Arc::new(Turn::new(std::time::Instant::now()));
         (
-            ClientStream::new(server, TIME, progress, Arc::new(Pace::new())),
+            ClientStream::new(server, TIMEOUTS, turn, Arc::new(RequestTimer::new())),
             client,
         )
     }
@@ -179,7 +181,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_does_not_read_is_given_up() {
         let (mut stream, _client) = pair();
-        assert_gives_up(&mut stream, TIME.stalled).await;
+        assert_gives_up(&mut stream, TIMEOUTS.stalled).await;
     }
 
     #[tokio::test]
@@ -187,12 +189,12 @@ mod tests {
         let (mut stream, mut client) = pair();
         let trickle = async {
             while client.read_u8().await.is_ok() {
-                sleep(TIME.stalled / 4).await;
+                sleep(TIMEOUTS.stalled / 4).await;
             }
         };
         tokio::select! {
             () = trickle => panic!("it was closed"),
-            () = assert_gives_up(&mut stream, TIME.whole) => {}
+            () = assert_gives_up(&mut stream, TIMEOUTS.whole) => {}
         }
     }
 
@@ -200,10 +202,10 @@ mod tests {
     async fn a_client_that_reads_each_answer_in_time_is_kept() {
         let (mut stream, mut client) = pair();
         let started = Instant::now();
-        while started.elapsed() < TIME.whole * 2 {
+        while started.elapsed() < TIMEOUTS.whole * 2 {
             let mut answer = [0; 2048];
             let reading = async {
-                sleep(TIME.stalled / 2).await;
+                sleep(TIMEOUTS.stalled / 2).await;
                 client.read_exact(&mut answer).await.unwrap();
             };
             let writing = async {
