@@ -1,9 +1,10 @@
-//! Pages of other sites, which make a visitor's browser send requests: those that the settings
-//! allow may read the answers, and no other may change anything.
+//! Requests that pages of other sites make in a visitor's browser. Pages that the settings allow may
+//! read the answers. No other page may change anything.
 //!
-//! A browser asks before it sends some requests (a preflight), and lets a page read only what
-//! it may. It does not ask before a form is sent, whose answer is of no interest to the attacker.
-//! Clients that are no browsers say nothing of sites, and are not affected.
+//! Before some requests a browser asks what the page may do (a preflight). It sends a form without
+//! asking, since the page cannot read the answer; but a form can register a job all the same, so
+//! that is refused here. Clients that are not browsers do not name a site, and nothing changes for
+//! them.
 
 use std::sync::Arc;
 
@@ -21,19 +22,19 @@ use url::Url;
 use super::problem::Problem;
 use crate::{config::CorsConfig, shortened::shortened};
 
-/// Stands for everything in a list of the settings.
+/// In a list of the settings, this means everything.
 const ANY: &str = "*";
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The same routes for browsers: with the answers to their questions, and without what other
-/// sites may not do.
+/// The routes of `router`, with answers to preflights, and closed to pages that the settings do not
+/// allow.
 pub(super) fn guard(router: Router, cors: &CorsConfig) -> Router {
     let guard = Arc::new(Guard {
         cors: cors.clone(),
-        shared: match cors.allowed_origins.is_empty() {
+        router_with_cors: match cors.allowed_origins.is_empty() {
             true => router.clone(),
-            false => router.clone().layer(layer(cors)),
+            false => router.clone().layer(cors_layer(cors)),
         },
         router,
     });
@@ -44,9 +45,9 @@ pub(super) fn guard(router: Router, cors: &CorsConfig) -> Router {
 struct Guard {
     cors: CorsConfig,
     router: Router,
-    /// The same, and what its answers say to browsers of other sites' pages. It takes any
-    /// OPTIONS for a preflight.
-    shared: Router,
+    /// The same routes, whose answers have the CORS headers. It treats every OPTIONS request as a
+    /// preflight.
+    router_with_cors: Router,
 }
 
 impl Guard {
@@ -56,10 +57,10 @@ impl Guard {
         } else if let Err(problem) = self.check(&request) {
             problem.into_response()
         } else {
-            call(&self.shared, request).await
+            call(&self.router_with_cors, request).await
         };
         if let Some(allow) = answer.headers_mut().get_mut(header::ALLOW) {
-            // The routes know nothing of it.
+            // The routes do not know that OPTIONS is answered here.
             let all = [allow.as_bytes(), b",OPTIONS"].concat();
             *allow = HeaderValue::from_bytes(&all)
                 .expect("cannot fail because a list of methods is the text of a header");
@@ -67,14 +68,15 @@ impl Guard {
         answer
     }
 
-    /// A preflight is told what the page may do; anybody, which methods there are.
+    /// Answers OPTIONS. The answer always names the methods of the path. To the preflight of an
+    /// allowed page it also says what the page may do.
     async fn options(&self, request: Request) -> Response {
         let headers = request.headers();
         let wanted = headers.get(header::ACCESS_CONTROL_REQUEST_METHOD);
-        let is_allowed = self.is_allowed(headers)
+        let is_allowed = self.allows_origin(headers)
             && wanted
                 .and_then(|it| it.to_str().ok())
-                .is_some_and(|it| self.allows(it));
+                .is_some_and(|it| self.allows_method(it));
         let wanted = wanted.cloned();
         let (parts, _) = request.into_parts();
         let mut answer = call(
@@ -84,20 +86,21 @@ impl Guard {
         .await;
         if is_allowed && has_method(answer.headers(), wanted.as_ref()) {
             let preflight = Request::from_parts(parts, Body::empty());
-            let allowances = call(&self.shared, preflight).await;
+            let allowances = call(&self.router_with_cors, preflight).await;
             answer.headers_mut().extend(allowances.headers().clone());
         }
         answer
     }
 
-    /// Refuses what a page of another site, which is not allowed, would change.
+    /// Refuses a request that may change something and is from a page that the settings do not
+    /// allow.
     fn check(&self, request: &Request) -> Result<(), Problem> {
         let headers = request.headers();
         let is_safe = matches!(
             *request.method(),
             Method::GET | Method::HEAD | Method::TRACE
         );
-        let is_allowed = || self.is_allowed(headers) && self.may_use(request.method());
+        let is_allowed = || self.allows_origin(headers) && self.may_send(request.method());
         if is_safe || is_of_this_site(headers) || is_allowed() {
             return Ok(());
         }
@@ -113,30 +116,32 @@ impl Guard {
         ))
     }
 
-    /// Whether the settings name the origin of the page.
-    fn is_allowed(&self, headers: &HeaderMap) -> bool {
+    /// Whether the settings allow the origin of the page.
+    fn allows_origin(&self, headers: &HeaderMap) -> bool {
         let allowed = &self.cors.allowed_origins;
         let mut origins = headers.get_all(header::ORIGIN).iter();
         let is_named = |origin: &HeaderValue| allowed.iter().any(|it| it == origin);
         has_any(allowed) || (origins.next().is_some_and(is_named) && origins.all(is_named))
     }
 
-    /// Where no methods are listed, an allowed page may use what a browser sends without asking.
-    fn may_use(&self, method: &Method) -> bool {
+    /// Whether an allowed page may use the method. Without a list of methods, it may use POST, which a
+    /// browser sends without a preflight.
+    fn may_send(&self, method: &Method) -> bool {
         let listed = !self.cors.allowed_methods.is_empty();
-        (*method == Method::POST && !listed) || self.allows(method.as_str())
+        (*method == Method::POST && !listed) || self.allows_method(method.as_str())
     }
 
-    fn allows(&self, method: &str) -> bool {
+    /// Whether the settings list the method.
+    fn allows_method(&self, method: &str) -> bool {
         let allowed = &self.cors.allowed_methods;
         has_any(allowed) || allowed.iter().any(|it| it.to_ascii_uppercase() == method)
     }
 }
 
-/// Whether no page of another site is behind the request, as far as it says.
+/// Whether nothing in the request says that a page of another site made it.
 fn is_of_this_site(headers: &HeaderMap) -> bool {
-    // What the browser says about the page is better than a comparison: behind a proxy this
-    // server may know itself by another name. `none` is the user's own doing.
+    // What the browser says about the page is better than comparing names: behind a proxy this
+    // server may have another name. `none` means that the user made the request, not a page.
     let mut sites = headers.get_all(SEC_FETCH_SITE).iter().peekable();
     if sites.peek().is_some() {
         return sites.all(|site| site == "same-origin" || site == "none");
@@ -146,7 +151,7 @@ fn is_of_this_site(headers: &HeaderMap) -> bool {
     origins.all(|origin| host.is_some_and(|host| is_origin_of(origin, host).unwrap_or(false)))
 }
 
-/// Whether a page of `origin` came from `host`, over whichever scheme: TLS may end at a proxy.
+/// Whether `origin` and `host` are the same place, whatever the scheme is: TLS may end at a proxy.
 fn is_origin_of(origin: &HeaderValue, host: &HeaderValue) -> Option<bool> {
     let origin = Url::parse(origin.to_str().ok()?).ok()?;
     let host = format!("{}://{}", origin.scheme(), host.to_str().ok()?);
@@ -155,7 +160,7 @@ fn is_origin_of(origin: &HeaderValue, host: &HeaderValue) -> Option<bool> {
     Some(place(&origin)? == place(&host)?)
 }
 
-/// Whether an answer that names the methods names this one.
+/// Whether the Allow header of an answer names this method.
 fn has_method(headers: &HeaderMap, method: Option<&HeaderValue>) -> bool {
     let allow = headers.get(header::ALLOW).map(HeaderValue::as_bytes);
     let mut methods = allow.unwrap_or_default().split(|byte| *byte == b',');
@@ -167,7 +172,8 @@ async fn call(router: &Router, request: Request) -> Response {
     answer
 }
 
-fn layer(cors: &CorsConfig) -> CorsLayer {
+/// Adds the headers that the settings ask for.
+fn cors_layer(cors: &CorsConfig) -> CorsLayer {
     let header_names = |names: &[String]| -> Vec<HeaderName> {
         names.iter().filter_map(|it| it.parse().ok()).collect()
     };
@@ -184,7 +190,7 @@ fn layer(cors: &CorsConfig) -> CorsLayer {
             false => AllowMethods::list(methods),
         })
         .allow_headers(match has_any(&cors.allowed_headers) {
-            // A browser does not take `*` for Authorization.
+            // For a browser, `*` does not include Authorization.
             true => AllowHeaders::mirror_request(),
             false => AllowHeaders::list(header_names(&cors.allowed_headers)),
         })
@@ -206,7 +212,6 @@ mod tests {
         let list = list
             .iter()
             .map(|(name, value)| (name.clone(), value.parse().unwrap()));
-        // Appends those of one name.
         let mut headers = HeaderMap::new();
         for (name, value) in list {
             headers.append(name, value);
@@ -241,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn without_that_the_origin_is_compared_with_the_host() {
+    fn without_a_word_of_the_browser_the_origin_is_compared_with_the_host() {
         for (host, origin, own) in [
             ("x", "http://x", true),
             ("x", "https://x", true),

@@ -1,4 +1,5 @@
-//! `GET /health`: the process lives. `GET /ready`: it can do its work.
+//! `GET /health`: the process lives. `GET /ready`: the process can do its work. What that means is
+//! decided by whoever makes the [`Readiness`].
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
@@ -13,11 +14,11 @@ use futures_util::future::{BoxFuture, FutureExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// How long the question whether all is well may go without an answer. A prober that
-/// gave up by itself would not learn the reason.
+/// How long the readiness check may take. A prober would give up by itself later, but it would not
+/// learn the reason.
 const READINESS_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// `Ok` with warnings when the process can work, `Err` with the reason when not.
+/// `Ok` with warnings when the process can work, `Err` with the reason when it cannot.
 type Verdict = Result<Vec<String>, String>;
 
 /// Finds out whether the process can work. Cheap to clone.
@@ -25,10 +26,10 @@ type Verdict = Result<Vec<String>, String>;
 pub struct Readiness(Arc<dyn Fn() -> BoxFuture<'static, Verdict> + Send + Sync>);
 
 impl Readiness {
-    /// Asks `check` at each request.
+    /// Calls `check` for each request.
     ///
-    /// The future it returns must be cancel safe: after a second it is dropped, and
-    /// the process counts as not ready.
+    /// The future that it returns must be cancel safe: after a second it is dropped, and the process
+    /// counts as not ready.
     pub fn new<F, Fut>(check: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -37,7 +38,7 @@ impl Readiness {
         Self(Arc::new(move || check().boxed()))
     }
 
-    /// The same until `stop` is cancelled, and never ready from then on.
+    /// The same readiness until `stop` is cancelled. After that the process is never ready.
     #[must_use]
     pub fn until(self, stop: CancellationToken) -> Self {
         Self::new(move || {
@@ -66,7 +67,7 @@ impl fmt::Debug for Readiness {
 }
 
 /// Both routes.
-pub fn routes(readiness: Readiness) -> Router {
+pub(super) fn routes(readiness: Readiness) -> Router {
     Router::new()
         .route("/health", get(async || "OK"))
         .route("/ready", get(ready))
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_was_asked_to_stop_is_not_ready_and_says_so_at_once() {
+    async fn a_process_that_stops_is_not_ready_and_says_so_at_once() {
         for check in [verdict(Ok(vec![])), Readiness::new(std::future::pending)] {
             let stop = CancellationToken::new();
             let readiness = check.until(stop.clone());

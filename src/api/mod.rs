@@ -7,10 +7,11 @@
 
 mod cross_site;
 pub mod dm_jobqueue;
+mod error_detail;
 pub mod health;
 mod http;
 mod openapi;
-pub mod problem;
+mod problem;
 mod request;
 mod router;
 

@@ -1,8 +1,8 @@
-//! `GET /openapi.json`: the API's description, for clients and their generators.
+//! `GET /openapi.json`: the API's description, for clients and for generators of clients.
 //!
-//! It is written by hand: bodies are decoded by hand as well, so there are no types that
-//! it could be derived from. The tests below hold its numbers against the limits, and
-//! `tests/it/openapi.rs` holds a running server against all of it.
+//! The description is written by hand, since bodies are decoded by hand as well: no types exist that
+//! it could be derived from. The tests below compare its numbers with the limits in the code, and
+//! `tests/it/openapi.rs` compares all of it with a running server.
 
 use axum::{
     Router,
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_of_this_version() {
+    fn it_names_this_version() {
         assert_eq!(at("/info/version"), env!("CARGO_PKG_VERSION"));
         assert_eq!(at("/info/title"), env!("CARGO_PKG_NAME"));
     }
@@ -105,7 +105,7 @@ mod tests {
         );
     }
 
-    /// Everything in a part of the description.
+    /// All values in a part of the description, the part itself included.
     fn all_values(part: Value) -> Vec<Value> {
         let (mut values, mut seen) = (vec![part], Vec::new());
         while let Some(value) = values.pop() {
@@ -132,7 +132,8 @@ mod tests {
         assert!(references > 0);
     }
 
-    /// A generated client would send it: `delay_seconds: 180` beside a delay.
+    /// A generated client would send a default with each request, such as `delay_seconds: 180` beside
+    /// a delay.
     #[test]
     fn no_value_is_a_default() {
         for schema in all_values(at("/components/schemas")) {
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operation_is_called_as_its_clients_know_it() {
+    fn the_operation_has_the_name_that_clients_know() {
         let operation = at("/paths/~1api~1dm-jobqueue~1register/post");
         assert_eq!(operation["operationId"], "register-demo-job");
         assert_eq!(operation["tags"], json!(["jobqueue-demo"]));
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn usual_delays_are_of_the_pattern() {
+    fn usual_delays_match_the_pattern() {
         let pattern = Regex::new(delay()["pattern"].as_str().unwrap()).unwrap();
         let examples = delay()["examples"].as_array().unwrap().clone();
         let examples = examples.iter().map(|it| it.as_str().unwrap());
@@ -188,7 +189,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_of_the_pattern_is_a_delay(text in string_regex(
+        fn whatever_matches_the_pattern_is_a_delay(text in string_regex(
             delay()["pattern"].as_str().unwrap().trim_start_matches('^').trim_end_matches('$'),
         ).unwrap()) {
             prop_assert!(is_delay(&text), "{text}");

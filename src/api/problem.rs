@@ -1,51 +1,46 @@
-//! Errors as clients see them: RFC 9457 problem details, with the list of errors
-//! that the Huma framework, on which the API's clients grew up, adds to them.
+//! Errors as clients see them: problem details of RFC 9457, with the list of errors that the Huma
+//! framework adds to them. The clients of this API are made for Huma's answers.
 //!
-//! The one place that decides which failure becomes which status.
+//! This is the one place that decides which failure becomes which status.
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, Serializer};
-use serde_json::{
-    Value,
-    value::{RawValue, to_raw_value},
-};
 
+use super::error_detail::ErrorDetail;
 use crate::service::jobqueue::client::EnqueueError;
-use crate::shortened::{MAX_SHOWN_BYTES, shortened};
 
-/// Clients may try again after this many seconds.
+/// After how many seconds clients may try again.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
-/// The most errors that one answer lists; a count stands for the others.
+/// How many errors one answer lists at most. One more line has the count of the others.
 pub(super) const MAX_ERRORS: usize = 20;
 
 /// An error response.
 #[derive(Debug, Serialize)]
-pub struct Problem {
+pub(super) struct Problem {
     title: &'static str,
     #[serde(serialize_with = "as_number")]
     status: StatusCode,
     detail: String,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<ErrorDetail>,
-    /// Whether the connection is closed with it.
+    /// Whether the connection is closed after this answer.
     #[serde(skip)]
     closes: bool,
 }
 
 impl Problem {
     /// A problem without a list of errors.
-    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             title: status.canonical_reason().unwrap_or("Error"),
             status,
             detail: detail.into(),
             errors: Vec::new(),
-            // The rest of the body may still be on its way, and would be taken for the
-            // next request.
+            // The rest of the body may still arrive, and would be read as the next request.
             closes: matches!(
                 status,
                 StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE
@@ -53,24 +48,20 @@ impl Problem {
         }
     }
 
-    /// The same, after which no further request is read from the connection.
+    /// The same problem, after which the connection is closed.
     pub(super) fn closing(mut self) -> Self {
         self.closes = true;
         self
     }
 
-    /// The body is JSON, and these are all its errors.
-    pub fn invalid(errors: Vec<ErrorDetail>) -> Self {
+    /// The body is JSON and has these errors.
+    pub(super) fn invalid(errors: Vec<ErrorDetail>) -> Self {
         Self::validation(StatusCode::UNPROCESSABLE_ENTITY, errors)
     }
 
-    /// The body `text` is not JSON, and `why`.
-    pub fn not_json(why: impl Into<String>, text: &str) -> Self {
-        let error = ErrorDetail {
-            message: why.into(),
-            location: "body".to_owned(),
-            value: Some(echo_text(text)),
-        };
+    /// The body `text` is not JSON; `why` says what is wrong with it.
+    pub(super) fn not_json(why: impl Into<String>, text: &str) -> Self {
+        let error = ErrorDetail::of_text(why, text);
         Self::validation(StatusCode::BAD_REQUEST, vec![error])
     }
 
@@ -78,11 +69,7 @@ impl Problem {
         let more = errors.len().saturating_sub(MAX_ERRORS);
         if more > 0 {
             errors.truncate(MAX_ERRORS);
-            errors.push(ErrorDetail {
-                message: format!("and {more} more"),
-                location: "body".to_owned(),
-                value: None,
-            });
+            errors.push(ErrorDetail::of_count(format!("and {more} more")));
         }
         let mut problem = Self::new(status, "validation failed");
         problem.errors = errors;
@@ -125,52 +112,6 @@ impl IntoResponse for Problem {
     }
 }
 
-/// One thing that is wrong with a body.
-#[derive(Debug, Serialize)]
-pub struct ErrorDetail {
-    message: String,
-    location: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<Box<RawValue>>,
-}
-
-impl ErrorDetail {
-    /// The body as a whole, whose JSON text is `raw`, is wrong.
-    pub fn of_body(message: impl Into<String>, raw: &RawValue) -> Self {
-        Self {
-            message: message.into(),
-            location: "body".to_owned(),
-            value: Some(echo(raw)),
-        }
-    }
-
-    /// The property `name`, whose value's JSON text is `raw`, is wrong.
-    pub fn of_property(name: &str, message: impl Into<String>, raw: &RawValue) -> Self {
-        Self {
-            message: message.into(),
-            location: format!("body.{}", shortened(name)),
-            value: Some(echo(raw)),
-        }
-    }
-}
-
-/// The value itself where that is short and any JSON parser takes it, else a text.
-///
-/// Valid JSON is not enough: `1e400`, a lone surrogate or 200 nested arrays would
-/// keep some clients from reading the whole answer.
-fn echo(raw: &RawValue) -> Box<RawValue> {
-    match serde_json::from_str(raw.get()) {
-        Ok(Value::String(text)) => echo_text(&text),
-        Ok(_) if raw.get().len() <= MAX_SHOWN_BYTES => raw.to_owned(),
-        _ => echo_text(raw.get()),
-    }
-}
-
-fn echo_text(text: &str) -> Box<RawValue> {
-    to_raw_value(&shortened(text))
-        .expect("cannot fail because a string can always be written as JSON")
-}
-
 fn as_number<S: Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u16(status.as_u16())
 }
@@ -178,7 +119,7 @@ fn as_number<S: Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok,
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
-    use serde_json::json;
+    use serde_json::{Value, json, value::RawValue};
 
     use super::*;
 
@@ -241,45 +182,6 @@ mod tests {
     }
 
     #[test]
-    fn a_short_value_comes_back_as_it_was() {
-        for text in [
-            "-1",
-            "1.0",
-            "true",
-            "null",
-            "9223372036854775808",
-            "[1, {}]",
-            "\"10\"",
-        ] {
-            assert_eq!(echo(&raw(text)).get(), text);
-        }
-    }
-
-    #[test]
-    fn a_value_that_a_client_may_not_parse_comes_back_as_text() {
-        assert_eq!(echo(&raw("1e400")).get(), r#""1e400""#);
-        assert_eq!(echo(&raw(r#""\ud800""#)).get(), r#""\"\\ud800\"""#);
-    }
-
-    #[test]
-    fn a_value_of_any_length_and_depth_comes_back_short() {
-        let longest = format!("\"{}\"", "x".repeat(MAX_SHOWN_BYTES));
-        assert_eq!(echo(&raw(&longest)).get(), longest);
-        for text in [
-            format!("\"{}\"", "x".repeat(MAX_SHOWN_BYTES + 1)),
-            format!("\"{}\"", "\u{1f980}".repeat(10_000)),
-            "1".repeat(1_000),
-            format!("[{}0]", "0,".repeat(1_000)),
-            format!("{}{}", "[".repeat(30_000), "]".repeat(30_000)),
-        ] {
-            let echoed = echo(&raw(&text));
-            let echoed: String = serde_json::from_str(echoed.get()).unwrap();
-            assert!(echoed.ends_with(" bytes)"), "{echoed}");
-            assert!(echoed.len() <= MAX_SHOWN_BYTES + 20, "{echoed}");
-        }
-    }
-
-    #[test]
     fn errors_beyond_the_limit_are_counted() {
         let errors = |count| -> Vec<_> {
             (0..count)
@@ -292,6 +194,7 @@ mod tests {
         );
         let problem = Problem::invalid(errors(MAX_ERRORS + 5));
         assert_eq!(problem.errors.len(), MAX_ERRORS + 1);
-        assert_eq!(problem.errors[MAX_ERRORS].message, "and 5 more");
+        let last = serde_json::to_value(&problem.errors[MAX_ERRORS]).unwrap();
+        assert_eq!(last, json!({"message": "and 5 more", "location": "body"}));
     }
 }

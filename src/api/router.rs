@@ -13,7 +13,8 @@ use crate::usecase::api::dm_jobqueue::DmJobqueueUsecase;
 
 /// The routes of the API server: registration, health, readiness, and their description.
 ///
-/// A registration is answered within the request timeout after the headers of its request.
+/// A registration is answered within the request timeout, which begins after the headers of its
+/// request.
 pub fn server_router(
     usecase: DmJobqueueUsecase,
     settings: &ServerConfig,
@@ -41,7 +42,7 @@ fn with_fallbacks(router: Router) -> Router {
         })
         .method_not_allowed_fallback(async |method: Method| {
             if method == Method::OPTIONS {
-                // Which methods there are is in a header that the router adds.
+                // The router adds the Allow header, which names the methods.
                 return StatusCode::NO_CONTENT.into_response();
             }
             Problem::new(
@@ -83,7 +84,7 @@ mod tests {
         Readiness::new(async || Ok(Vec::new()))
     }
 
-    /// Its client is never run, and so never connected.
+    /// A server whose client of Redis is never run, and so never connects.
     fn server() -> Router {
         let config = config();
         let client = Client::new(&config.redis, &config.jobqueue.queue).unwrap();
@@ -154,7 +155,7 @@ mod tests {
         let listener = listen::bind("127.0.0.1", 0, "server").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let _stop_in_the_end = stop.clone().drop_guard();
+        let _stop_at_the_end = stop.clone().drop_guard();
         let limits = serve::Limits {
             connections: 1,
             http: config().server.http,

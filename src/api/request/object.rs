@@ -1,25 +1,23 @@
 //! Decodes a body that must be one JSON object with known, optional properties.
 //!
-//! Serde's derive stops at the first error and knows no locations. Here every error
-//! of a body is found, with its place and the value found there.
+//! serde's derive stops at the first error and knows no places. Here every error of a body is
+//! found, with the property and the value.
 
 use std::{fmt, iter};
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::api::problem::{ErrorDetail, Problem};
+use super::{
+    integer::integer,
+    place::{BYTE_ORDER_MARK, place},
+};
+use crate::api::{error_detail::ErrorDetail, problem::Problem};
 
-/// What JSON counts as white space.
+/// What JSON calls white space.
 const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// Some programs begin a text with it. A parser may ignore it (RFC 8259, 8.1).
-const BYTE_ORDER_MARK: &str = "\u{feff}";
-
-/// No `i64` has more digits.
-const MAX_DIGITS: usize = 19;
-
-/// The known properties of a body, and what is wrong with it so far.
+/// A body while it is decoded: its known properties, and the errors that were found so far.
 #[derive(Debug)]
 pub(in crate::api) struct Object<'a> {
     text: &'a str,
@@ -28,12 +26,12 @@ pub(in crate::api) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Parses `text`, in which only properties named in `known` may occur, and those
-    /// once. Text without anything in it stands for an object without properties.
+    /// Parses `text`. Only the properties that `known` names may occur, each of them once. An empty
+    /// text stands for an object without properties.
     ///
     /// # Errors
     ///
-    /// 400 when it is not JSON, 422 when it is not an object.
+    /// 400 when the text is not JSON, 422 when it is not an object.
     pub(in crate::api) fn parse(text: &'a str, known: &[&'static str]) -> Result<Self, Problem> {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let mut object = Self {
@@ -44,7 +42,7 @@ impl<'a> Object<'a> {
         if text.trim_matches(WHITE_SPACE).is_empty() {
             return Ok(object);
         }
-        // First the syntax of the whole text: `[1,}` is a bad text, not a good array.
+        // The syntax of the whole text comes first: `[1,}` is bad JSON (400), not an array (422).
         let raw: &RawValue =
             serde_json::from_str(text).map_err(|why| not_json(text, text, &why))?;
         if !raw.get().starts_with('{') {
@@ -57,17 +55,18 @@ impl<'a> Object<'a> {
         Ok(object)
     }
 
-    /// The string at `name`; `None` when it is absent, null, or no string.
+    /// The string at `name`; `None` when it is absent, null, or no string. Only the last is an error
+    /// of the body.
     ///
     /// # Errors
     ///
-    /// 400 when the string holds half a surrogate pair, which is no character.
+    /// 400 when the string has half a surrogate pair, which is not a character.
     pub(in crate::api) fn string(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
         let Some(raw) = self.get(name) else {
             return Ok(None);
         };
         if !raw.get().starts_with('"') {
-            self.fault(name, "expected string");
+            self.add_error(name, "expected string");
             return Ok(None);
         }
         serde_json::from_str(raw.get())
@@ -75,32 +74,33 @@ impl<'a> Object<'a> {
             .map_err(|why| not_json(self.text, raw.get(), &why))
     }
 
-    /// The integer at `name`; `None` when it is absent, null, or no integer.
+    /// The integer at `name`; `None` when it is absent, null, or no integer. Only the last is an
+    /// error of the body.
     ///
-    /// An integer beyond `i64` comes as its nearest value. `1.0` and `1e3` are integers, as in
-    /// JSON Schema: some languages write a whole number of their only numeric type so.
+    /// An integer that `i64` cannot hold becomes the nearest `i64`.
     pub(in crate::api) fn integer(&mut self, name: &'static str) -> Option<i64> {
         let raw = self.get(name)?;
         let value = integer(raw.get());
         if value.is_none() {
-            self.fault(name, "expected integer");
+            self.add_error(name, "expected integer");
         }
         value
     }
 
-    /// Notes that the value at `name` breaks a rule.
-    pub(in crate::api) fn fault(&mut self, name: &str, message: impl Into<String>) {
+    /// Notes an error: the value at `name` breaks a rule.
+    pub(in crate::api) fn add_error(&mut self, name: &str, message: impl Into<String>) {
         if let Some(raw) = self.get(name) {
             self.errors
                 .push(ErrorDetail::of_property(name, message, raw));
         }
     }
 
-    /// All that is wrong, in the order in which it was found.
+    /// All errors, in the order in which they were found.
     pub(in crate::api) fn into_errors(self) -> Vec<ErrorDetail> {
         self.errors
     }
 
+    /// The value at `name`, unless it is absent or null.
     fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.properties
             .iter()
@@ -109,13 +109,14 @@ impl<'a> Object<'a> {
             .filter(|raw| raw.get() != "null")
     }
 
+    /// Keeps a property that is known and occurs for the first time; any other is an error.
     fn take(&mut self, name: &str, raw: &'a RawValue) {
         let message = match self.properties.iter_mut().find(|(known, _)| *known == name) {
             Some((_, slot @ None)) => {
                 *slot = Some(raw);
                 return;
             }
-            // Parsers disagree on which of the two counts: better none.
+            // Parsers disagree on which of two equal properties counts, so this takes neither.
             Some((_, Some(_))) => "duplicate property",
             None => "unexpected property",
         };
@@ -147,7 +148,7 @@ impl<'de> Visitor<'de> for &mut Object<'de> {
     }
 }
 
-/// Says what is no JSON in `part`, which is a part of the body `text`, and where in the body.
+/// The error for `part`, a part of the body `text`, that is not JSON. It says where in the body.
 fn not_json(text: &str, part: &str, why: &serde_json::Error) -> Problem {
     let (line, column) = (why.line(), why.column());
     let whole = why.to_string();
@@ -156,7 +157,7 @@ fn not_json(text: &str, part: &str, why: &serde_json::Error) -> Problem {
         .chain(part.match_indices('\n').map(|(newline, _)| newline + 1))
         .nth(line.saturating_sub(1))
         .unwrap_or(part.len());
-    // serde_json's column is the number of bytes of the line up to and with the wrong one.
+    // serde_json's column counts the bytes of the line, the wrong one included.
     let in_part = (line_start + column).saturating_sub(1).min(part.len());
     let offset = part.as_ptr().addr() - text.as_ptr().addr() + in_part;
     let what = what.unwrap_or(&whole);
@@ -166,135 +167,12 @@ fn not_json(text: &str, part: &str, why: &serde_json::Error) -> Problem {
     )
 }
 
-/// Where the byte at `offset` of a body is, as an editor shows it: lines and columns count
-/// from 1, a column is a character, and a byte order mark is none.
-pub(super) fn place(body: &[u8], offset: usize) -> String {
-    let is_begin_of_character = |byte: &&u8| **byte & 0xc0 != 0x80;
-    let before = &body[..offset.min(body.len())];
-    let line_start = before.iter().rposition(|byte| *byte == b'\n');
-    let line_start = line_start.map_or(0, |newline| newline + 1);
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-    // With the byte itself, which may be in the middle of a character.
-    let up_to = &body[line_start..(offset + 1).min(body.len())];
-    let mark = up_to.starts_with(BYTE_ORDER_MARK.as_bytes()) && line_start == 0;
-    let column = up_to.iter().filter(is_begin_of_character).count() - usize::from(mark);
-    format!("line {line} column {column}")
-}
-
-/// The value of a JSON number that is an integer, or the nearest `i64`. `None` for any other
-/// number, and for the text of any other JSON value.
-///
-/// Exact, however long the number is: it never goes through a float.
-fn integer(json: &str) -> Option<i64> {
-    let (is_negative, number) = match json.strip_prefix('-') {
-        Some(number) => (true, number),
-        None => (false, json),
-    };
-    if !number.starts_with(|c: char| c.is_ascii_digit()) {
-        return None;
-    }
-    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = [whole, fraction].concat();
-    let significant = digits.trim_end_matches('0');
-    if significant.is_empty() {
-        return Some(0);
-    }
-    // An exponent beyond `i64` shifts any number of a body beyond all bounds.
-    let beyond = if exponent.starts_with('-') {
-        i64::MIN
-    } else {
-        i64::MAX
-    };
-    let exponent: i64 = exponent.parse().unwrap_or(beyond);
-    let len = |text: &str| i64::try_from(text.len()).unwrap_or(i64::MAX);
-    let zeroes = exponent
-        .saturating_sub(len(fraction))
-        .saturating_add(len(&digits) - len(significant));
-    let zeroes = usize::try_from(zeroes).ok()?;
-    let nearest = if is_negative { i64::MIN } else { i64::MAX };
-    let significant = significant.trim_start_matches('0');
-    if significant.len().saturating_add(zeroes) > MAX_DIGITS {
-        return Some(nearest);
-    }
-    let sign = if is_negative { "-" } else { "" };
-    let digits = format!("{sign}{significant}{}", "0".repeat(zeroes));
-    Some(digits.parse().unwrap_or(nearest))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
     use super::*;
-
-    #[test]
-    fn integers_are_numbers_without_a_fraction() {
-        for (json, value) in [
-            ("5.0", 5),
-            ("-5.00", -5),
-            ("5e0", 5),
-            ("1e2", 100),
-            ("1E+2", 100),
-            ("1.25e2", 125),
-            ("100e-2", 1),
-            ("-0.0", 0),
-            ("0e99999999999999999999", 0),
-            ("0.000e-400", 0),
-            ("31622400.0", 31_622_400),
-            ("9007199254740993.0", 9_007_199_254_740_993),
-            ("9223372036854775807.0", i64::MAX),
-            ("0.000000000000000000000000000001e30", 1),
-            ("9223372036854775.8070e3", i64::MAX),
-            ("9223372036854775.806e3", i64::MAX - 1),
-            ("1e400", i64::MAX),
-            ("-1e400", i64::MIN),
-            ("1e99999999999999999999", i64::MAX),
-            ("0", 0),
-            ("-0", 0),
-            ("-1", -1),
-            ("180", 180),
-            ("9223372036854775807", i64::MAX),
-            ("9223372036854775808", i64::MAX),
-            ("-9223372036854775808", i64::MIN),
-            ("-9223372036854775809", i64::MIN),
-            (&"9".repeat(1000), i64::MAX),
-        ] {
-            assert_eq!(integer(json), Some(value), "{json}");
-        }
-        for json in [
-            "5.5",
-            "-0.5",
-            "1e-1",
-            "1.25e1",
-            "9007199254740992.5",
-            "-1e-400",
-            "1e-99999999999999999999",
-            "1.00000000000000000000000000000000000001",
-            "\"10\"",
-            "true",
-            "null",
-            "[1]",
-            "{}",
-            "\"\"",
-        ] {
-            assert_eq!(integer(json), None, "{json}");
-        }
-    }
-
-    #[test]
-    fn a_place_counts_lines_and_characters_from_one() {
-        let at = |body: &str, offset| place(body.as_bytes(), offset);
-        assert_eq!(at("{", 0), "line 1 column 1");
-        assert_eq!(at("ab\r\nc", 4), "line 2 column 1");
-        assert_eq!(at("\u{3042}\u{1f980}x", 7), "line 1 column 3");
-        assert_eq!(at("\u{3042}\u{1f980}x", 5), "line 1 column 2");
-        assert_eq!(at("\u{feff}x\n\u{feff}y", 3), "line 1 column 1");
-        assert_eq!(at("\u{feff}x\n\u{feff}y", 8), "line 2 column 2");
-        assert_eq!(at("", 0), "line 1 column 0");
-        assert_eq!(place(b"a\xff", 1), "line 1 column 2");
-    }
 
     #[test]
     fn null_is_absent() {
