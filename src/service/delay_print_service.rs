@@ -1,37 +1,37 @@
-//! The line that a delay-print job prints: a local timestamp and the message, on
-//! exactly one line whatever the message holds.
+//! The line that a delay-print job prints: a local timestamp and the message. It is exactly one line,
+//! whatever the message holds.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 
 use super::line_writer::{LineWriter, Written};
-use crate::time_zone;
+use crate::{lock::lock, time_zone};
 
 /// Prints timestamped lines.
 #[derive(Debug, Clone)]
 pub struct DelayPrintService {
     out: LineWriter,
     zone: TimeZone,
-    /// The second of the latest line, and how it is written: finding out what a time is
-    /// called here takes longer than all the rest of a line.
+    /// The second of the latest line, and its stamp. Converting a time to the local zone takes longer
+    /// than everything else of a line.
     latest: Arc<Mutex<(i64, String)>>,
 }
 
 impl DelayPrintService {
-    /// A service that prints to `out`, in the time zone of this process as it is now. Warns
-    /// when there is none.
+    /// A service that prints to `out`, in the time zone that this process has now. Warns when the
+    /// zone is unknown.
     pub fn new(out: LineWriter) -> Self {
         let latest = Arc::new(Mutex::new((i64::MIN, String::new())));
         let zone = time_zone::local();
         Self { out, zone, latest }
     }
 
-    /// Prints `[2026-01-02 12:34:56] message`, with the local time of now.
+    /// Prints `[2026-01-02 12:34:56] message` with the present local time.
     pub fn print(&self, message: &str) -> Written {
         let now = Timestamp::now();
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = lock(&self.latest);
         if latest.0 != now.as_second() {
             let local = now.to_zoned_datetime(self.zone.clone());
             *latest = (now.as_second(), stamp(&local));
@@ -46,7 +46,7 @@ fn stamp(now: &ZonedDateTime) -> String {
     now.strftime("[%Y-%m-%d %H:%M:%S] ").to_string()
 }
 
-/// The line, its newline included.
+/// The line, with its newline.
 fn line(stamp: &str, message: &str) -> String {
     let mut line = String::with_capacity(stamp.len() + message.len() + 1);
     line.push_str(stamp);
@@ -61,10 +61,11 @@ fn line(stamp: &str, message: &str) -> String {
     line
 }
 
-/// Whether a reader of the line could take it for something else: a control character
-/// (C0, DEL, C1; newline and ESC among them), a line or paragraph separator, or a
-/// bidirectional control (Unicode's `Bidi_Control` property), which reorders what a
-/// terminal shows.
+/// Whether a reader could take a line with this character for something else.
+///
+/// That is so for control characters (C0, DEL, C1; newline and ESC are among them), for line and
+/// paragraph separators, and for bidirectional controls (Unicode's `Bidi_Control` property), which
+/// reorder what a terminal shows.
 fn breaks_the_line(c: char) -> bool {
     c.is_control()
         || matches!(c,

@@ -1,4 +1,4 @@
-//! What the business rules are built on: the queue, and the printing of lines.
+//! What the usecases are built on: the queue, and the printing of lines.
 
 pub mod delay_print_service;
 pub mod jobqueue;

@@ -1,16 +1,25 @@
-//! An output that can block and that several processes share: a pipe, a socket, a terminal.
-//! Whether it takes more, and whose turn it is to write.
+//! An output that can block and that several processes share: a pipe, a socket or a terminal. This
+//! knows whether the output accepts bytes, and whose turn it is to write.
 //!
-//! A pipe takes up to PIPE_BUF bytes in one piece, and longer lines of two processes would
-//! mix. So each worker locks the output while it writes. It is a POSIX record lock: that one
-//! belongs to a process and to the pipe itself, so it works although all workers inherited
-//! the same open file, and the kernel frees it when its holder dies.
+//! A pipe takes up to PIPE_BUF bytes in one piece; longer lines of two processes would mix. So each
+//! worker locks the output while it writes, with a POSIX record lock. Such a lock belongs to a
+//! process and to the pipe itself. So it works although all workers inherited the same open
+//! file, and the kernel frees it when its holder dies.
 //!
-//! A holder may be halted in the middle of a line. The others pass it after a second, and
-//! take turns among themselves by the next place: whoever writes holds one place, those below
-//! it are held by processes that were passed, and those above it are free. A place is a range
-//! of bytes of the lock; how many of them its holder has locked is a count of its turns, by
-//! which one that goes on is told from one that is halted.
+//! A holder may be halted (SIGSTOP, a debugger) in the middle of a line. After a second the others
+//! pass it: they take turns with a lock on another range of bytes, the next place. Places are
+//! numbered from 0:
+//!
+//! - The process that writes holds one place.
+//! - The places below it are held by processes that were passed.
+//! - The places above it are free.
+//!
+//! How many bytes of its place a holder has locked is the number of its turn. So the others see
+//! whether a holder goes on, with new turns, or is halted.
+//!
+//! Example: A holds place 0 and is halted. After a second B passes A and writes with place 1, and C
+//! waits for place 1. When A goes on, it sees that place 1 is held, and waits until B has ended
+//! its turn. Then A finishes its line and frees place 0, and everybody uses place 0 again.
 
 use std::fs::File;
 use std::io::{self, IsTerminal};
@@ -26,31 +35,33 @@ use nix::libc::{self, flock, off_t, pid_t};
 
 use crate::descriptor::wait_writable;
 
-/// What POSIX lets a pipe take in one piece, as it is on Linux.
+/// How many bytes a pipe takes in one piece. POSIX has the name, and Linux this value.
 pub(super) const PIPE_BUF: usize = 4096;
-/// A holder that has the lock for this long, while the output would take more all the
-/// time, is halted.
+/// A holder counts as halted when it has had the same turn for this long, and the output accepted
+/// bytes all the time.
 const HALTED_AFTER: Duration = Duration::from_secs(1);
-/// The bytes of one place.
+/// How many bytes of the lock one place has.
 const PLACE: off_t = 1 << 20;
-/// The pause between two looks at a lock that another process has.
+/// The pause between two looks at a lock that another process has. It grows from the one to the
+/// other.
 const MIN_PAUSE: Duration = Duration::from_micros(100);
 const MAX_PAUSE: Duration = Duration::from_millis(5);
 
-/// See the file's head.
+/// This process' share in one output.
 #[derive(Debug)]
 pub(super) struct OutputTurn {
     out: Arc<File>,
-    /// Each write shows at once, and the output may take less than it seems to.
+    /// A terminal shows each write at once, and it may accept less than `poll` says.
     terminal: bool,
-    /// This output has no locks: then there are no turns.
+    /// This output has no locks, so processes do not take turns.
     lockless: bool,
     /// A halted process, and the place that it holds. This process does not wait for it.
     passed: Option<Holder>,
+    /// The number of this process' last turn. It starts again at 1 before it fills a place.
     turns: off_t,
 }
 
-/// Who has which place, and in which of its turns.
+/// Which process has which place, and in which of its turns (the `length`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Holder {
     start: off_t,
@@ -58,7 +69,7 @@ struct Holder {
     process: pid_t,
 }
 
-/// In place of a holder that was gone at the second look.
+/// Stands for a holder that freed its place before it could be looked at.
 const FREED: Holder = Holder {
     start: 0,
     length: 0,
@@ -66,7 +77,7 @@ const FREED: Holder = Holder {
 };
 
 impl OutputTurn {
-    /// None for an output that always takes what is written, such as a file.
+    /// `None` for an output that accepts everything at once, such as a file.
     ///
     /// # Errors
     /// When the system does not tell what kind of output it is.
@@ -83,29 +94,29 @@ impl OutputTurn {
         }))
     }
 
-    /// How many bytes of whole lines are written at once. A line that is longer goes alone.
+    /// How many bytes of whole lines may be written at once. A longer line goes alone.
     pub(super) fn chunk_bytes(&self) -> usize {
         if self.terminal { 0 } else { PIPE_BUF }
     }
 
-    /// Whether the output takes more bytes now.
+    /// Whether the output accepts bytes now.
     pub(super) fn writable(&self) -> bool {
         wait_writable(&*self.out, Some(Duration::ZERO))
     }
 
-    /// Waits until the output takes more bytes; false when it did not for `limit`.
+    /// Waits until the output accepts bytes. False when it did not within `limit`.
     pub(super) fn wait_writable(&self, limit: Duration) -> bool {
         wait_writable(&*self.out, Some(limit))
     }
 
-    /// Waits for this process' turn. False when the output takes nothing: it is no turn
-    /// then, and no lock is held.
+    /// Waits for this process' turn. False when the output accepts nothing: then it is not this
+    /// process' turn, and it holds no lock.
     pub(super) fn begin(&mut self) -> bool {
         let mut pause = MIN_PAUSE;
         let mut waited_for: Option<(Holder, Instant)> = None;
         while self.writable() {
             let Err(holder) = self.try_lock() else {
-                // Somebody else may have filled it up to the moment of the lock.
+                // Another process may have filled the output just before the lock.
                 let writable = self.writable();
                 if !writable {
                     self.end();
@@ -126,16 +137,16 @@ impl OutputTurn {
         false
     }
 
-    /// Leaves the output to the others.
+    /// Ends the turn.
     pub(super) fn end(&self) {
         if !self.lockless {
-            // Nothing refuses it, and nobody could do anything about it.
+            // Unlocking does not fail, and nothing could be done if it did.
             self.set(libc::F_UNLCK, 0, 0).ok();
         }
     }
 
-    /// Before a line goes on that took more than one write: this process may have been
-    /// halted and passed. Lets those finish that write now.
+    /// Must be called before the next write of a line that needs more than one. This process may have
+    /// been halted and passed: then it waits until the process that passed it has ended its turn.
     pub(super) fn resume(&self) {
         let asked = Instant::now();
         while !self.lockless
@@ -146,12 +157,12 @@ impl OutputTurn {
         }
     }
 
-    /// Where the place of this process starts.
+    /// The first byte of this process' place.
     fn place(&self) -> off_t {
         self.passed.map_or(0, |passed| passed.start + PLACE)
     }
 
-    /// Takes the turn, or tells who has it.
+    /// Takes the turn, or returns the process that has it.
     fn try_lock(&mut self) -> Result<(), Holder> {
         if self.lockless {
             return Ok(());
@@ -169,8 +180,8 @@ impl OutputTurn {
                 return Ok(());
             }
         }
-        // Others may have passed somebody whom this process has not passed, or the other
-        // way round. Each locks first and looks afterwards, so one of them sees the other.
+        // This process and another one may disagree about who was passed, and so lock different
+        // places. Each locks first and looks afterwards, so at least one of them sees the other.
         let above = self.holder(place + PLACE, 0);
         if above.is_some() || self.forget_passed() {
             self.end();
@@ -179,7 +190,7 @@ impl OutputTurn {
         Ok(())
     }
 
-    /// A process that was passed and goes on is as good as any other. True when it was so.
+    /// Waits again for a process that was passed, if it goes on. Returns whether it does.
     fn forget_passed(&mut self) -> bool {
         let goes_on = self
             .passed
@@ -190,12 +201,13 @@ impl OutputTurn {
         goes_on
     }
 
-    /// Locks or frees `length` bytes from `start` on; 0 means all of them.
+    /// Locks or frees `length` bytes from `start` on. A length of 0 means all bytes from there on.
     fn set(&self, kind: i32, start: off_t, length: off_t) -> nix::Result<()> {
         let lock = record(kind, start, length);
         fcntl(self.out.as_fd(), FcntlArg::F_SETLK(&lock)).map(drop)
     }
 
+    /// The process that has locked any of these bytes.
     fn holder(&self, start: off_t, length: off_t) -> Option<Holder> {
         let mut lock = record(libc::F_WRLCK, start, length);
         fcntl(self.out.as_fd(), FcntlArg::F_GETLK(&mut lock)).ok()?;

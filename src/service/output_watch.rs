@@ -1,43 +1,46 @@
-//! Watches over an output that takes nothing, or little: says so, gives lines back that wait for
-//! too long, and keeps the worker from taking more jobs until the output flows again.
+//! Watches an output that accepts nothing, or little. It logs that, gives back lines that have waited
+//! for too long, and keeps the worker from taking more jobs until the output flows again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::line_writer::{LineWriter, Waiting};
+use super::line_writer::{LineWriter, WaitingLines};
+use crate::lock::lock;
 
 /// How often the output is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// An output that has taken nothing for this long is blocked, and no longer just slow.
+/// An output that has taken nothing for this long is blocked, and not just slow.
 const BLOCKED_AFTER: Duration = Duration::from_secs(5);
-/// An output that takes something now and then is slow when a line waits for this long.
+/// An output that takes something now and then is slow when a line has waited for this long.
 const SLOW_AFTER: Duration = Duration::from_secs(10);
-/// How often what lasts is mentioned again.
+/// How often the log repeats a trouble that lasts.
 const REMINDER: Duration = Duration::from_secs(60);
 
-/// See the file's head. Cheap to clone.
+/// Watches one output. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct OutputWatch {
     out: LineWriter,
     /// How long a line may wait before it is given back.
     limit: Duration,
+    /// Set while the worker must not take jobs.
     suspended: Arc<AtomicBool>,
     trouble: Arc<Mutex<Option<Trouble>>>,
 }
 
-/// It lasts as long as lines wait for long: an output that takes a line now and then has not
-/// come out of it.
+/// The output is blocked or slow. This lasts as long as lines wait for long: an output that takes a
+/// line now and then is still in trouble.
 #[derive(Debug, Clone, Copy)]
 struct Trouble {
-    /// It took nothing for a while; otherwise it is slow.
+    /// It took nothing for a while. Otherwise it is slow.
     blocked: bool,
     since: Instant,
     noticed: Instant,
-    mentioned: Instant,
+    /// When the log last said so.
+    logged: Instant,
     /// How many lines waited when it was noticed.
     lines: usize,
 }
@@ -54,7 +57,7 @@ impl OutputWatch {
         }
     }
 
-    /// Watches, and never returns. Cancel safe.
+    /// Watches the output. Never returns. Cancel safe.
     pub async fn run(self) {
         loop {
             sleep(LOOK_INTERVAL).await;
@@ -65,12 +68,12 @@ impl OutputWatch {
     /// Whether the output works.
     ///
     /// # Errors
-    /// Says that it is blocked, and since when.
+    /// A text that says that it is blocked, and since when.
     pub fn ready(&self) -> Result<(), String> {
-        let trouble = *self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = *lock(&self.trouble);
         let block = trouble.filter(|trouble| trouble.blocked);
         block.map_or(Ok(()), |block| {
-            let lasts = since(block.since, Instant::now());
+            let lasts = lasted(block.since, Instant::now());
             Err(format!(
                 "stdout is blocked: lines of jobs wait for {lasts}, {} of them at first; read it",
                 block.lines
@@ -78,35 +81,36 @@ impl OutputWatch {
         })
     }
 
+    /// Looks at the output once.
     fn look(&self, now: Instant) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trouble = lock(&self.trouble);
         let waiting = self.out.waiting();
-        let blocked = waiting.filter(|waiting| self.is_blocked(waiting.since, now));
+        let blocked = waiting.filter(|waiting| self.is_blocked(waiting.stuck_since, now));
         let slow = waiting.filter(|waiting| self.is_slow(waiting.oldest, now));
         match &mut *trouble {
             Some(known) if self.is_over(known, waiting, now) => {
-                info!(lasted = %since(known.since, now), "stdout takes lines again");
+                info!(lasted = %lasted(known.since, now), "stdout takes lines again");
                 *trouble = None;
                 self.suspended.store(false, Ordering::Relaxed);
             }
             Some(known) if blocked.is_some() && !known.blocked => {
                 known.blocked = true;
-                known.mention(now);
+                known.log(now);
             }
-            Some(known) if now - known.mentioned >= REMINDER => known.mention(now),
+            Some(known) if now - known.logged >= REMINDER => known.log(now),
             Some(_) => {}
             None => {
-                let since = blocked.map(|waiting| waiting.since);
+                let since = blocked.map(|waiting| waiting.stuck_since);
                 let since = since.or(slow.map(|waiting| waiting.oldest));
                 if let (Some(since), Some(waiting)) = (since, waiting) {
                     let mut new = Trouble {
                         blocked: blocked.is_some(),
                         since,
                         noticed: now,
-                        mentioned: now,
-                        lines: waiting.lines,
+                        logged: now,
+                        lines: waiting.count,
                     };
-                    new.mention(now);
+                    new.log(now);
                     *trouble = Some(new);
                 }
             }
@@ -116,12 +120,13 @@ impl OutputWatch {
         self.give_back(blocked, now);
     }
 
+    /// Gives back the lines that have waited for the limit.
     fn give_back(&self, blocked: bool, now: Instant) {
         if let Some(late) = now.checked_sub(self.limit)
             && self.out.oldest().is_some_and(|oldest| oldest <= late)
         {
-            // First, or their slots would be filled at once. An output that is slow but
-            // moves needs no such break.
+            // The worker is suspended first: otherwise it would fill the slots of these lines with
+            // new jobs at once. A slow output that still moves does not suspend the worker.
             self.suspended.store(blocked, Ordering::Relaxed);
             self.out.give_back(late);
         }
@@ -135,16 +140,17 @@ impl OutputWatch {
         now.saturating_duration_since(oldest) >= SLOW_AFTER.min(self.limit)
     }
 
-    fn is_over(&self, known: &Trouble, waiting: Option<Waiting>, now: Instant) -> bool {
+    fn is_over(&self, known: &Trouble, waiting: Option<WaitingLines>, now: Instant) -> bool {
         self.out.flows_since(known.noticed)
             && waiting.is_none_or(|waiting| !self.is_blocked(waiting.oldest, now))
     }
 }
 
 impl Trouble {
-    fn mention(&mut self, now: Instant) {
-        let (lines, lasted) = (self.lines, since(self.since, now));
-        self.mentioned = now;
+    /// Logs that the trouble has begun or still lasts.
+    fn log(&mut self, now: Instant) {
+        let (lines, lasted) = (self.lines, lasted(self.since, now));
+        self.logged = now;
         match (self.blocked, self.noticed == now) {
             (true, true) => warn!(
                 lines,
@@ -162,8 +168,8 @@ impl Trouble {
     }
 }
 
-/// Seconds are exact enough for a reader.
-fn since(start: Instant, now: Instant) -> humantime::FormattedDuration {
+/// The time from `start` to `now`, in whole seconds.
+fn lasted(start: Instant, now: Instant) -> humantime::FormattedDuration {
     let seconds = now.saturating_duration_since(start).as_secs();
     humantime::format_duration(Duration::from_secs(seconds))
 }
@@ -175,7 +181,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes a line when it is told to.
+    /// Takes a line each time the test sends a message.
     struct Output(Receiver<()>);
 
     impl Write for Output {
@@ -203,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_is_told_at_once_then_each_minute_and_at_its_end() {
+    fn a_block_is_logged_at_once_then_each_minute_and_at_its_end() {
         let log = Log::default();
         let lines = log.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -220,7 +226,7 @@ mod tests {
         while out.oldest().is_some() {
             std::thread::yield_now();
         }
-        let start = out.waiting().unwrap().since;
+        let start = out.waiting().unwrap().stuck_since;
         let at = |seconds| start + Duration::from_secs(seconds);
         for second in 0..130 {
             watch.look(at(second));
