@@ -5,9 +5,10 @@
 //!
 //! One job's path is one direction:
 //!
-//! 1. [`api::dm_jobqueue`] reads the request; [`usecase::api::dm_jobqueue`] knows the
-//!    defaults and limits and builds the job;
-//! 2. [`service::jobqueue::client`] appends it to the stream;
+//! 1. [`api::dm_jobqueue`] reads the request; [`usecase::api::registration`] knows the defaults
+//!    and limits and makes the job;
+//! 2. [`usecase::api::dm_jobqueue`] hands it to [`service::jobqueue::client`], which appends it to
+//!    the stream;
 //! 3. in a worker process, which [`service::jobqueue::server`] starts and ends, `fetcher`
 //!    gets it, `triage` decides what it is, `runner` runs it through [`service::jobqueue::mux`] and
 //!    [`service::jobqueue::processor`], which calls

@@ -18,7 +18,10 @@ use crate::{
     config::ServerConfig,
     service::jobqueue::client::EnqueueError,
     throttle::Throttle,
-    usecase::api::dm_jobqueue::{DmJobqueueUsecase, RegisterInput, Registration},
+    usecase::api::{
+        dm_jobqueue::DmJobqueueUsecase,
+        registration::{RegisterInput, Registration},
+    },
 };
 
 /// The properties of a body. They have the names of the fields of [`RegisterInput`].

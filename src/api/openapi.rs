@@ -32,7 +32,7 @@ mod tests {
         api::{dm_jobqueue::PROPERTIES, problem::MAX_ERRORS, request::body::MAX_BODY_LEN},
         service::jobqueue::job::{DEFAULT_MAX_RETRY, MAX_DELAY_MS, MAX_RETRY},
         usecase::{
-            api::dm_jobqueue::{DEFAULT_DELAY, RegisterInput},
+            api::registration::{DEFAULT_DELAY, RegisterInput},
             jobqueue::delay_print::DEFAULT_MESSAGE,
         },
     };

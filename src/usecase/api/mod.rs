@@ -1,3 +1,4 @@
 //! Rules of the API.
 
 pub mod dm_jobqueue;
+pub mod registration;

@@ -1,12 +1,12 @@
-//! The business rule of a delay-print job: what it prints when its delay is over.
-//! That it is due, and that it came from a queue, is not known here.
+//! The business rule of a delay-print job: what it prints when its delay is over. Nothing here knows
+//! that a queue exists.
 
 use serde::{Deserialize, Serialize};
 
 use crate::service::delay_print_service::DelayPrintService;
 use crate::service::line_writer::Written;
 
-/// What a job prints that brings no message.
+/// What a job without a message prints.
 pub const DEFAULT_MESSAGE: &str = "Job executed successfully";
 
 /// The payload of a delay-print job.
@@ -29,7 +29,7 @@ impl DelayPrintUsecase {
         Self { service }
     }
 
-    /// Prints the payload's message. The job is done when what this returns says so.
+    /// Prints the payload's message. The job is done when the line is written.
     pub fn run(&self, payload: DelayPrintPayload) -> Written {
         let message = payload.message.filter(|message| !message.is_empty());
         self.service

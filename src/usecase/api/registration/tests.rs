@@ -1,0 +1,209 @@
+//! The defaults and both sides of each limit.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn delay(text: &str) -> RegisterInput {
+    RegisterInput {
+        delay: Some(text.to_owned()),
+        ..RegisterInput::default()
+    }
+}
+
+fn delay_seconds(seconds: i64) -> RegisterInput {
+    RegisterInput {
+        delay_seconds: Some(seconds),
+        ..RegisterInput::default()
+    }
+}
+
+fn max_retry(retries: i64) -> RegisterInput {
+    RegisterInput {
+        max_retry: Some(retries),
+        ..RegisterInput::default()
+    }
+}
+
+fn job(input: RegisterInput) -> Job {
+    input.check().unwrap().into_job()
+}
+
+fn violation(input: RegisterInput) -> (&'static str, String) {
+    let [violation] = input.check().unwrap_err().try_into().unwrap();
+    (violation.field, violation.message)
+}
+
+#[test]
+fn defaults_fill_what_is_absent_or_empty_or_zero() {
+    let zeroes = RegisterInput {
+        message: Some(String::new()),
+        delay_seconds: Some(0),
+        delay: None,
+        max_retry: Some(0),
+    };
+    for input in [RegisterInput::default(), zeroes] {
+        let job = job(input);
+        assert_eq!(job.job_type, "demo:delay_print");
+        assert_eq!(
+            job.payload.unwrap().get(),
+            r#"{"message":"Job executed successfully"}"#
+        );
+        assert_eq!(job.delay_ms, 180_000);
+        assert_eq!(job.max_retry, 10);
+        assert_eq!(job.attempt, 0);
+    }
+}
+
+#[test]
+fn what_is_given_is_kept() {
+    let job = job(RegisterInput {
+        message: Some(" \"hi\"\n".to_owned()),
+        delay_seconds: Some(7),
+        delay: None,
+        max_retry: Some(3),
+    });
+    assert_eq!(job.payload.unwrap().get(), r#"{"message":" \"hi\"\n"}"#);
+    assert_eq!(job.delay_ms, 7_000);
+    assert_eq!(job.max_retry, 3);
+}
+
+#[test]
+fn every_job_has_its_own_id() {
+    let ids = [(); 2].map(|()| job(RegisterInput::default()).id.unwrap());
+    assert_ne!(ids[0], ids[1]);
+}
+
+#[test]
+fn delay_seconds_has_two_limits() {
+    assert_eq!(job(delay_seconds(1)).delay_ms, 1_000);
+    assert_eq!(job(delay_seconds(31_622_400)).delay_ms, 31_622_400_000);
+    for over in [31_622_401, i64::MAX] {
+        let expected = ("delay_seconds", "expected number <= 31622400".to_owned());
+        assert_eq!(violation(delay_seconds(over)), expected);
+    }
+    for under in [-1, i64::MIN] {
+        let expected = ("delay_seconds", "expected number >= 0".to_owned());
+        assert_eq!(violation(delay_seconds(under)), expected);
+    }
+}
+
+#[test]
+fn max_retry_has_two_limits() {
+    assert_eq!(job(max_retry(1)).max_retry, 1);
+    assert_eq!(job(max_retry(1000)).max_retry, 1000);
+    for over in [1001, i64::from(u32::MAX) + 2, i64::MAX] {
+        let expected = ("max_retry", "expected number <= 1000".to_owned());
+        assert_eq!(violation(max_retry(over)), expected);
+    }
+    for under in [-1, i64::MIN] {
+        let expected = ("max_retry", "expected number >= 0".to_owned());
+        assert_eq!(violation(max_retry(under)), expected);
+    }
+}
+
+#[test]
+fn delay_takes_humantime_and_zero_means_now() {
+    for (text, ms) in [
+        ("0s", 0),
+        ("250ms", 250),
+        ("2m 30s", 150_000),
+        ("366days", 31_622_400_000),
+        ("1y", 31_557_600_000),
+        ("1year", 31_557_600_000),
+    ] {
+        assert_eq!(job(delay(text)).delay_ms, ms, "{text}");
+    }
+}
+
+#[test]
+fn a_part_of_a_millisecond_counts_as_a_whole_one() {
+    for (text, ms) in [("1ns", 1), ("1ms", 1), ("1ms 1us", 2), ("999us", 1)] {
+        assert_eq!(job(delay(text)).delay_ms, ms, "{text}");
+    }
+}
+
+#[test]
+fn delay_of_more_than_366_days_is_refused() {
+    for text in ["366days 1ns", "1y 1day", "500000years"] {
+        let (field, message) = violation(delay(text));
+        assert_eq!(field, "delay");
+        assert_eq!(message, "expected duration <= 366days", "{text}");
+    }
+}
+
+#[test]
+fn delays_whose_sum_no_duration_holds_are_refused() {
+    const MAX: &str = "18446744073709551615";
+    for text in [
+        &format!("{MAX}s 1s"),
+        &format!("{MAX}s 1000ms"),
+        &format!("{MAX}s1000000000ns"),
+        "18446744073709551614 s 1s\t1000ms",
+        "584542046090y 19767615s 1000ms",
+        // Each part alone is short enough.
+        &"365d ".repeat(10_000),
+    ] {
+        let (field, message) = violation(delay(text));
+        assert_eq!(field, "delay");
+        assert_eq!(message, "expected duration <= 366days", "{text:.60}");
+    }
+}
+
+#[test]
+fn delay_that_is_no_duration_is_refused() {
+    for text in [
+        "",
+        " ",
+        "soon",
+        "10",
+        "-1s",
+        "1 parsec",
+        "99999999999999999999s",
+    ] {
+        let (field, message) = violation(delay(text));
+        assert_eq!(field, "delay");
+        assert!(
+            message.starts_with("expected duration such as 250ms or 2m 30s: "),
+            "{text}: {message}"
+        );
+    }
+}
+
+#[test]
+fn delay_and_delay_seconds_exclude_each_other() {
+    for seconds in [0, 5, -1] {
+        let input = RegisterInput {
+            delay: Some("5s".to_owned()),
+            ..delay_seconds(seconds)
+        };
+        let (field, message) = violation(input);
+        assert_eq!(field, "delay");
+        assert_eq!(message, "expected either delay or delay_seconds, not both");
+    }
+}
+
+#[test]
+fn all_violations_are_reported_at_once() {
+    let input = RegisterInput {
+        delay_seconds: Some(-1),
+        max_retry: Some(1001),
+        ..RegisterInput::default()
+    };
+    let fields: Vec<_> = input
+        .check()
+        .unwrap_err()
+        .into_iter()
+        .map(|violation| violation.field)
+        .collect();
+    assert_eq!(fields, ["delay_seconds", "max_retry"]);
+}
+
+proptest! {
+    #[test]
+    fn no_delay_panics(text in "[0-9]{0,25}\\.?[0-9]{0,25} ?(ns|us|ms|s|m|h|d|w|M|y)?|\\PC*") {
+        if let Ok(registration) = delay(&text).check() {
+            prop_assert!(registration.into_job().delay_ms <= 31_622_400_000);
+        }
+    }
+}
