@@ -11,7 +11,7 @@ use crate::shortened::{MAX_SHOWN_BYTES, shortened};
 
 /// One thing that is wrong with a body.
 #[derive(Debug, Serialize)]
-pub(super) struct ErrorDetail {
+pub(crate) struct ErrorDetail {
     message: String,
     location: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -20,22 +20,22 @@ pub(super) struct ErrorDetail {
 
 impl ErrorDetail {
     /// The body `text`, which is not JSON, is wrong.
-    pub(super) fn of_text(message: impl Into<String>, text: &str) -> Self {
+    pub(crate) fn of_text(message: impl Into<String>, text: &str) -> Self {
         Self::of("body".to_owned(), message, Some(echo_text(text)))
     }
 
     /// The last entry of a list that leaves out some errors.
-    pub(super) fn of_count(message: String) -> Self {
+    pub(crate) fn of_count(message: String) -> Self {
         Self::of("body".to_owned(), message, None)
     }
 
     /// The body as a whole, whose JSON text is `raw`, is wrong.
-    pub(super) fn of_body(message: impl Into<String>, raw: &RawValue) -> Self {
+    pub(crate) fn of_body(message: impl Into<String>, raw: &RawValue) -> Self {
         Self::of("body".to_owned(), message, Some(echo(raw)))
     }
 
     /// The property `name`, whose value's JSON text is `raw`, is wrong.
-    pub(super) fn of_property(name: &str, message: impl Into<String>, raw: &RawValue) -> Self {
+    pub(crate) fn of_property(name: &str, message: impl Into<String>, raw: &RawValue) -> Self {
         Self::of(
             format!("body.{}", shortened(name)),
             message,

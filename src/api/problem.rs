@@ -20,7 +20,7 @@ pub(super) const MAX_ERRORS: usize = 20;
 
 /// An error response.
 #[derive(Debug, Serialize)]
-pub(super) struct Problem {
+pub(crate) struct Problem {
     title: &'static str,
     #[serde(serialize_with = "as_number")]
     status: StatusCode,
@@ -34,7 +34,7 @@ pub(super) struct Problem {
 
 impl Problem {
     /// A problem without a list of errors.
-    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             title: status.canonical_reason().unwrap_or("Error"),
             status,
@@ -49,18 +49,18 @@ impl Problem {
     }
 
     /// The same problem, after which the connection is closed.
-    pub(super) fn closing(mut self) -> Self {
+    pub(crate) fn closing(mut self) -> Self {
         self.closes = true;
         self
     }
 
     /// The body is JSON and has these errors.
-    pub(super) fn invalid(errors: Vec<ErrorDetail>) -> Self {
+    pub(crate) fn invalid(errors: Vec<ErrorDetail>) -> Self {
         Self::validation(StatusCode::UNPROCESSABLE_ENTITY, errors)
     }
 
     /// The body `text` is not JSON; `why` says what is wrong with it.
-    pub(super) fn not_json(why: impl Into<String>, text: &str) -> Self {
+    pub(crate) fn not_json(why: impl Into<String>, text: &str) -> Self {
         let error = ErrorDetail::of_text(why, text);
         Self::validation(StatusCode::BAD_REQUEST, vec![error])
     }

@@ -1,23 +1,33 @@
-//! The address of Redis as the user writes it: what is accepted, what it carries
-//! besides the place, and how to show it. It connects to nothing; URLs are read with
-//! the parser that the Redis client uses, so that both agree on what is one, and whatever
+//! The address of Redis as the user writes it: what is accepted, which settings it carries, and how
+//! to show it. Nothing here connects.
+//!
+//! URLs are read with the parser of the Redis client, so that both agree on what a URL is. Whatever
 //! the client would refuse is refused here, in this project's words.
 
 mod mistakes;
+mod place;
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-pub(super) use mistakes::Refused;
+pub(super) use place::is_host_name;
+
+use self::{
+    mistakes::Refused,
+    place::{ip_of, place_of},
+};
+
+/// The database numbers that Redis accepts.
+pub(super) const DB: RangeInclusive<i64> = 0..=i32::MAX as i64;
 
 /// What is accepted, for error messages.
 pub(super) const EXPECTED: &str = "host:port ([address]:port for IPv6), \
     redis://[user:password@]host[:port][/db], rediss://... for TLS, \
     or unix:///path/to/socket[?db=0&user=name&pass=password], without further parts";
 
-/// The settings that an address gives as well, so that a second one can be refused.
+/// The settings that an address carries, so that the same setting in a second place can be refused.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Carried {
     /// A URL says by its scheme whether to use TLS.
@@ -34,7 +44,7 @@ pub(super) struct Carried {
 
 /// Reads an address.
 pub(super) fn read(addr: &str) -> Result<Carried, Refused> {
-    // The parser of URLs takes line ends and tabs out, from passwords too.
+    // The parser of URLs removes line ends and tabs, also from passwords.
     if addr.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err(Refused::hidden("write it without blanks and line ends"));
     }
@@ -59,7 +69,7 @@ fn read_tcp(addr: &str, url: &Url) -> Result<Carried, Refused> {
     let Some(shown) = mistakes::place(url) else {
         return Err(mistakes::of_url(addr));
     };
-    // Fragments have a meaning for the client (no certificate checks) that is not offered.
+    // For the client a fragment can mean that certificates are not checked. This is not offered.
     if url.fragment().is_some() || url.query().is_some() {
         let hint = "leave out what follows ? or #, or write it as %3F or %23 in a password";
         return Err(Refused::new(shown, hint));
@@ -135,11 +145,10 @@ fn read_unix(url: &Url) -> Result<Carried, Refused> {
 }
 
 fn is_db(text: &str) -> bool {
-    text.bytes().all(|b| b.is_ascii_digit())
-        && text.parse::<i64>().is_ok_and(|db| super::DB.contains(&db))
+    text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<i64>().is_ok_and(|db| DB.contains(&db))
 }
 
-/// Whether each % is followed by two hexadecimal digits, and all of it is text then.
+/// Whether two hexadecimal digits follow each %, and the decoded bytes are text.
 fn decodes(text: &str) -> bool {
     let is_code = |rest: &str| {
         let code = rest.as_bytes().get(..2);
@@ -148,50 +157,9 @@ fn decodes(text: &str) -> bool {
     text.split('%').skip(1).all(is_code) && percent_decode_str(text).decode_utf8().is_ok()
 }
 
-/// A host and a port that stand for themselves.
-struct Place<'a> {
-    host: &'a str,
-}
-
-impl Place<'_> {
-    fn is_wildcard(&self) -> bool {
-        ip_of(self.host).is_some_and(|ip| ip.is_unspecified())
-    }
-}
-
-/// `host:port`, when `addr` is that and nothing else.
-fn place_of(addr: &str) -> Option<Place<'_>> {
-    let (host, port) = addr.rsplit_once(':')?;
-    let is_port = port.parse::<u16>().is_ok_and(|port| port > 0) && !port.starts_with('+');
-    (is_port && is_host(host)).then_some(Place { host })
-}
-
-/// Whether `host` is a name or an address, one of IPv6 in brackets.
-fn is_host(host: &str) -> bool {
-    match host.starts_with('[') {
-        true => ip_of(host).is_some(),
-        false => is_host_name(host),
-    }
-}
-
-fn ip_of(host: &str) -> Option<IpAddr> {
-    match host.strip_prefix('[').and_then(|v6| v6.strip_suffix(']')) {
-        Some(v6) => v6.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
-        None => host.parse().ok(),
-    }
-}
-
-/// Whether `host` can be a name or an IPv4 address; resolving it is for later.
-pub(super) fn is_host_name(host: &str) -> bool {
-    !host.is_empty()
-        && host
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
-}
-
-/// The address with nothing in it that could be a credential, for people to read.
+/// The address without anything that could be a credential, for people to read.
 ///
-/// What is not accepted is not shown at all: nobody can tell where a password in it ends.
+/// An address that is not accepted is not shown at all: it is unknown where a password in it ends.
 pub(super) fn without_credentials(addr: &str) -> String {
     if read(addr).is_err() {
         return "an address that is not shown since it may hold a password".to_owned();

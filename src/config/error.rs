@@ -1,6 +1,6 @@
-//! What stops a program before it starts: one message that names the source, the
-//! key, what was found, what is expected and what to do. No message shows a secret: what
-//! was found is put into words by `plain` before it gets here.
+//! What stops a program before it starts. Each message names the source, the key, what was found,
+//! what is expected, and what to do. No message shows a secret: `plain` has made the words for what
+//! was found.
 
 use std::{io, path::PathBuf};
 
@@ -46,7 +46,7 @@ pub enum ConfigError {
         advice: &'static str,
     },
 
-    /// A file that every environment needs is not there.
+    /// A file that every environment needs does not exist.
     #[error(
         "{}: file not found, expected the settings of APP_ENV={environment}; create it{}, \
          or let CONFIG_DIR name the directory that holds the files (now {})",
@@ -65,7 +65,7 @@ pub enum ConfigError {
         dir: PathBuf,
     },
 
-    /// The same file is there under both of its names.
+    /// The same file exists under both of its names.
     #[error(
         "{} and {}: found both files, expected one of them; move the settings into one and \
          remove the other",
@@ -76,7 +76,7 @@ pub enum ConfigError {
         paths: [PathBuf; 2],
     },
 
-    /// A file is there but cannot be read; the source says why.
+    /// A file exists but cannot be read. The source says why.
     #[error("{}: cannot be read; check its permissions and those of its directories", path.display())]
     Unreadable {
         /// The file.
@@ -85,7 +85,7 @@ pub enum ConfigError {
         source: io::Error,
     },
 
-    /// What is in the place of a file is no file of settings.
+    /// Something else than a file with settings is at the path.
     #[error("{}: {reason}", path.display())]
     Unfit {
         /// The path.
@@ -99,7 +99,7 @@ pub enum ConfigError {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// What the parser complains of, with line and column, without a word of the file.
+        /// What the parser found wrong, with line and column, and without a word of the file.
         reason: String,
     },
 
@@ -110,9 +110,9 @@ pub enum ConfigError {
         origin: String,
         /// The full key, such as `jobqueue.lease`.
         key: String,
-        /// The words for what is there.
+        /// The words for the value.
         found: String,
-        /// What would be accepted, and what to do where that is not obvious.
+        /// What would be accepted, and what to do if that is not obvious.
         expected: String,
     },
 }

@@ -1,22 +1,22 @@
-//! Where the files of an environment are: in the directory that `CONFIG_DIR` names, else in
-//! the first of a list of directories that has one of them. A directory that was named, or
-//! has one file, has to have both; what is missing is never passed over.
+//! Where the files of an environment are: in the directory that `CONFIG_DIR` names, or in the first
+//! directory of a list that has one of them. A directory that was named must have both files, and
+//! so must a directory that has one. A missing file is always an error.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use super::{ConfigError, plain};
+use super::{error::ConfigError, plain};
 
-/// Where files are looked for without `CONFIG_DIR`.
+/// The directories that are searched for files without `CONFIG_DIR`.
 pub(super) const SEARCHED: [&str; 2] = ["config", "/etc/dm-jobqueue"];
 
 /// The files of the environment `env` in `dir`, in the order in which they are read.
 pub(super) fn in_directory(env: &str, dir: &Path) -> Result<[PathBuf; 2], ConfigError> {
     check_directory(env, dir)?;
     let [main, alternative, cacheserver] = candidates(env, dir);
-    let main = match (look(&main)?, look(&alternative)?) {
+    let main = match (exists(&main)?, exists(&alternative)?) {
         (true, false) => main,
         (false, true) => alternative,
         (true, true) => {
@@ -25,24 +25,24 @@ pub(super) fn in_directory(env: &str, dir: &Path) -> Result<[PathBuf; 2], Config
         }
         (false, false) => return Err(missing(env, dir, main, Some(alternative))),
     };
-    match look(&cacheserver)? {
+    match exists(&cacheserver)? {
         true => Ok([main, cacheserver]),
         false => Err(missing(env, dir, cacheserver, None)),
     }
 }
 
-/// The first of the directories that has a file of the environment `env`. One that cannot be
-/// looked into counts: it is there for a reason, and reading it says what is wrong.
+/// The first of the directories that has a file of the environment `env`. A directory that cannot be
+/// opened counts as well: it exists for a reason, and reading it will say what is wrong.
 pub(super) fn search<'a>(env: &str, searched: &[&'a Path]) -> Option<&'a Path> {
     let has_one = |dir: &&&Path| {
         candidates(env, dir)
             .iter()
-            .any(|path| look(path).unwrap_or(true))
+            .any(|path| exists(path).unwrap_or(true))
     };
     searched.iter().find(has_one).copied()
 }
 
-/// The main file, the other place that it may have, and the file for Redis.
+/// The paths of the main file, of its alternative, and of the file for Redis.
 fn candidates(env: &str, dir: &Path) -> [PathBuf; 3] {
     [
         dir.join(format!("{env}.yaml")),
@@ -51,8 +51,8 @@ fn candidates(env: &str, dir: &Path) -> [PathBuf; 3] {
     ]
 }
 
-/// Whether there is something at `path`, be it of no use, such as a link that leads nowhere.
-fn look(path: &Path) -> Result<bool, ConfigError> {
+/// Whether something exists at `path`, even if it is of no use, such as a link that leads nowhere.
+fn exists(path: &Path) -> Result<bool, ConfigError> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(source) => match source.kind() {

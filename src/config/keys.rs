@@ -1,13 +1,20 @@
-//! Every key with its default and its range. Durations and numbers outside a range are
-//! refused here, so that no other part of the program has to ask whether a lease is zero.
+//! Every key with its default and its range. Durations and numbers outside a range are refused here,
+//! so no other part of the program has to ask whether a lease is zero.
 
 mod redis;
+mod units;
 
 use std::{collections::BTreeSet, net::Ipv6Addr, time::Duration};
 
+use self::units::{DAY, MINUTE, SECOND, ms};
 use super::{
-    Config, ConfigError, CorsConfig, HttpConfig, JobqueueConfig, LogFormat, LogLevel,
-    LoggingConfig, RetryConfig, ServerConfig, Sources, address, settings::Settings,
+    address,
+    error::ConfigError,
+    settings::Settings,
+    types::{
+        Config, CorsConfig, HttpConfig, JobqueueConfig, LogFormat, LogLevel, LoggingConfig,
+        RetryConfig, ServerConfig, Sources,
+    },
 };
 
 const LEASE: &str = "jobqueue.lease";
@@ -16,13 +23,7 @@ const RECLAIM_INTERVAL: &str = "jobqueue.reclaim_interval";
 const RETRY_INITIAL: &str = "jobqueue.retry.initial";
 const RETRY_MAX: &str = "jobqueue.retry.max";
 
-const fn ms(ms: u64) -> Duration {
-    Duration::from_millis(ms)
-}
-const SECOND: Duration = ms(1_000);
-const MINUTE: Duration = ms(60_000);
-const DAY: Duration = ms(24 * 60 * 60_000);
-/// How long a client may take over the head of a request, an answer, and between two requests.
+/// How long a client may take for the head of a request, for an answer, and between two requests.
 const READ_TIMEOUT: Duration = ms(5_000);
 const WRITE_TIMEOUT: Duration = ms(30_000);
 const IDLE_TIMEOUT: Duration = ms(120_000);
@@ -35,8 +36,8 @@ pub(super) fn known() -> BTreeSet<&'static str> {
     settings.into_asked()
 }
 
-/// The key that whoever gives `program` the argument `name` may have in mind: for `retry-max`
-/// it is `jobqueue.retry.max`.
+/// The key that the argument `name` of `program` may be meant as: `retry-max` means
+/// `jobqueue.retry.max`.
 pub(crate) fn setting_of(program: &str, name: &str) -> Option<&'static str> {
     let name = name.to_lowercase().replace(['-', '.'], "_");
     let sections = [
@@ -66,7 +67,7 @@ pub(crate) fn is_secret(key: &str) -> bool {
         .is_some_and(|key| secrets.contains(&key))
 }
 
-/// Accepted because existing files have them; log lines always go to stderr.
+/// Keys without an effect, since log lines always go to stderr. Existing files have them.
 const WITHOUT_EFFECT: [&str; 4] = [
     "logging.output",
     "logging.output_dir",
@@ -74,7 +75,7 @@ const WITHOUT_EFFECT: [&str; 4] = [
     "logging.mail_log_enabled",
 ];
 
-/// Makes the settings of what the sources have.
+/// Reads all settings from the merged sources.
 pub(super) fn read(settings: &mut Settings, sources: Sources) -> Result<Config, ConfigError> {
     Ok(Config {
         server: server(settings)?,
@@ -120,22 +121,22 @@ fn cors(s: &mut Settings) -> Result<CorsConfig, ConfigError> {
     })
 }
 
-/// In capitals, as they are on the wire.
+/// The allowed methods, in capitals as in a request.
 fn methods(s: &mut Settings, expected: &str) -> Result<Vec<String>, ConfigError> {
     let methods = s.list("cors.allowed_methods", expected, is_token)?;
     Ok(methods.iter().map(|method| method.to_uppercase()).collect())
 }
 
-/// `*`, or scheme, host and port as a browser sends them.
+/// Whether `text` is `*`, or scheme, host and port as a browser sends them.
 fn is_origin(text: &str) -> bool {
     let is_one = |url: url::Url| {
-        // A pattern would be the name of a host, and no page has that origin.
+        // `http://*.example` would be a host with that name, and no page has such an origin.
         url.host().is_some() && !text.contains('*') && url.origin().ascii_serialization() == text
     };
     text == "*" || url::Url::parse(text).is_ok_and(is_one)
 }
 
-/// A method or the name of a header (RFC 9110, 5.6.2).
+/// Whether `text` can be a method or the name of a header (RFC 9110, 5.6.2).
 fn is_token(text: &str) -> bool {
     let is_tchar = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     !text.is_empty() && text.bytes().all(is_tchar)
@@ -153,7 +154,7 @@ fn logging(s: &mut Settings) -> Result<LoggingConfig, ConfigError> {
         ("error", LogLevel::Error),
     ];
     let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
-    // The names of Go's loggers.
+    // Go's loggers have these names.
     let other_levels = [
         ("warning", LogLevel::Warn),
         ("critical", LogLevel::Error),
@@ -169,18 +170,7 @@ fn logging(s: &mut Settings) -> Result<LoggingConfig, ConfigError> {
 }
 
 fn jobqueue(s: &mut Settings) -> Result<JobqueueConfig, ConfigError> {
-    let lease = s.duration(LEASE, ms(15_000), ms(100)..=DAY)?;
-    let heartbeat = s.duration(HEARTBEAT, lease / 3, ms(10)..=DAY)?;
-    // Two heartbeats fit into a lease, so that a single late one costs no job its lease.
-    if heartbeat * 2 >= lease {
-        return Err(s.conflict((HEARTBEAT, heartbeat), "less than half of", (LEASE, lease)));
-    }
-    let default = SECOND.min(heartbeat / 2);
-    let reclaim_interval = s.duration(RECLAIM_INTERVAL, default, ms(1)..=DAY)?;
-    if reclaim_interval * 2 > heartbeat {
-        let interval = (RECLAIM_INTERVAL, reclaim_interval);
-        return Err(s.conflict(interval, "at most half of", (HEARTBEAT, heartbeat)));
-    }
+    let (lease, heartbeat, reclaim_interval) = lease_times(s)?;
     Ok(JobqueueConfig {
         host: host(s, "jobqueue.host")?,
         port: s.integer("jobqueue.port", 8082, 0..=u16::MAX)?,
@@ -216,6 +206,23 @@ fn jobqueue(s: &mut Settings) -> Result<JobqueueConfig, ConfigError> {
     })
 }
 
+/// The lease, the heartbeat and the reclaim interval, of which each limits the next.
+fn lease_times(s: &mut Settings) -> Result<(Duration, Duration, Duration), ConfigError> {
+    let lease = s.duration(LEASE, ms(15_000), ms(100)..=DAY)?;
+    let heartbeat = s.duration(HEARTBEAT, lease / 3, ms(10)..=DAY)?;
+    // Two heartbeats fit into a lease, so no job loses its lease by a single late heartbeat.
+    if heartbeat * 2 >= lease {
+        return Err(s.conflict((HEARTBEAT, heartbeat), "less than half of", (LEASE, lease)));
+    }
+    let default = SECOND.min(heartbeat / 2);
+    let reclaim_interval = s.duration(RECLAIM_INTERVAL, default, ms(1)..=DAY)?;
+    if reclaim_interval * 2 > heartbeat {
+        let interval = (RECLAIM_INTERVAL, reclaim_interval);
+        return Err(s.conflict(interval, "at most half of", (HEARTBEAT, heartbeat)));
+    }
+    Ok((lease, heartbeat, reclaim_interval))
+}
+
 fn retry(s: &mut Settings) -> Result<RetryConfig, ConfigError> {
     let initial = s.duration(RETRY_INITIAL, SECOND, ms(1)..=DAY * 365)?;
     let max = s.duration(RETRY_MAX, MINUTE * 10, ms(1)..=DAY * 365)?;
@@ -230,7 +237,7 @@ fn retry(s: &mut Settings) -> Result<RetryConfig, ConfigError> {
     })
 }
 
-/// An address to listen on. The default is all of them, over IPv4 and IPv6.
+/// An address to listen on. The default is every address, of IPv4 and IPv6.
 fn host(s: &mut Settings, key: &'static str) -> Result<String, ConfigError> {
     let expected = "a host name or an IP address, without a port";
     let host = s.text(key, "::", expected, |host| {
@@ -239,7 +246,7 @@ fn host(s: &mut Settings, key: &'static str) -> Result<String, ConfigError> {
     Ok(without_brackets(&host).to_owned())
 }
 
-/// `::1` of `[::1]`, which is how URLs have an IPv6 address.
+/// `::1` for `[::1]`, which is how URLs write an IPv6 address.
 fn without_brackets(host: &str) -> &str {
     let inner = host
         .strip_prefix('[')

@@ -1,4 +1,4 @@
-//! Loading: which sources are read, in which order, and whose variables are whose.
+//! Loading: which sources are read, in which order, and which variables are ours.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,10 +9,12 @@ use std::{
 use config::ValueKind;
 
 use super::{
-    Config, ConfigError, Sources, files, keys,
+    error::ConfigError,
+    files, keys, misspelt,
     names::Names,
     plain,
     settings::Settings,
+    types::{Config, Sources},
     variables::{self, ADDR, DIRECTORY, ENVIRONMENT},
     yaml::{self, Leaves},
 };
@@ -20,21 +22,22 @@ use super::{
 type Variables = BTreeMap<String, String>;
 
 impl Config {
-    /// Reads the settings of the environment that `APP_ENV` names (develop when unset)
-    /// and the process's variables over them. The files are in the directory that
-    /// `CONFIG_DIR` names; when it is unset, in `config` or `/etc/dm-jobqueue`, and when
-    /// neither has a file of the environment, the defaults hold. An empty variable counts as
-    /// unset.
+    /// Reads the settings of the environment that `APP_ENV` names (develop when unset), and the
+    /// process' variables, which override them.
+    ///
+    /// The files are in the directory that `CONFIG_DIR` names. When it is unset, they are in `config`
+    /// or in `/etc/dm-jobqueue`. When neither has a file of the environment, the defaults hold. An
+    /// empty variable counts as unset.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong, in words for the person who starts the program.
+    /// The first mistake, in words for the person who starts the program.
     pub fn load() -> Result<Self, ConfigError> {
         let variables = readable(std::env::vars_os())?;
         Self::search(&variables, &files::SEARCHED.map(Path::new))
     }
 
-    /// As [`Config::load`], looking for files in `searched`.
+    /// Like [`Config::load`], but searches for files in `searched`.
     pub(super) fn search(variables: &Variables, searched: &[&Path]) -> Result<Self, ConfigError> {
         let value = |name| variables.get(name).map(|value| value.trim());
         let value = |name| value(name).filter(|value| !value.is_empty());
@@ -47,13 +50,12 @@ impl Config {
         read(env, dir, variables)
     }
 
-    /// Reads the settings of the environment `env` from the files in `dir`, and
-    /// `variables` over them. It looks at nothing else, whatever the process's own
-    /// variables say.
+    /// Reads the settings of the environment `env` from the files in `dir`, and from `variables`, which
+    /// override them. The process' own variables are not read.
     ///
     /// # Errors
     ///
-    /// As for [`Config::load`].
+    /// Like [`Config::load`].
     pub fn from_sources(
         env: &str,
         dir: &Path,
@@ -77,7 +79,7 @@ fn read(env: &str, dir: Option<&Path>, variables: &Variables) -> Result<Config, 
     let names = Names::new(keys::known());
     let mut settings = Settings::default();
     let mut others = BTreeSet::new();
-    // Before the files: a name that is nearly CONFIG_DIR is why they are the wrong ones.
+    // Variables come first: if CONFIG_DIR is misspelt, the wrong files would be read.
     let overrides = overrides(&names, variables, &mut others)?;
     let files = match dir {
         Some(dir) => Vec::from(files::in_directory(env, dir)?),
@@ -101,8 +103,7 @@ fn read(env: &str, dir: Option<&Path>, variables: &Variables) -> Result<Config, 
     keys::read(&mut settings, sources)
 }
 
-/// The variables that are ours, each with its key and value; those of other programs go to
-/// `others`.
+/// Our variables, each with its key and value. The names of other programs' variables go to `others`.
 fn overrides<'a>(
     names: &Names,
     variables: &'a Variables,
@@ -110,7 +111,7 @@ fn overrides<'a>(
 ) -> Result<Vec<(&'a str, Leaves)>, ConfigError> {
     let mut found = Vec::new();
     for (name, value) in variables.iter().filter(|(_, value)| !value.is_empty()) {
-        if let Some(meant) = variables::nearly(names, name, value) {
+        if let Some(meant) = misspelt::meant_by(names, name, value) {
             let variable = name.clone();
             return Err(ConfigError::MisspeltVariable { variable, meant });
         }
@@ -124,7 +125,7 @@ fn overrides<'a>(
             false => {}
         }
     }
-    // It wins over the variable that is made from the same key.
+    // This variable is last, so it wins over `APP__CACHE_SERVER__REDIS__JOBQUEUE__ADDR`.
     if let Some(addr) = variables.get(ADDR) {
         let leaf = Leaves::from([(
             variables::ADDR_KEY.to_owned(),
@@ -135,7 +136,7 @@ fn overrides<'a>(
     Ok(found)
 }
 
-/// The variables that are text, without the empty ones. Those that may be ours have to be.
+/// The variables that are text and not empty. A variable of ours must be text.
 fn readable(all: impl Iterator<Item = (OsString, OsString)>) -> Result<Variables, ConfigError> {
     let names = Names::new(keys::known());
     let mut readable = Variables::new();
@@ -155,9 +156,9 @@ fn readable(all: impl Iterator<Item = (OsString, OsString)>) -> Result<Variables
     Ok(readable)
 }
 
-/// Whether a variable is ours, rightly named or not.
+/// Whether a variable is ours, or nearly ours.
 fn is_ours(names: &Names, name: &str, value: &OsString) -> bool {
-    let of_program = [ADDR, ENVIRONMENT, DIRECTORY].contains(&name);
+    let has_own_name = [ADDR, ENVIRONMENT, DIRECTORY].contains(&name);
     let is_override = || {
         let leaf = variables::key_of(name).map(|key| Leaves::from([(key, ValueKind::Nil)]));
         let is_others = |leaf| {
@@ -167,9 +168,9 @@ fn is_ours(names: &Names, name: &str, value: &OsString) -> bool {
         };
         leaf.is_some_and(|leaf| !is_others(leaf))
     };
-    of_program
+    has_own_name
         || is_override()
-        || variables::nearly(names, name, &value.to_string_lossy()).is_some()
+        || misspelt::meant_by(names, name, &value.to_string_lossy()).is_some()
 }
 
 #[cfg(test)]
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_variables_of_its_own_have_to_be_text() {
+    fn only_our_variables_must_be_text() {
         for name in ["LS_COLORS", "APP__DATABASE__DSN", "APP_NAME"] {
             assert!(
                 readable([pair(name, b"\xff")].into_iter()).is_ok(),

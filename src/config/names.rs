@@ -1,15 +1,22 @@
-//! Whose a key is: ours, another program's, or ours with a mistake in its name. Files are
-//! shared with other programs, so a section that is not ours is left alone; a key within
-//! our sections that nobody knows stops the start, as does a section that is one slip away
-//! from ours.
+//! Whose a key is: ours, another program's, or ours with a mistake in its name.
+//!
+//! Files are shared with other programs, so a section that is not ours is left alone. An unknown key
+//! in one of our sections stops the start, and so does a section whose name is one slip away from
+//! ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use config::ValueKind;
 
-use super::{ConfigError, plain, yaml::Leaves};
+use super::{
+    error::ConfigError,
+    plain,
+    slips::{is_slip, likeness},
+    variables::{OVERRIDE_PREFIX, override_of},
+    yaml::{Leaves, kind_of},
+};
 
-/// The sections whose keys are all ours. Everything beside them is another program's.
+/// The sections whose keys are all ours. Every other section is another program's.
 const OWN: [&str; 5] = [
     "cache_server.redis.jobqueue",
     "cors",
@@ -18,10 +25,7 @@ const OWN: [&str; 5] = [
     "server",
 ];
 
-/// How alike two names have to be for the one to be suggested for the other (Jaro-Winkler).
-const ALIKE: f64 = 0.8;
-
-/// Stands for a name that may be something else.
+/// Stands for a name that may be a secret.
 const HIDDEN: &str = "(a name that is not shown since it may hold a secret)";
 
 /// Every key that the programs know.
@@ -36,7 +40,7 @@ impl Names {
         self.0.iter().copied()
     }
 
-    /// Checks the keys of one source, and names the sections of other programs in it.
+    /// Checks the keys of one source, and returns the names of other programs' sections in it.
     pub(super) fn check(
         &self,
         origin: &str,
@@ -52,7 +56,7 @@ impl Names {
         for (section, keys) in &others {
             self.refuse_misspelt_section(origin, section, keys)?;
         }
-        // One with nothing behind it has no settings, and may be no name: `{password}`.
+        // YAML takes `{password}` for a section without settings: then the name may be a secret.
         let is_bare = |section: &str| leaves.get(section) == Some(&ValueKind::Nil);
         let sections = others.into_keys();
         Ok(sections
@@ -84,8 +88,8 @@ impl Names {
         Err(self.unknown(origin, key, section, self.suggestion(key), bare))
     }
 
-    /// A section is taken for one of ours when its name is one slip away and its keys are
-    /// keys of ours. A name that differs by a digit is another one on purpose.
+    /// Refuses another program's section that is ours with a slip: its name is one slip away from ours,
+    /// and we have all of its keys. A name that differs in a digit is a different name on purpose.
     fn refuse_misspelt_section(
         &self,
         origin: &str,
@@ -122,9 +126,11 @@ impl Names {
         Ok(())
     }
 
-    /// The error for a key that nobody knows, for its name in `section`: what it has below
-    /// may be a secret in the wrong place. `bare` ones have no value, as when YAML takes
-    /// `{password}` for a key: such a name is shown only beside what it was meant to be.
+    /// The error for an unknown key in `section`.
+    ///
+    /// It shows only the first name below the section, since the rest may be a secret in the wrong
+    /// place. A `bare` key has no value, as when YAML takes `{password}` for a key. Such a name is
+    /// shown only when the message also says what was meant.
     fn unknown(
         &self,
         origin: &str,
@@ -136,9 +142,9 @@ impl Names {
         let names = self.names_in(self.known_section(key));
         let names: Vec<_> = names.into_iter().collect();
         let key = join(section, below(key, section).map_or(key, first_name));
-        let is_variable = origin.starts_with(super::variables::OVERRIDE_PREFIX);
+        let is_variable = origin.starts_with(OVERRIDE_PREFIX);
         let meant = meant.map(|key| match is_variable {
-            true => super::variables::override_of(&key),
+            true => override_of(&key),
             false => key,
         });
         let shown = match plain::is_name(&key) && (!bare || meant.is_some()) {
@@ -153,17 +159,17 @@ impl Names {
         setting(origin, &shown, "an unknown key", expected)
     }
 
-    /// The known key that an unknown one was meant to be.
+    /// The known key that was probably meant by an unknown one.
     fn suggestion(&self, unknown: &str) -> Option<String> {
         let section = self.known_section(unknown);
         let name = first_name(below(unknown, section)?);
         let alike = self.all().filter_map(|known| {
-            let likeness = likeness(below(known, section)?, name);
-            (likeness >= ALIKE).then_some((likeness, known))
+            let likeness = likeness(below(known, section)?, name)?;
+            Some((likeness, known))
         });
         let nearest = alike.max_by(|a, b| a.0.total_cmp(&b.0));
         nearest.map(|(_, known)| known.to_owned()).or_else(|| {
-            // The right name in the wrong section.
+            // The name may be right, and the section wrong.
             let last = unknown.rsplit('.').next()?;
             let mut same = self
                 .all()
@@ -216,8 +222,8 @@ fn setting(
     }
 }
 
-/// The section of another program that a key is in: the shortest part of the key from its
-/// beginning that leads to none of our sections.
+/// The section of another program that a key is in: the shortest beginning of the key that does not
+/// lead to any of our sections.
 fn section_of_others(key: &str) -> Option<&str> {
     let leads_to = |part: &str, own: &str| part == own || below(own, part).is_some();
     if OWN
@@ -231,33 +237,7 @@ fn section_of_others(key: &str) -> Option<&str> {
     parts.find(|part| !OWN.iter().any(|own| leads_to(part, own)))
 }
 
-/// Whether `name` is `own` with one slip: a letter too many, too few or wrong, two swapped,
-/// or other case and separators.
-pub(super) fn is_slip(name: &str, own: &str) -> bool {
-    let (name, own) = (letters(name), letters(own));
-    name == own || (strsim::osa_distance(&name, &own) == 1 && !differ_in_digits(&name, &own))
-}
-
-/// Whether nothing but digits tells two names apart, as in `redis2`.
-pub(super) fn differ_in_digits(one: &str, other: &str) -> bool {
-    let letters = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
-    one != other && letters(one) == letters(other)
-}
-
-/// A name without separators and case.
-pub(super) fn letters(name: &str) -> String {
-    let letters = name.chars().filter(|c| c.is_alphanumeric());
-    letters.flat_map(char::to_lowercase).collect()
-}
-
-fn likeness(known: &str, name: &str) -> f64 {
-    match letters(known) == letters(name) {
-        true => 1.0,
-        false => strsim::jaro_winkler(known, &name.to_lowercase()),
-    }
-}
-
-/// What follows the section's name in `key`; `None` when the key is not within it.
+/// The part of `key` behind the name of its section; `None` when it is in another section.
 fn below<'a>(key: &'a str, section: &str) -> Option<&'a str> {
     match section {
         "" => Some(key),
@@ -273,17 +253,5 @@ fn join(section: &str, name: &str) -> String {
     match section {
         "" => name.to_owned(),
         _ => format!("{section}.{name}"),
-    }
-}
-
-/// The words for a value by its kind alone.
-pub(super) fn kind_of(value: &ValueKind) -> &'static str {
-    match value {
-        ValueKind::Nil => "nothing",
-        ValueKind::Boolean(_) => "true or false",
-        ValueKind::String(_) => "text",
-        ValueKind::Table(_) => "a section",
-        ValueKind::Array(_) => "a list",
-        _ => "a number",
     }
 }

@@ -1,15 +1,15 @@
-//! What of a found value a message may show. Anything can be pasted into the wrong place, a
-//! password too, so a message shows only what is too plain to be a secret: numbers,
-//! durations, short words. All messages about settings ask here.
+//! What a message may show of a value. Anything can be pasted into the wrong place, also a password.
+//! So a message shows only what is too plain to be a secret: numbers, durations, short words. All
+//! messages about settings ask here.
 
 use std::path::Path;
 
 /// Stands for a value that is not plain.
 pub(super) const HIDDEN: &str = "text that is not shown since it may hold a secret";
 
-/// The longest word of letters that is shown when it is none of [`WORDS`].
+/// A longer word is shown only when it is one of [`WORDS`].
 const MAX_LETTERS: usize = 5;
-/// The most digits that are shown; a longer number may be a key or a card's.
+/// A number with more digits may be a key, or the number of a credit card.
 const MAX_DIGITS: usize = 12;
 const MAX_BYTES: usize = 32;
 const MAX_NAME: usize = 64;
@@ -32,23 +32,23 @@ const WORDS: [&str; 14] = [
     "warning",
 ];
 
-/// What the letters beside the digits of a duration or a number can be.
+/// The letters that a duration or a number may have beside its digits.
 const UNITS: [&str; 31] = [
     "e", "y", "yr", "year", "years", "month", "months", "w", "week", "weeks", "d", "day", "days",
     "h", "hr", "hour", "hours", "m", "min", "mins", "minute", "minutes", "s", "sec", "secs",
     "second", "seconds", "ms", "us", "\u{b5}s", "ns",
 ];
 
-/// The words for a text that was found: the text itself in quotes when it is plain.
+/// The words for a text: the text itself in quotes when it is plain.
 pub(crate) fn shown(text: &str) -> String {
     shown_if(is_plain(text), text)
 }
 
-/// The same for a text that may also hold some `known` words, with marks between them. The
-/// other words have to be plain as a whole: `redis://:pw@host` is made of plain words, too.
+/// The words for a text that may also hold some `known` words, with marks between them. The other
+/// words must be plain when they are put together: `redis://:pw@host` is made of plain words, too.
 pub(crate) fn shown_with(known: &[&str], text: &str) -> String {
     let is_known = |word: &str| known.iter().any(|each| each.eq_ignore_ascii_case(word));
-    // A colon or an @ may stand before a password, but for the one between modules.
+    // A colon or an @ may stand before a password, except for the `::` between modules.
     let separated = text.replace("::", ",");
     let words = separated.split([' ', ',', ';', '=', '/', '[', '-']);
     let others: String = words.filter(|word| !is_known(word)).collect();
@@ -78,8 +78,8 @@ pub(crate) fn is_plain(text: &str) -> bool {
             .all(|letters| letters.is_empty() || UNITS.contains(&letters))
 }
 
-/// Whether the name of a key, a section or a variable can be shown: `{password:s3cret}` is a
-/// key for YAML.
+/// Whether the name of a key, a section or a variable may be shown. For YAML, `{password:s3cret}` is
+/// a key.
 pub(super) fn is_name(text: &str) -> bool {
     text.len() <= MAX_NAME
         && text.bytes().any(|b| b.is_ascii_alphabetic())
@@ -88,8 +88,7 @@ pub(super) fn is_name(text: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
 }
 
-/// The words for a path that was found in a setting: the path when it cannot be taken for
-/// anything else.
+/// The words for a path: the path itself when it cannot be anything else.
 pub(crate) fn path(path: &Path) -> String {
     let text = path.to_string_lossy();
     let is_path = text.starts_with('/') || text.starts_with("./") || text.starts_with("../");

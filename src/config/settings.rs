@@ -1,40 +1,39 @@
-//! All settings of all sources by their full key, each with where it came from, and
-//! typed access to them. It knows how a value is read and how to complain about one;
-//! which keys exist, their defaults and their ranges are in `keys`.
+//! The settings of all sources by their full key, each with the source that it is from, and the errors
+//! about them. `typed` reads values, and `keys` knows which keys exist.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt::Display,
-    ops::RangeInclusive,
-    str::FromStr,
     time::Duration,
 };
 
 use config::ValueKind;
 
-use super::{ConfigError, names::kind_of, plain, yaml::Leaves};
-use crate::duration;
+use super::{
+    error::ConfigError,
+    plain,
+    yaml::{Leaves, kind_of},
+};
 
 /// The merged sources. A later source replaces single keys of an earlier one.
 #[derive(Default)]
 pub(super) struct Settings {
-    /// Full key (`jobqueue.retry.max`) to what was found for it.
+    /// The value that was found for each full key (`jobqueue.retry.max`).
     found: BTreeMap<String, Found>,
     /// Every key that was asked for.
     asked: BTreeSet<&'static str>,
 }
 
 struct Found {
-    /// The file or variable, as the user named it.
+    /// The file or variable that has the value, as the user names it.
     origin: String,
-    /// Text as written for variables, what YAML makes of it for files.
+    /// For a variable its text, for a file what YAML makes of it.
     value: ValueKind,
 }
 
 impl Settings {
-    /// Adds the keys of one source. A key with nothing behind it, or with empty text, changes
-    /// nothing. The text of a variable stays text until a typed key asks for it: the password
-    /// `1e5` is no number.
+    /// Adds the keys of one source. A key without a value, or with an empty text, changes nothing. The
+    /// value of a variable stays text until its key is read as a type: the password `1e5` must not
+    /// become a number.
     pub(super) fn add(&mut self, origin: &str, leaves: Leaves) {
         for (key, value) in leaves {
             let is_given = match &value {
@@ -57,7 +56,8 @@ impl Settings {
         self.asked
     }
 
-    fn get(&mut self, key: &'static str) -> Option<&ValueKind> {
+    /// The value of a key, if any source has one.
+    pub(super) fn get(&mut self, key: &'static str) -> Option<&ValueKind> {
         self.asked.insert(key);
         self.found.get(key).map(|found| &found.value)
     }
@@ -65,172 +65,6 @@ impl Settings {
     /// Accepts a key that has no effect.
     pub(super) fn ignore(&mut self, key: &'static str) {
         self.asked.insert(key);
-    }
-
-    /// Text that passes `check`, which is the same as being `expected`, without the blanks
-    /// around it.
-    pub(super) fn text(
-        &mut self,
-        key: &'static str,
-        default: &str,
-        expected: &str,
-        check: impl Fn(&str) -> bool,
-    ) -> Result<String, ConfigError> {
-        match self.get(key) {
-            None => Ok(default.to_owned()),
-            Some(ValueKind::String(text)) if check(text.trim()) => Ok(text.trim().to_owned()),
-            Some(ValueKind::String(_)) => Err(self.invalid(key, expected)),
-            Some(_) => Err(self.invalid(key, &format!("{expected}, in quotes"))),
-        }
-    }
-
-    /// Text that may be absent; empty text is absent. Errors do not show the value. It stays
-    /// as it is written, but for line ends behind it, which files and `|` leave there.
-    pub(super) fn secret(&mut self, key: &'static str) -> Result<Option<String>, ConfigError> {
-        match self.get(key) {
-            None => Ok(None),
-            Some(ValueKind::String(text)) => {
-                let text = text.trim_end_matches(['\n', '\r']);
-                Ok((!text.is_empty()).then(|| text.to_owned()))
-            }
-            // YAML has made something else of it, and 007 cannot be told from 7 any more.
-            Some(value) => {
-                let found = format!("{} (not shown)", kind_of(value));
-                Err(self.error(key, found, "text; put the value in quotes"))
-            }
-        }
-    }
-
-    /// `true` or `false`, or the other words that YAML and Go have for them.
-    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> Result<bool, ConfigError> {
-        self.parse(key, default, "true or false", |text| {
-            match text.to_ascii_lowercase().as_str() {
-                "true" | "yes" | "on" | "1" => Some(true),
-                "false" | "no" | "off" | "0" => Some(false),
-                _ => None,
-            }
-        })
-    }
-
-    /// A list of texts, each of which passes `check`. Text alone is a list, too, separated by
-    /// commas. Empty by default.
-    pub(super) fn list(
-        &mut self,
-        key: &'static str,
-        expected: &str,
-        check: impl Fn(&str) -> bool,
-    ) -> Result<Vec<String>, ConfigError> {
-        let texts: Option<Vec<_>> = match self.get(key) {
-            None => Some(Vec::new()),
-            Some(ValueKind::String(text)) => Some(text.split(',').map(str::trim).collect()),
-            Some(ValueKind::Array(values)) => {
-                let texts = values.iter().map(|value| match &value.kind {
-                    ValueKind::String(text) => Some(text.trim()),
-                    _ => None,
-                });
-                texts.collect()
-            }
-            Some(_) => None,
-        };
-        let texts = texts.map(|texts| texts.into_iter().filter(|text| !text.is_empty()));
-        texts
-            .map(|texts| texts.map(str::to_owned).collect::<Vec<_>>())
-            .filter(|texts| texts.iter().all(|text| check(text)))
-            .ok_or_else(|| self.invalid(key, expected))
-    }
-
-    /// One of the `choices`, whatever its case, or one of the other names for them.
-    pub(super) fn choice<T: Copy>(
-        &mut self,
-        key: &'static str,
-        default: T,
-        choices: &[(&str, T)],
-        other_names: &[(&str, T)],
-    ) -> Result<T, ConfigError> {
-        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        let expected = format!("one of {}", names.join(", "));
-        self.parse(key, default, &expected, |text| {
-            let is_it = |(name, _): &&(&str, T)| name.eq_ignore_ascii_case(text);
-            let mut all = choices.iter().chain(other_names);
-            all.find(is_it).map(|(_, value)| *value)
-        })
-    }
-
-    /// A whole number within `range`.
-    pub(super) fn integer<T>(
-        &mut self,
-        key: &'static str,
-        default: T,
-        range: RangeInclusive<T>,
-    ) -> Result<T, ConfigError>
-    where
-        T: FromStr + PartialOrd + Display,
-    {
-        let expected = format!("a whole number from {} to {}", range.start(), range.end());
-        self.parse(key, default, &expected, |text| {
-            // 10_000 is a number for the YAML of Go.
-            let is_number = text.starts_with(|c: char| c.is_ascii_digit());
-            let text = if is_number {
-                text.replace('_', "")
-            } else {
-                text.to_owned()
-            };
-            text.parse().ok().filter(|value| range.contains(value))
-        })
-    }
-
-    /// A number within `range`.
-    pub(super) fn number(
-        &mut self,
-        key: &'static str,
-        default: f64,
-        range: RangeInclusive<f64>,
-    ) -> Result<f64, ConfigError> {
-        let expected = format!("a number from {} to {}", range.start(), range.end());
-        self.parse(key, default, &expected, |text| {
-            text.parse().ok().filter(|value| range.contains(value))
-        })
-    }
-
-    /// A humantime duration within `range`. Go's are such as well (`1h0m0s`, `1.5s`).
-    pub(super) fn duration(
-        &mut self,
-        key: &'static str,
-        default: Duration,
-        range: RangeInclusive<Duration>,
-    ) -> Result<Duration, ConfigError> {
-        let has_no_unit = self
-            .get(key)
-            .and_then(written)
-            .is_some_and(|text| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()));
-        let advice = match has_no_unit {
-            true => "; write its unit (Go takes a number alone for nanoseconds)",
-            false => "",
-        };
-        let expected = format!(
-            "a duration such as \"{}\" (from {} to {}){advice}",
-            humantime::format_duration(default),
-            humantime::format_duration(*range.start()),
-            humantime::format_duration(*range.end()),
-        );
-        self.parse(key, default, &expected, |text| {
-            let value = duration::parse(text, *range.end()).ok()?;
-            range.contains(&value).then_some(value)
-        })
-    }
-
-    fn parse<T>(
-        &mut self,
-        key: &'static str,
-        default: T,
-        expected: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<T, ConfigError> {
-        let Some(value) = self.get(key) else {
-            return Ok(default);
-        };
-        let parsed = written(value).and_then(|text| parse(&text));
-        parsed.ok_or_else(|| self.invalid(key, expected))
     }
 
     /// The error for a key whose value is not what is expected.
@@ -246,7 +80,7 @@ impl Settings {
         self.error(key, found, expected)
     }
 
-    /// The error for a key with the words for what was found.
+    /// The error for a key, with the words for what was found.
     pub(super) fn error(
         &self,
         key: &str,
@@ -261,7 +95,7 @@ impl Settings {
         }
     }
 
-    /// The error for two durations that do not go together.
+    /// The error for two durations that exclude each other.
     pub(super) fn conflict(
         &self,
         (key, value): (&str, Duration),
@@ -277,7 +111,7 @@ impl Settings {
         self.error(key, found, expected)
     }
 
-    /// The file or variable that a key's value comes from.
+    /// The file or variable that has the value of a key.
     pub(super) fn origin(&self, key: &str) -> &str {
         self.found
             .get(key)
@@ -285,8 +119,8 @@ impl Settings {
     }
 }
 
-/// A single value as it is written, without the blanks around it.
-fn written(value: &ValueKind) -> Option<String> {
+/// A single value as the user wrote it, without the blanks around it.
+pub(super) fn written(value: &ValueKind) -> Option<String> {
     match value {
         ValueKind::String(text) => Some(text.trim().to_owned()),
         ValueKind::Float(number) => Some(format!("{number:?}")), // 10.0 is no whole number

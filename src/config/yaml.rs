@@ -1,23 +1,24 @@
-//! Reads one YAML file into its keys with their values, and says in this project's words
-//! what is wrong with a file that cannot be read. No message quotes a value, since a
-//! mistake next to a password looks like any other.
+//! Reads one YAML file into keys with their values, and says in this project's words what is wrong
+//! with a file that cannot be read. No message quotes a value: a mistake beside a password looks
+//! like any other.
 
 use std::{collections::BTreeMap, error::Error, fs, io, path::Path};
 
 use config::{File, FileStoredFormat, Format, Map, Source, Value, ValueKind};
 use yaml_rust2::{ScanError, Yaml, YamlLoader, yaml::Hash};
 
-use super::ConfigError;
+use super::error::ConfigError;
 
-/// Full key (`jobqueue.retry.max`) to its value; a section with nothing in it is null.
+/// Each full key (`jobqueue.retry.max`) with its value. An empty section is a key whose value is
+/// null.
 pub(super) type Leaves = BTreeMap<String, ValueKind>;
 
 /// The largest file that is read; settings are a few kilobytes.
 const MAX_BYTES: u64 = 1 << 20;
-/// Stands for a key that is no single value, such as in `{{password}}`.
+/// Stands for a key that is not a single value, as in `{{password}}`.
 const NO_NAME: &str = "{}";
 
-/// Reads the file `path`, which is there in one form or another.
+/// Reads the file `path`. Something exists at that path, but it may be of no use.
 pub(super) fn read(path: &Path) -> Result<Leaves, ConfigError> {
     let unreadable = |source| unreadable(path, source);
     let metadata = fs::metadata(path).map_err(unreadable)?;
@@ -49,10 +50,12 @@ pub(super) fn read(path: &Path) -> Result<Leaves, ConfigError> {
     Ok(leaves.collect())
 }
 
-/// YAML for the `config` crate. Its own format quotes values in its complaints, takes the
-/// first of several documents, and knows no merge keys. This one gives full keys with their
-/// values, not sections: a map of the crate has no order, and of a key that is written in two
-/// forms (`server.port` and `server: {port}`) the last one in the file holds.
+/// YAML for the `config` crate. The crate's own format quotes values in its errors, reads the first
+/// of several documents, and has no merge keys.
+///
+/// This format returns full keys, not sections. If a key is written in two forms (`server.port` and
+/// `server: {port}`), the last one in the file holds; the crate's maps have no order, so sections
+/// would leave that to chance.
 #[derive(Debug, Clone, Copy)]
 struct StrictYaml;
 
@@ -72,7 +75,7 @@ impl FileStoredFormat for StrictYaml {
     }
 }
 
-/// The words of [`parse`], without what the `config` crate puts around them.
+/// The words of [`parse`], without those that the `config` crate puts around them.
 fn words(error: config::ConfigError) -> String {
     match error {
         config::ConfigError::FileParse { cause, .. } => cause.to_string(),
@@ -105,7 +108,7 @@ fn dangling(target: &Path) -> String {
     )
 }
 
-/// The text of a file, without the mark that some editors put before it.
+/// The text of a file, without the byte order mark that some editors write.
 fn decode(bytes: &[u8]) -> Result<&str, String> {
     const EXPECTED: &str = "expected UTF-8; save the file in that encoding";
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
@@ -140,7 +143,7 @@ fn parse(text: &str) -> Result<Map<String, Value>, String> {
     }
 }
 
-/// What the parser complains of. Its own words are fixed texts, but for two that quote.
+/// What the parser found wrong. Its words are fixed texts, except for two that quote the file.
 fn reason(text: &str, error: &ScanError) -> String {
     let mark = error.marker();
     let what = match error.info() {
@@ -214,17 +217,17 @@ fn value(yaml: &Yaml) -> Result<Value, String> {
     Ok(Value::new(None, kind))
 }
 
-/// The entries of a section with those that `<<: *anchor` brings, which the section's own win
-/// over.
+/// The entries of a section, and those that `<<: *anchor` adds to it. The section's own entries
+/// win.
 fn merged(table: &Hash) -> Result<Vec<(&Yaml, &Yaml)>, String> {
     let is_merge = |key: &Yaml| key.as_str() == Some("<<");
     let mut entries: Vec<_> = table.iter().filter(|(key, _)| !is_merge(key)).collect();
-    let brought = match table.iter().find(|(key, _)| is_merge(key)) {
+    let added = match table.iter().find(|(key, _)| is_merge(key)) {
         None => return Ok(entries),
         Some((_, Yaml::Array(tables))) => tables.iter().collect(),
         Some((_, table)) => vec![table],
     };
-    for table in brought {
+    for table in added {
         let Yaml::Hash(table) = table else {
             return Err("<< stands before something that is no section".to_owned());
         };
@@ -235,4 +238,16 @@ fn merged(table: &Hash) -> Result<Vec<(&Yaml, &Yaml)>, String> {
         }
     }
     Ok(entries)
+}
+
+/// The words for the kind of a value.
+pub(super) fn kind_of(value: &ValueKind) -> &'static str {
+    match value {
+        ValueKind::Nil => "nothing",
+        ValueKind::Boolean(_) => "true or false",
+        ValueKind::String(_) => "text",
+        ValueKind::Table(_) => "a section",
+        ValueKind::Array(_) => "a list",
+        _ => "a number",
+    }
 }

@@ -14,7 +14,7 @@ use super::{content_type::require_json, place::place};
 use crate::api::problem::Problem;
 
 /// The largest body that is accepted.
-pub(in crate::api) const MAX_BODY_LEN: usize = 64 * 1024;
+pub(crate) const MAX_BODY_LEN: usize = 64 * 1024;
 
 /// How much of a body that is too large is read and dropped. If a client still sends when its
 /// connection is closed, the reset that follows often destroys the answer.
@@ -29,7 +29,7 @@ const MAX_DROPPED_LEN: usize = 1024 * 1024;
 ///
 /// 408 after the deadline, 413 when the body is too large, 415 when it is not JSON by its headers,
 /// and 400 when it breaks off or is not UTF-8.
-pub(in crate::api) async fn read(request: Request, deadline: Instant) -> Result<String, Problem> {
+pub(crate) async fn read(request: Request, deadline: Instant) -> Result<String, Problem> {
     let (parts, body) = request.into_parts();
     let refuse_unread = parts.headers.contains_key(header::EXPECT);
     let bytes = collect(body, refuse_unread, deadline).await?;
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_too_much_is_read_and_dropped_up_to_a_limit() {
+    async fn a_body_that_is_too_large_is_read_and_dropped_up_to_a_limit() {
         const MAX_KIB: usize = (MAX_BODY_LEN + MAX_DROPPED_LEN) / 1024;
         for (chunks, read) in [(100, 100), (10_000, MAX_KIB + 1)] {
             let sent = Arc::new(AtomicUsize::new(0));

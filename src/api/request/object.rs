@@ -19,7 +19,7 @@ const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// A body while it is decoded: its known properties, and the errors that were found so far.
 #[derive(Debug)]
-pub(in crate::api) struct Object<'a> {
+pub(crate) struct Object<'a> {
     text: &'a str,
     properties: Vec<(&'static str, Option<&'a RawValue>)>,
     errors: Vec<ErrorDetail>,
@@ -32,7 +32,7 @@ impl<'a> Object<'a> {
     /// # Errors
     ///
     /// 400 when the text is not JSON, 422 when it is not an object.
-    pub(in crate::api) fn parse(text: &'a str, known: &[&'static str]) -> Result<Self, Problem> {
+    pub(crate) fn parse(text: &'a str, known: &[&'static str]) -> Result<Self, Problem> {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let mut object = Self {
             text,
@@ -61,7 +61,7 @@ impl<'a> Object<'a> {
     /// # Errors
     ///
     /// 400 when the string has half a surrogate pair, which is not a character.
-    pub(in crate::api) fn string(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
+    pub(crate) fn string(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
         let Some(raw) = self.get(name) else {
             return Ok(None);
         };
@@ -78,7 +78,7 @@ impl<'a> Object<'a> {
     /// error of the body.
     ///
     /// An integer that `i64` cannot hold becomes the nearest `i64`.
-    pub(in crate::api) fn integer(&mut self, name: &'static str) -> Option<i64> {
+    pub(crate) fn integer(&mut self, name: &'static str) -> Option<i64> {
         let raw = self.get(name)?;
         let value = integer(raw.get());
         if value.is_none() {
@@ -88,7 +88,7 @@ impl<'a> Object<'a> {
     }
 
     /// Notes an error: the value at `name` breaks a rule.
-    pub(in crate::api) fn add_error(&mut self, name: &str, message: impl Into<String>) {
+    pub(crate) fn add_error(&mut self, name: &str, message: impl Into<String>) {
         if let Some(raw) = self.get(name) {
             self.errors
                 .push(ErrorDetail::of_property(name, message, raw));
@@ -96,7 +96,7 @@ impl<'a> Object<'a> {
     }
 
     /// All errors, in the order in which they were found.
-    pub(in crate::api) fn into_errors(self) -> Vec<ErrorDetail> {
+    pub(crate) fn into_errors(self) -> Vec<ErrorDetail> {
         self.errors
     }
 

@@ -1,19 +1,20 @@
-//! What is wrong with an address that is not accepted, and what to write instead. An address
-//! can hold a password in places that only its author knows, so no more of it is shown than a
-//! host and a port that stand for themselves.
+//! What is wrong with an address that is not accepted, and what to write instead.
+//!
+//! An address may hold a password where only its author expects it. So a message shows no more of it
+//! than a host and a port, and only when they are surely that.
 
 use url::Url;
 
-use super::{is_host, place_of};
+use super::place::{is_host, place_of};
 use crate::config::{plain, variables};
 
 /// Why an address is refused.
 #[derive(Debug)]
-pub(in crate::config) struct Refused {
+pub(crate) struct Refused {
     /// The words for what was found.
-    pub(in crate::config) found: String,
+    pub(crate) found: String,
     /// What to write instead.
-    pub(in crate::config) hint: String,
+    pub(crate) hint: String,
 }
 
 impl Refused {
@@ -34,7 +35,7 @@ impl Refused {
     }
 }
 
-/// Schemes of other programs and libraries, with what they are called here.
+/// Schemes of other programs and libraries, and what to write instead.
 const SCHEMES: [(&str, &str); 16] = [
     ("tcp", "write redis:// instead, or host:port alone"),
     ("tls", "write rediss:// instead"),
@@ -69,8 +70,8 @@ const SCHEMES: [(&str, &str); 16] = [
     ),
 ];
 
-/// The scheme, host and port of a URL, when they are surely that: an unescaped / or ? in a
-/// password makes its beginning a host for the parser, and leaves the @ behind.
+/// The scheme, host and port of a URL, when they are surely that. If a password has an unescaped / or
+/// ?, the parser takes its beginning for the host, and an @ follows later.
 pub(super) fn place(url: &Url) -> Option<String> {
     let host = url.host_str().filter(|host| is_host(host))?;
     let rest = [Some(url.path()), url.query(), url.fragment()];
@@ -84,7 +85,7 @@ pub(super) fn place(url: &Url) -> Option<String> {
     Some(format!("{}://{host}{port}", url.scheme()))
 }
 
-/// What is wrong with the URL `addr`, which has no host that stands for itself.
+/// What is wrong with the URL `addr`, whose host is not surely a host.
 pub(super) fn of_url(addr: &str) -> Refused {
     let authority = addr.split_once("://").map_or("", |(_, rest)| rest);
     let hosts = authority.rsplit('@').next().unwrap_or_default();
@@ -147,8 +148,8 @@ pub(super) fn of_host_and_port(addr: &str) -> Refused {
     }
 }
 
-/// `host:6380,password=…,ssl=True`, which StackExchange.Redis and cloud portals write, and
-/// other texts of names and values.
+/// What is wrong with `host:6380,password=…,ssl=True`, which StackExchange.Redis and cloud portals
+/// write, and with other texts of names and values.
 fn of_pairs(addr: &str) -> Refused {
     let parts = || addr.split([',', ';', ' ']).map(str::trim);
     let has = |name: &str| {

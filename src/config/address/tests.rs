@@ -5,8 +5,8 @@ use proptest::prelude::*;
 
 use super::{Carried, is_host_name, read, without_credentials};
 
-/// Whether the client takes it, made a URL in the way in which connections make it one.
-fn client_takes(addr: &str) -> bool {
+/// Whether the Redis client accepts the address, after it is made a URL as connections do it.
+fn client_accepts(addr: &str) -> bool {
     let url = match addr.contains("://") {
         true => addr.to_owned(),
         false => format!("redis://{addr}"),
@@ -105,7 +105,7 @@ const REFUSED: [&str; 62] = [
 fn accepted_addresses() {
     for addr in ACCEPTED {
         assert!(read(addr).is_ok(), "{addr} was refused");
-        assert!(client_takes(addr), "{addr} was refused by the client");
+        assert!(client_accepts(addr), "{addr} was refused by the client");
     }
 }
 
@@ -127,13 +127,13 @@ proptest! {
         rest in "(|/[0-9+-]{0,4}|\\?(db|user|pass|protocol)=[0-9a-z%]{0,4}|#[a-z]{0,8})",
     ) {
         let addr = format!("{scheme}{user}{host}{port}{rest}");
-        prop_assert!(read(&addr).is_err() || client_takes(&addr), "{addr}");
+        prop_assert!(read(&addr).is_err() || client_accepts(&addr), "{addr}");
     }
 
     #[test]
     fn any_text_is_read_without_a_panic(addr in "\\PC{0,40}", tail in any::<String>()) {
         let addr = format!("{addr}{tail}");
-        prop_assert!(read(&addr).is_err() || client_takes(&addr), "{addr}");
+        prop_assert!(read(&addr).is_err() || client_accepts(&addr), "{addr}");
         without_credentials(&addr);
     }
 }
@@ -207,7 +207,7 @@ fn the_place_is_shown() {
 }
 
 #[test]
-fn what_to_write_instead_is_said() {
+fn the_hint_says_what_to_write_instead() {
     for (addr, found, hint) in [
         (
             "host:6380,password=s3cret,ssl=True,abortConnect=False",

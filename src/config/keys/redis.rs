@@ -1,10 +1,15 @@
-//! The keys of `cache_server.redis.jobqueue`, and which of them do not go together.
+//! The keys of `cache_server.redis.jobqueue`, and which of them exclude each other.
 
 use std::path::PathBuf;
 
-use super::{MINUTE, SECOND, ms};
+use super::units::{MINUTE, SECOND, ms};
 use crate::config::{
-    ConfigError, DB, RedisConfig, Secret, address, plain, settings::Settings, variables,
+    address::{self, DB},
+    error::ConfigError,
+    plain,
+    redis_config::{RedisConfig, Secret},
+    settings::Settings,
+    variables,
 };
 
 const ADDR: &str = variables::ADDR_KEY;
@@ -16,8 +21,8 @@ const TLS: &str = "cache_server.redis.jobqueue.tls";
 const MIN_RETRY_BACKOFF: &str = "cache_server.redis.jobqueue.min_retry_backoff";
 const MAX_RETRY_BACKOFF: &str = "cache_server.redis.jobqueue.max_retry_backoff";
 
-/// Accepted because existing files have them; they mean nothing to one multiplexed
-/// connection that retries until Redis is back.
+/// Keys without an effect, since one multiplexed connection retries until Redis is back. Existing
+/// files have them.
 const WITHOUT_EFFECT: [&str; 3] = [
     "cache_server.redis.jobqueue.max_retries",
     "cache_server.redis.jobqueue.pool_size",
@@ -63,7 +68,8 @@ fn addr(s: &mut Settings) -> Result<String, ConfigError> {
     }
 }
 
-/// A path, so that a password in the place of its file is not taken for one and logged.
+/// The file must be a path with a slash. Otherwise a password in its place would count as a path,
+/// and be logged.
 fn password_file(s: &mut Settings) -> Result<Option<PathBuf>, ConfigError> {
     let Some(path) = s.secret(PASSWORD_FILE)? else {
         return Ok(None);
@@ -78,8 +84,8 @@ fn password_file(s: &mut Settings) -> Result<Option<PathBuf>, ConfigError> {
     Ok(Some(PathBuf::from(path)))
 }
 
-/// An address that says something else than its neighbours would leave it to chance who
-/// is believed, or connect without TLS where TLS was asked for.
+/// Refuses settings that are given in two places: it would be unclear which of them holds. `tls`
+/// beside a URL without TLS is refused as well, since the connection would have no TLS.
 fn refuse_given_twice(s: &Settings, redis: &RedisConfig) -> Result<(), ConfigError> {
     let carried = address::read(&redis.addr).unwrap_or_default();
     let has_file = redis.password_file.is_some();

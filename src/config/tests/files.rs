@@ -1,5 +1,5 @@
-//! Which files belong to an environment, where they are looked for, and the words for what
-//! is in their place.
+//! Which files belong to an environment, where they are searched, and the words for a path that is no
+//! such file.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
@@ -158,7 +158,7 @@ fn a_directory_that_cannot_be_used_is_named() {
 }
 
 #[test]
-fn what_is_in_the_place_of_a_file_is_named() {
+fn a_path_that_is_no_file_of_settings_is_refused() {
     let main = "staging.yaml";
     let dir = directory(&[("staging/cacheserver.yaml", "")]);
     fs::create_dir(dir.path().join(main)).unwrap();
@@ -200,7 +200,7 @@ fn without_a_named_directory_the_first_that_has_a_file_is_used() {
     assert!(config.sources.files.is_empty());
     assert_eq!(config.sources.environment, "production");
 
-    // One file of both is a mistake, wherever it is.
+    // A directory with one of the two files is a mistake, wherever it is.
     for partly in [file, cacheserver, ("staging/config.yaml", "")] {
         let dir = directory(&[partly]);
         let error = load("staging", &[dir.path(), full.path()]).unwrap_err();

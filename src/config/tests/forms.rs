@@ -25,7 +25,7 @@ fn empty_text_is_no_value() {
         format!("{:?}", config.jobqueue),
         format!("{:?}", defaults.jobqueue)
     );
-    // Nor does it undo another source.
+    // An empty text does not undo an earlier source either.
     let config = load("", &redis_yaml("addr: a:1"), &variables).unwrap();
     assert_eq!(config.redis.addr, "a:1");
 }

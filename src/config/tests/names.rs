@@ -28,7 +28,7 @@ fn an_unknown_key_is_named_with_its_neighbours() {
 }
 
 #[test]
-fn what_was_meant_is_suggested() {
+fn the_key_that_was_meant_is_suggested() {
     for (main, meant) in [
         ("jobqueue: {leas: 1s}", "jobqueue.lease"),
         ("jobqueue: {maxDeliveries: 1}", "jobqueue.max_deliveries"),

@@ -123,7 +123,7 @@ fn a_name_may_be_written_with_dots() {
 
 #[test]
 fn of_two_forms_of_a_name_the_last_in_the_file_holds() {
-    // Again and again: an order that is left to chance is right now and then.
+    // Repeated, since a random order would be right now and then.
     for _ in 0..50 {
         let config = load("server.port: 1\nserver: {port: 2}", "", &[]).unwrap();
         assert_eq!(config.server.port, 2);

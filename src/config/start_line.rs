@@ -1,23 +1,8 @@
-//! Where the settings of a process come from, and the lines that say so at its start.
-
-use std::path::PathBuf;
+//! The line that says with which settings a program starts.
 
 use tracing::info;
 
-use super::Config;
-
-/// The sources that were read.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sources {
-    /// The environment that `APP_ENV` names.
-    pub environment: String,
-    /// The directory of the files; `None` when there were none and the defaults hold.
-    pub directory: Option<PathBuf>,
-    /// The files, in the order in which they were read.
-    pub files: Vec<PathBuf>,
-    /// Sections and variables that are other programs' and were left alone; names only.
-    pub others: Vec<String>,
-}
+use super::types::Config;
 
 impl Config {
     /// Logs what `program` starts with, before it connects or listens.
