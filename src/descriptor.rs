@@ -1,4 +1,4 @@
-//! What the standard library does not tell about a file descriptor.
+//! What the standard library cannot do with a file descriptor.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -6,8 +6,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Waits until `fd` takes more bytes, for `limit` at most, or without a limit. False when
-/// it did not within that time. An error counts as writable: the write will tell of it.
+/// Waits until `fd` accepts bytes, at most for `limit` if there is one. False when it did not accept
+/// any within that time. An error counts as writable, since the write will return it.
 pub(crate) fn wait_writable(fd: impl AsFd, limit: Option<Duration>) -> bool {
     let limit = limit.map_or(PollTimeout::NONE, |limit| {
         PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)
@@ -15,7 +15,7 @@ pub(crate) fn wait_writable(fd: impl AsFd, limit: Option<Duration>) -> bool {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
     loop {
         match poll(&mut fds, limit) {
-            // A signal handler ran on this thread, which says nothing about the output.
+            // A signal handler ran on this thread: that says nothing about the output.
             Err(Errno::EINTR) => {}
             result => return result != Ok(0),
         }

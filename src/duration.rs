@@ -2,25 +2,25 @@
 
 use std::time::Duration;
 
-/// Why a text is no duration that will do.
+/// Why a text is not an accepted duration.
 #[derive(Debug)]
 pub(crate) enum BadDuration {
     TooLong,
-    NotOne(humantime::DurationError),
+    NotADuration(humantime::DurationError),
 }
 
 /// Reads a duration of at most `max`.
 ///
 /// # Errors
-/// When it is none, or longer.
+/// When the text is not a duration, or a longer one.
 pub(crate) fn parse(text: &str, max: Duration) -> Result<Duration, BadDuration> {
-    // Before the whole: humantime 2.4 panics at some sums that just overflow, such as
-    // `18446744073709551615s 1000ms`.
+    // Each part is checked before the whole: humantime 2.4 panics at some sums that just overflow,
+    // such as `18446744073709551615s 1000ms`.
     let mut parts = parts(text).filter_map(|part| humantime::parse_duration(part).ok());
     if parts.any(|part| part > max) {
         return Err(BadDuration::TooLong);
     }
-    let duration = humantime::parse_duration(text).map_err(BadDuration::NotOne)?;
+    let duration = humantime::parse_duration(text).map_err(BadDuration::NotADuration)?;
     if duration > max {
         return Err(BadDuration::TooLong);
     }

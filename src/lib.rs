@@ -58,6 +58,8 @@
 //! Where the code depends on one, it says so; `tests/it` has a test for each.
 
 pub mod api;
+#[cfg(test)]
+mod captured;
 pub mod config;
 mod descriptor;
 mod duration;

@@ -10,9 +10,10 @@ use clap::error::{ContextKind, ContextValue};
 use crate::config::{self, plain};
 use crate::{telemetry, threads};
 
-/// EX_USAGE of sysexits.h is 64, but who knows a program's arguments expects what clap gives.
+/// The exit status for wrong arguments. sysexits.h has 64 (EX_USAGE), but clap's 2 is what users of
+/// the command line expect.
 const USAGE_STATUS: u8 = 2;
-/// The end of `--help`, the same for both programs.
+/// The end of `--help` of both programs.
 pub const HELP: &str = "\
 Settings are no arguments. They are read from the files {env}.yaml, or {env}/config.yaml, and
 {env}/cacheserver.yaml, and from variables, which win over the files:
@@ -38,15 +39,15 @@ Exit status:
   74  stdout takes no more lines
   78  not started: what is wrong, and what to do, is on stderr";
 
-/// Reads the arguments, does `work` on a runtime of its own, and gives the exit status.
-/// `--help` and `--version` are answered before anything else is done.
+/// Reads the arguments, does `work` on a runtime of its own, and returns the exit status. `--help` and
+/// `--version` are answered before anything else is done.
 pub fn main<Arguments, Work>(work: impl FnOnce() -> Work) -> ExitCode
 where
     Arguments: Parser,
     Work: Future<Output = Result<ExitCode, Box<dyn Error>>>,
 {
     if let Err(error) = Arguments::try_parse() {
-        return answer(&Arguments::command(), error);
+        return print_and_exit(&Arguments::command(), error);
     }
     telemetry::log_panics();
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -57,17 +58,17 @@ where
     };
     let exit = runtime.block_on(work());
     let exit = exit.unwrap_or_else(|error| telemetry::refuse_to_start(&*error));
-    // Without waiting for an attempt to connect, or the lookup of a host name, that takes
-    // its time.
+    // This does not wait for a slow attempt to connect, or for the slow lookup of a host name.
     runtime.shutdown_background();
     telemetry::flush();
     exit
 }
 
-/// `--help` and `--version` come as an error too.
-fn answer(command: &clap::Command, mut error: clap::Error) -> ExitCode {
+/// Prints what clap says, and returns the exit status. For clap, `--help` and `--version` are errors
+/// too.
+fn print_and_exit(command: &clap::Command, mut error: clap::Error) -> ExitCode {
     if !error.use_stderr() {
-        // Whoever closed stdout does not want to read it.
+        // This fails when stdout is closed: then nobody wants to read it.
         error.print().ok();
         return ExitCode::SUCCESS;
     }
@@ -78,7 +79,7 @@ fn answer(command: &clap::Command, mut error: clap::Error) -> ExitCode {
     let is_typo = error.get(ContextKind::SuggestedArg).is_some();
     let setting = unknown.strip_prefix("--").filter(|_| !is_typo);
     let setting = setting.and_then(|name| config::setting_of(command.get_name(), name));
-    // Anything may be a secret in the wrong place.
+    // An unknown argument may be a secret in the wrong place.
     if !is_typo && setting.is_none() && !plain::is_plain(unknown.trim_start_matches('-')) {
         let hidden = ContextValue::String("(not shown)".to_owned());
         error.insert(ContextKind::InvalidArg, hidden);
@@ -88,7 +89,7 @@ fn answer(command: &clap::Command, mut error: clap::Error) -> ExitCode {
     ExitCode::from(USAGE_STATUS)
 }
 
-/// What to write in place of `--queue mail`, should that be meant as the setting `key`.
+/// What to write instead of `--queue mail`, if that was meant as the setting `key`.
 fn hint(argument: &str, key: &str, arguments: impl IntoIterator<Item = OsString>) -> String {
     let value = value_of(argument, arguments).filter(|value| plain::is_plain(value));
     let value = value.filter(|_| !config::is_secret(key));
@@ -99,7 +100,7 @@ fn hint(argument: &str, key: &str, arguments: impl IntoIterator<Item = OsString>
     )
 }
 
-/// The value that was given for an argument.
+/// The value of an argument: `mail` of `--queue mail` or `--queue=mail`.
 fn value_of(argument: &str, arguments: impl IntoIterator<Item = OsString>) -> Option<String> {
     let mut rest = arguments
         .into_iter()
@@ -121,7 +122,7 @@ mod tests {
     use super::hint;
 
     #[test]
-    fn an_argument_that_is_a_setting_is_told_its_variable_with_its_value_if_that_is_plain() {
+    fn the_hint_for_a_setting_has_its_variable_and_a_plain_value() {
         let said = |key: &str, arguments: &str| {
             let arguments = arguments.split(' ').map(OsString::from);
             let name = arguments.clone().nth(1).unwrap();

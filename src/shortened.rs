@@ -1,14 +1,14 @@
-//! Text of unknown length, made fit for a log line or an answer.
+//! Makes a text of unknown length short enough for a log line or an answer.
 
-/// The most bytes of somebody else's text that are shown in one place.
+/// How many bytes of a stranger's text are shown in one place at most.
 pub(crate) const MAX_SHOWN_BYTES: usize = 128;
 
-/// `text`, or its beginning and its length when it is longer than [`MAX_SHOWN_BYTES`].
+/// `text`, or its beginning and its length if it is longer than [`MAX_SHOWN_BYTES`].
 pub(crate) fn shortened(text: &str) -> String {
     shortened_to(MAX_SHOWN_BYTES, text)
 }
 
-/// As [`shortened`], with another limit.
+/// Like [`shortened`], with another limit.
 pub(crate) fn shortened_to(bytes: usize, text: &str) -> String {
     if text.len() <= bytes {
         return text.to_owned();
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_text_ends_at_a_character_and_tells_its_length() {
+    fn a_long_text_is_cut_between_characters_and_has_its_length() {
         assert_eq!(shortened_to(5, "hello"), "hello");
         assert_eq!(shortened_to(5, "hellos"), "hello… (6 bytes)");
         assert_eq!(shortened_to(4, "añob\u{1f980}"), "año… (9 bytes)");

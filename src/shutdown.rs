@@ -1,12 +1,13 @@
 //! The signals that ask a process to stop.
 //!
-//! The first one starts the graceful shutdown. The second one means "now": the signal
-//! handler itself ends the process, so that nothing in the process can hold it up, be it
-//! threads that are all busy or a log that nobody reads.
+//! The first signal starts the orderly stop. The second one means "now": the signal handler itself
+//! ends the process, so nothing in the process can delay that, neither threads that are all busy
+//! nor a log that nobody reads.
 //!
-//! SIGHUP comes when a terminal is closed. `nohup` makes a program ignore it, and so it stays.
-//! SIGINT and SIGQUIT are ignored by what a script starts with `&`. That protects commands that
-//! know no better; these programs stop in order, so they are taken over all the same.
+//! SIGHUP is sent when a terminal is closed. `nohup` makes a program ignore it, and these programs
+//! keep ignoring it. A shell makes the commands that a script starts with `&` ignore SIGINT and
+//! SIGQUIT. That protects commands that would just die; these programs stop in order, so they
+//! handle both signals all the same.
 
 use std::io;
 use std::sync::Arc;
@@ -28,28 +29,28 @@ const SIGNALS: [(i32, &str); 4] = [
 /// The exit status after a second signal.
 const SECOND_SIGNAL_STATUS: i32 = 1;
 
-/// Listens for the signals from its creation on.
+/// Receives the signals from its creation on.
 ///
-/// From then on the first of them does not end the process by itself, so create it before
-/// the work starts, and always act on what it yields.
+/// From then on the first signal does not end the process by itself. So create this before the work
+/// starts, and always act on what [`Self::recv`] returns.
 #[derive(Debug)]
 pub struct Signals {
     streams: Vec<(&'static str, Signal)>,
-    /// A signal came while the handlers were being installed, and the streams missed it.
+    /// Whether a signal arrived while the handlers were installed, which the streams did not see.
     missed: bool,
 }
 
 impl Signals {
-    /// Takes over the signals. Must be called within a Tokio runtime. A second signal
-    /// ends the process with status 1, without any clean-up.
+    /// Takes over the signals. Must be called within a Tokio runtime. A second signal ends the process
+    /// with status 1, without any clean-up.
     ///
     /// # Errors
     ///
     /// When the operating system refuses a signal handler.
     pub fn new() -> io::Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
-        // What is registered first runs first: the signal that sets the flag does not
-        // find it set.
+        // The handler that is registered first runs first: a first signal does not find the flag
+        // set, and then sets it.
         let mut streams = Vec::new();
         for (number, name) in SIGNALS {
             if number == SIGHUP && is_ignored(number) {
@@ -65,8 +66,8 @@ impl Signals {
         })
     }
 
-    /// Waits for the first signal and returns its name, such as `SIGTERM`, or "a signal" for one
-    /// that came during [`Self::new`]. There is no second one to wait for.
+    /// Waits for the first signal and returns its name, such as `SIGTERM`. A signal that arrived during
+    /// [`Self::new`] has the name "a signal". No second signal is ever returned.
     ///
     /// Cancel safe: a signal that no call has returned is returned by the next call.
     pub async fn recv(&mut self) -> &'static str {
@@ -83,8 +84,8 @@ impl Signals {
     }
 }
 
-/// Whether this process ignores a signal since its start. Linux tells; elsewhere it counts as
-/// one that is not ignored.
+/// Whether this process has ignored a signal since its start. Only Linux says so; on other systems the
+/// signal counts as not ignored.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mut lines = status.lines();
@@ -99,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// One test with one signal: a second one would end the process of all the tests.
+    /// Only one test sends a signal, and only one: a second signal would end the process of all tests.
     #[tokio::test]
     async fn the_first_signal_is_received_by_name() {
         let mut signals = Signals::new().unwrap();

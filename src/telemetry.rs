@@ -1,11 +1,13 @@
-//! Logging: where log lines go and how they look. Stdout belongs to the output of jobs,
-//! so everything here goes to stderr. What is logged, and when, is up to each module.
+//! Logging: where log lines go and how they look. Stdout belongs to the output of jobs, so everything
+//! here goes to stderr. What is logged, and when, is decided in each module.
 //!
-//! Logging never blocks: the lines go through a queue, see `queue`.
+//! Logging never blocks: the lines go through the queue of `log_queue`. `filter` decides which lines are
+//! logged, and `json` is one of the two forms of a line.
 
+mod error;
 mod filter;
 mod json;
-mod queue;
+mod log_queue;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::error::Error;
@@ -25,50 +27,27 @@ use crate::shortened::shortened;
 use crate::threads;
 use crate::throttle::Throttle;
 
+pub use self::error::TelemetryError;
+
 use self::filter::filter;
 use self::json::JsonLines;
-use self::queue::{Enqueue, LogQueue, Stderr};
+use self::log_queue::{Enqueue, LogQueue, Stderr};
 
 /// The exit status of a program that does not start: EX_CONFIG of sysexits.h.
 const REFUSED: u8 = 78;
 
 static QUEUE: LogQueue = LogQueue::new();
 
-/// So many panics at one place are logged in a minute.
-const PANICS: u32 = 3;
+/// How many panics at one place are logged in a minute.
+const MAX_PANICS: u32 = 3;
 
-/// Why logging cannot be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
-    /// `LOG_FORMAT` names no format.
-    #[error("LOG_FORMAT: found {found}, expected text or json")]
-    UnknownFormat {
-        /// The value of `LOG_FORMAT`, as far as it may be shown.
-        found: String,
-    },
-
-    /// `RUST_LOG` is no filter, or one that would silence everything by mistake.
-    #[error("RUST_LOG: found {found}, expected {expected}")]
-    BadFilter {
-        /// The value of `RUST_LOG`, as far as it may be shown.
-        found: String,
-        /// What would do.
-        expected: String,
-    },
-
-    /// The system gives no thread or file descriptor.
-    #[error("cannot write to stderr")]
-    Stderr(#[from] io::Error),
-
-    /// Logging was set up before.
-    #[error("logging is already set up")]
-    AlreadySetUp,
-}
-
-/// Sends log lines to stderr from now on: those that `RUST_LOG` asks for, in the form that
-/// `LOG_FORMAT` names; where they are unset or empty, as `settings` say. Coloured only on a
-/// terminal that shows colours, and not when `NO_COLOR` is set. Panics become log lines as
-/// well. Nobody who logs waits for stderr; [`flush`] before the process ends.
+/// Sends log lines to stderr from now on.
+///
+/// `RUST_LOG` selects the lines, and `LOG_FORMAT` their form. If a variable is unset or empty,
+/// `settings` decide. Lines have colours only on a terminal that shows them, and not when `NO_COLOR`
+/// is set. Panics become log lines as well.
+///
+/// Code that logs never waits for stderr, so call [`flush`] before the process ends.
 ///
 /// # Errors
 ///
@@ -88,29 +67,27 @@ pub fn init(settings: &LoggingConfig) -> Result<(), TelemetryError> {
     Ok(())
 }
 
-/// Tells the name that this process has in its group. JSON lines carry it from now on.
+/// Sets the name that this process has in its group. From now on JSON lines have it.
 pub fn name_consumer(name: &str) {
-    // There is one worker a process.
+    // A process has one worker, so this is called once.
     json::CONSUMER.set(name.to_owned()).ok();
 }
 
-/// Makes a log line of each panic. The default hook writes to stderr, and waits for it.
+/// Makes a log line of each panic. The default hook would wait for stderr.
 pub(crate) fn log_panics() {
-    let panics = Throttle::new(PANICS, |place: Option<&String>, suppressed| {
+    let panics = Throttle::new(MAX_PANICS, |place: Option<&String>, suppressed| {
         error!(location = place, suppressed, "more panicked");
     });
     panic::set_hook(Box::new(move |panic| log_panic(panic, &panics)));
 }
 
-/// Waits until all that was logged is out: a second at most, and 200 ms when stderr takes
-/// nothing.
+/// Waits until all log lines are out: at most a second, and 200 ms when stderr accepts nothing.
 pub fn flush() {
     QUEUE.flush();
 }
 
-/// Says on stderr why a program does not start, causes included, and gives its exit
-/// status, 78. Waits for stderr no longer
-/// than [`flush`] does.
+/// Writes to stderr why a program does not start, with all causes, and returns the exit status, 78.
+/// Waits for stderr no longer than [`flush`] does.
 pub fn refuse_to_start(error: &dyn Error) -> ExitCode {
     let mut message = error.to_string();
     let mut cause = error.source();
@@ -123,29 +100,27 @@ pub fn refuse_to_start(error: &dyn Error) -> ExitCode {
     ExitCode::from(REFUSED)
 }
 
-/// Writes to stderr what is said right before the end, and waits for it no longer than
-/// [`flush`] does.
+/// Writes a last message to stderr before the process ends. Waits for stderr no longer than [`flush`]
+/// does.
 pub(crate) fn last_words(message: &str) {
-    // Not a log line: logging may be what could not be set up.
+    // The message is not a log line, since logging may be what could not be set up.
     match Stderr::open().and_then(|out| QUEUE.start(out, Dispatch::none())) {
         Ok(()) => {
             QUEUE.push(message.as_bytes());
             QUEUE.flush();
         }
-        // Without a thread it may block; nobody is left to tell when it fails.
+        // Without a thread this may block. If it fails, the message cannot be shown at all.
         Err(_) => drop(io::stderr().write_all(message.as_bytes())),
     }
 }
 
-/// A job that panics, and comes again and again or with many others, must not fill the log.
+/// Logs a panic, but only a few of each place: a job that panics at each attempt, or many such jobs,
+/// must not fill the log.
 fn log_panic(panic: &PanicHookInfo<'_>, panics: &Throttle<String>) {
     let message = panic.payload_as_str().unwrap_or("no message");
     let message = shortened(message);
     if let Some(refusal) = threads::refused_runtime(&message) {
-        last_words(&format!(
-            "error: {refusal}
-"
-        ));
+        last_words(&format!("error: {refusal}\n"));
         std::process::exit(REFUSED.into());
     }
     let location = panic.location().map(ToString::to_string);
@@ -167,7 +142,7 @@ fn log_panic(panic: &PanicHookInfo<'_>, panics: &Throttle<String>) {
     );
 }
 
-/// The value of a variable; empty when unset. Bytes that are no text stay visible as �.
+/// The value of a variable, or an empty text when it is unset. Bytes that are not text become �.
 fn variable(name: &str) -> String {
     let value = std::env::var_os(name).unwrap_or_default();
     value.to_string_lossy().into_owned()
@@ -184,12 +159,12 @@ fn format(found: &str, default: LogFormat) -> Result<LogFormat, TelemetryError> 
     }
 }
 
-/// Whether a terminal is to be shown colours (no-color.org).
+/// Whether lines on a terminal should have colours (no-color.org).
 fn wants_colours(no_color: &str, term: &str) -> bool {
     no_color.is_empty() && !matches!(term, "" | "dumb")
 }
 
-/// A subscriber that writes as it is asked to.
+/// A subscriber that writes lines of this form to `out`.
 fn dispatch<W>(filter: EnvFilter, format: LogFormat, out: W) -> Dispatch
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -197,8 +172,8 @@ where
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(out)
-        // What says that stderr does not take a line says so on stderr, and panics when
-        // that fails: it would take down whatever had something to log.
+        // Otherwise the library reports a line that stderr does not accept on stderr, and panics
+        // when that fails as well. The panic would hit the code that logs.
         .log_internal_errors(false)
         .with_ansi(
             io::stderr().is_terminal() && wants_colours(&variable("NO_COLOR"), &variable("TERM")),

@@ -1,5 +1,5 @@
-//! Threads, runtimes, files and memory that the programs cannot do without. Where the system
-//! gives none at the start, that is an error which says what to do, and no panic.
+//! The threads, runtimes, files and memory that the programs need. When the system refuses one of them
+//! at the start, that is an error that says what to do, and not a panic.
 
 use std::cell::Cell;
 use std::io;
@@ -10,27 +10,28 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config::plain;
 
-/// An idle worker has 25 files open. With less than this it would start, and miss some as soon
-/// as there is work.
+/// An idle worker has 25 files open. With fewer than this it would start, and run out of files as soon
+/// as it has work.
 const MIN_FILES: u64 = 32;
-/// Addresses more than memory: the stacks of the threads, and what the allocator keeps ready for
-/// each of them. With less, an allocation fails now and then.
+/// This is address space rather than memory: the stacks of the threads, and what the allocator reserves
+/// for each of them. With less, an allocation fails now and then.
 const SPARE_MEMORY: usize = 256 * 1024 * 1024;
 
-/// The variable that tells tokio how many threads a runtime has.
+/// The variable that sets how many threads a runtime of tokio has.
 const WORKER_THREADS: &str = "TOKIO_WORKER_THREADS";
 
 thread_local! {
+    /// Whether this thread is building a runtime.
     static BUILDS_RUNTIME: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Looks whether there is enough of what would be missed later. An allocation that fails ends
-/// the process, and a file that is missing may be a connection to Redis.
+/// Checks that files and memory will not run out later. A failed allocation would end the process, and
+/// without a file Redis could not be connected.
 ///
 /// # Errors
-/// When there is not.
+/// When there are too few files or too little memory.
 pub(crate) fn check_limits() -> io::Result<()> {
-    // As far as it may be raised. When nobody tells the limit, there is none to speak of.
+    // The limit is raised as far as possible. If the system does not name a limit, there is none.
     let files = rlimit::increase_nofile_limit(u64::MAX)
         .or_else(|_| rlimit::Resource::NOFILE.get_soft())
         .unwrap_or(u64::MAX);
@@ -61,12 +62,12 @@ pub(crate) fn spawn<T: Send + 'static>(
     spawned.map_err(|error| io::Error::new(error.kind(), refusal(&error.to_string())))
 }
 
-/// Builds a runtime, whose first thread for blocking calls (the lookup of a host name is one)
-/// is there from the start and stays. Where there is none, and the system gives none at that
-/// moment, tokio panics in the middle of the work.
+/// Builds a runtime. Its first thread for blocking calls (the lookup of a host name is one) starts
+/// here and stays. Otherwise tokio would start that thread later, and panic in the middle of the work
+/// if the system gives none at that moment.
 ///
-/// Tokio panics here too when the system gives some threads and not all, and waits for those
-/// for ever while it unwinds. Whoever handles panics asks [`refused_runtime`].
+/// If the system gives some threads here but not all, tokio panics, and while it unwinds it waits for
+/// the threads for ever. So the panic hook asks [`refused_runtime`], and ends the process.
 ///
 /// # Errors
 /// When the system gives no files for it, or `TOKIO_WORKER_THREADS` is no number of threads.
@@ -84,8 +85,8 @@ pub(crate) fn runtime(builder: &mut Builder) -> io::Result<Runtime> {
     built.map_err(|error| io::Error::new(error.kind(), refusal(&error.to_string())))
 }
 
-/// Looks at the variable before tokio does, which panics with the variable's value: that may
-/// be a secret in the wrong place.
+/// Checks the variable before tokio does. tokio would panic and show the value, which may be a secret
+/// in the wrong place.
 fn check_worker_threads() -> io::Result<()> {
     let Some(value) = std::env::var_os(WORKER_THREADS) else {
         return Ok(());
@@ -100,8 +101,8 @@ fn check_worker_threads() -> io::Result<()> {
     }
 }
 
-/// What to say before the process ends, when this thread panics with `panic` because a runtime
-/// cannot be built.
+/// The last message of the process, if this thread panics with `panic` because a runtime cannot be
+/// built.
 pub(crate) fn refused_runtime(panic: &str) -> Option<String> {
     BUILDS_RUNTIME.get().then(|| refusal(panic))
 }

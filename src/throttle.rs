@@ -1,22 +1,24 @@
-//! Keeps what happens again and again from writing a log line each time.
+//! Limits the log lines about events that happen again and again.
 //!
-//! Of each kind of event the first lines of a minute are told. When the minute is over, one
-//! more line says how many others there were, also when nothing more has happened since.
+//! In each minute, the first lines of each kind of event are logged. When the minute is over, one
+//! more line says how many others there were, even if nothing more has happened since.
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
+use crate::lock::lock;
+
 /// How long the lines of a kind are counted together.
 const PERIOD: Duration = Duration::from_secs(60);
-/// So many kinds are told apart. Those beyond share one, so that neither the log nor the
-/// memory grows with what strangers send.
+/// How many kinds are counted apart. All further kinds share one count, so that neither the log nor
+/// the memory grows with what strangers send.
 const MAX_KINDS: usize = 32;
 
-/// Lets a few log lines of each kind through in a minute. Cheap to clone.
+/// Admits a few log lines of each kind in a minute. Cheap to clone.
 #[derive(Debug)]
 pub(crate) struct Throttle<K>(Arc<Inner<K>>);
 
@@ -24,29 +26,26 @@ pub(crate) struct Throttle<K>(Arc<Inner<K>>);
 struct Inner<K> {
     lines: u32,
     period: Duration,
-    /// Logs how many lines of a kind, or of the kinds beyond the bound, were suppressed.
-    tell_rest: fn(Option<&K>, u64),
-    /// Where the end of a minute is waited for. Without a runtime the next line of the kind
-    /// says what was suppressed.
+    /// Logs how many lines of a kind were suppressed. `None` stands for all further kinds.
+    log_rest: fn(Option<&K>, u64),
+    /// A task of this runtime waits for the end of a minute. Without a runtime, the next line of the
+    /// kind says how many were suppressed.
     runtime: Option<Handle>,
     kinds: Mutex<HashMap<Option<K>, Minute>>,
 }
 
-/// The present minute of one kind.
+/// The current minute of one kind.
 #[derive(Debug)]
 struct Minute {
     since: Instant,
-    told: u32,
+    admitted: u32,
     suppressed: u64,
 }
 
 impl<K> Drop for Inner<K> {
-    /// The program ends, and nobody else will tell.
+    /// Logs the rest of the current minutes: no task will do it later.
     fn drop(&mut self) {
-        let kinds = self.kinds.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for (kind, minute) in kinds.drain().filter(|(_, one)| one.suppressed > 0) {
-            (self.tell_rest)(kind.as_ref(), minute.suppressed);
-        }
+        self.log_all_rests();
     }
 }
 
@@ -57,29 +56,29 @@ impl<K> Clone for Throttle<K> {
 }
 
 impl<K: Clone + Eq + Hash + Send + 'static> Throttle<K> {
-    /// Lets `lines` of each kind through in a minute. `tell_rest` logs the last one, from a
-    /// task of the runtime that this is called in.
-    pub(crate) fn new(lines: u32, tell_rest: fn(Option<&K>, u64)) -> Self {
-        Self::with_period(lines, PERIOD, tell_rest)
+    /// Admits `lines` of each kind in a minute. `log_rest` logs the count of the others, on the runtime
+    /// of the caller.
+    pub(crate) fn new(lines: u32, log_rest: fn(Option<&K>, u64)) -> Self {
+        Self::with_period(lines, PERIOD, log_rest)
     }
 
-    fn with_period(lines: u32, period: Duration, tell_rest: fn(Option<&K>, u64)) -> Self {
+    fn with_period(lines: u32, period: Duration, log_rest: fn(Option<&K>, u64)) -> Self {
         Self(Arc::new(Inner {
             lines,
             period,
-            tell_rest,
+            log_rest,
             runtime: Handle::try_current().ok(),
             kinds: Mutex::new(HashMap::new()),
         }))
     }
 
-    /// Whether a line of this kind is to be written at `now`, and then how many were
-    /// suppressed since the last one.
+    /// How many lines of this kind were suppressed since the last one, if a line is to be logged at
+    /// `now`. `None` when the line is suppressed as well.
     pub(crate) fn admit(&self, kind: K, now: Instant) -> Option<u64> {
         self.admit_many(kind, 1, now)
     }
 
-    /// The same for a line that stands for `count` events.
+    /// Like [`Self::admit`], for a line that stands for `count` events.
     pub(crate) fn admit_many(&self, kind: K, count: u64, now: Instant) -> Option<u64> {
         let mut kinds = self.0.lock();
         let mut kind = Some(kind);
@@ -91,33 +90,31 @@ impl<K: Clone + Eq + Hash + Send + 'static> Throttle<K> {
         }
         let minute = kinds.entry(kind.clone()).or_insert_with(|| Minute {
             since: now,
-            told: 0,
+            admitted: 0,
             suppressed: 0,
         });
         if self.0.is_over(minute, now) {
-            (minute.since, minute.told) = (now, 0);
+            (minute.since, minute.admitted) = (now, 0);
         }
-        if minute.told < self.0.lines {
-            minute.told += 1;
+        if minute.admitted < self.0.lines {
+            minute.admitted += 1;
             return Some(std::mem::take(&mut minute.suppressed));
         }
         let first = minute.suppressed == 0;
         minute.suppressed += count;
         if first {
-            self.tell_rest_later(kind, minute.since + self.0.period);
+            self.log_rest_later(kind, minute.since + self.0.period);
         }
         None
     }
 
-    /// Tells what was suppressed in the present minutes: nobody will when the process ends.
+    /// Logs the rest of the current minutes now. Call it before the process ends.
     pub(crate) fn tell_rest(&self) {
-        let kinds = std::mem::take(&mut *self.0.lock());
-        for (kind, minute) in kinds.into_iter().filter(|(_, one)| one.suppressed > 0) {
-            (self.0.tell_rest)(kind.as_ref(), minute.suppressed);
-        }
+        self.0.log_all_rests();
     }
 
-    fn tell_rest_later(&self, kind: Option<K>, at: Instant) {
+    /// Logs the rest of a minute at its end.
+    fn log_rest_later(&self, kind: Option<K>, at: Instant) {
         let Some(runtime) = &self.0.runtime else {
             return;
         };
@@ -129,12 +126,12 @@ impl<K: Clone + Eq + Hash + Send + 'static> Throttle<K> {
             };
             let mut kinds = inner.lock();
             let over = |minute: &&mut Minute| inner.is_over(minute, Instant::now());
-            // A line that came first has begun another minute, and has told it.
+            // If a line was admitted meanwhile, it began another minute and had the count.
             let minute = kinds.get_mut(&kind).filter(over);
             let rest = minute.map_or(0, |minute| std::mem::take(&mut minute.suppressed));
             drop(kinds);
             if rest > 0 {
-                (inner.tell_rest)(kind.as_ref(), rest);
+                (inner.log_rest)(kind.as_ref(), rest);
             }
         });
     }
@@ -145,9 +142,15 @@ impl<K> Inner<K> {
         now >= minute.since + self.period
     }
 
+    fn log_all_rests(&self) {
+        let kinds = std::mem::take(&mut *self.lock());
+        for (kind, minute) in kinds.into_iter().filter(|(_, one)| one.suppressed > 0) {
+            (self.log_rest)(kind.as_ref(), minute.suppressed);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Option<K>, Minute>> {
-        // No code panics while it holds the lock.
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kinds)
     }
 }
 
@@ -178,37 +181,37 @@ mod tests {
         let throttle = Throttle::new(1, nobody);
         let start = Instant::now();
         for at in [start, start + PERIOD] {
-            let told = (0..1000).filter(|kind| throttle.admit(*kind, at).is_some());
-            assert_eq!(told.count(), MAX_KINDS + 1);
+            let admitted = (0..1000).filter(|kind| throttle.admit(*kind, at).is_some());
+            assert_eq!(admitted.count(), MAX_KINDS + 1);
             assert!(throttle.0.lock().len() <= MAX_KINDS + 1);
         }
     }
 
     #[tokio::test]
-    async fn the_rest_is_told_when_the_minute_is_over_though_nothing_comes() {
-        static TOLD: AtomicU64 = AtomicU64::new(0);
-        let tell_rest = |kind: Option<&u32>, rest| {
+    async fn the_rest_is_logged_when_the_minute_is_over_though_nothing_happens() {
+        static LOGGED: AtomicU64 = AtomicU64::new(0);
+        let log_rest = |kind: Option<&u32>, rest| {
             assert_eq!(kind, Some(&7));
-            TOLD.fetch_add(rest, Ordering::Relaxed);
+            LOGGED.fetch_add(rest, Ordering::Relaxed);
         };
-        let throttle = Throttle::with_period(1, Duration::from_millis(50), tell_rest);
+        let throttle = Throttle::with_period(1, Duration::from_millis(50), log_rest);
         let start = Instant::now();
         for _ in 0..10 {
             throttle.admit(7, start);
         }
-        assert_eq!(TOLD.load(Ordering::Relaxed), 0);
+        assert_eq!(LOGGED.load(Ordering::Relaxed), 0);
         let deadline = start + Duration::from_secs(5);
-        while TOLD.load(Ordering::Relaxed) == 0 && Instant::now() < deadline {
+        while LOGGED.load(Ordering::Relaxed) == 0 && Instant::now() < deadline {
             tokio::task::yield_now().await;
         }
-        assert_eq!(TOLD.load(Ordering::Relaxed), 9);
-        // The next minute: at the process' end nobody waits for its end.
+        assert_eq!(LOGGED.load(Ordering::Relaxed), 9);
+        // The process ends in the middle of the next minute.
         let now = Instant::now();
         assert_eq!(throttle.admit(7, now), Some(0));
         assert_eq!(throttle.admit(7, now), None);
         throttle.tell_rest();
-        assert_eq!(TOLD.load(Ordering::Relaxed), 10);
+        assert_eq!(LOGGED.load(Ordering::Relaxed), 10);
         throttle.tell_rest();
-        assert_eq!(TOLD.load(Ordering::Relaxed), 10);
+        assert_eq!(LOGGED.load(Ordering::Relaxed), 10);
     }
 }

@@ -1,8 +1,8 @@
-//! The time zone of this process: what `TZ` names, or else the system's, or else UTC.
+//! The time zone of this process: the zone that `TZ` names, or the system's, or UTC.
 //!
-//! jiff looks for names in the system's database, and has one of its own for a system without
-//! any. A system that has only some of the names (Debian keeps the old ones, such as
-//! US/Pacific, in another package) would hide the others: they are looked up here.
+//! jiff looks up names in the system's database. If the system has none, it uses its own. A system
+//! may have some names only (Debian keeps old ones, such as US/Pacific, in another package). Then
+//! jiff does not look into its own database, so this does.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -12,9 +12,9 @@ use tracing::warn;
 
 use crate::config::plain;
 
-/// Where the system says which zone is its own.
+/// The file that names the system's zone.
 const SYSTEM: &str = "/etc/localtime";
-/// What the names of zones begin with. A warning may show them, and a short word behind them.
+/// The beginnings of the names of zones. A warning may show them, with a short word behind them.
 const AREAS: [&str; 12] = [
     "Africa",
     "America",
@@ -30,8 +30,8 @@ const AREAS: [&str; 12] = [
     "US",
 ];
 
-/// Finds out what it is, once and for all: later, files or descriptors may be missing. Warns
-/// when what names it names none; UTC is as good as any other then.
+/// Finds the zone, and warns when the name is no zone: then it is UTC. Call it once at the start, since
+/// files or descriptors may run out later.
 pub(crate) fn local() -> TimeZone {
     if let Ok(zone) = TimeZone::try_system() {
         return zone;
@@ -50,7 +50,7 @@ pub(crate) fn local() -> TimeZone {
             "TZ names no time zone that is known: what jobs print has UTC; set it to a name such \
              as Asia/Tokyo, or a rule such as JST-9, or unset it"
         ),
-        // Usual on a slim image, where it means UTC to everybody.
+        // A slim image has no such file. Every program takes that for UTC.
         None if is_missing(Path::new(SYSTEM)) => {}
         None => warn!(
             "{SYSTEM} is no time zone: what jobs print has UTC; mend it, or set TZ to a name such \
@@ -60,8 +60,7 @@ pub(crate) fn local() -> TimeZone {
     TimeZone::UTC
 }
 
-/// The zone of a name, or of the path of a file that has such a name, as in
-/// `:/usr/share/zoneinfo/Asia/Tokyo`.
+/// The zone of a name, or of a path that ends in a name, such as `:/usr/share/zoneinfo/Asia/Tokyo`.
 fn bundled(name: &str) -> Option<TimeZone> {
     let name = name.strip_prefix(':').unwrap_or(name);
     let name = name.rsplit_once("zoneinfo/").map_or(name, |(_, name)| name);

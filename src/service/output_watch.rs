@@ -180,6 +180,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel};
 
     use super::*;
+    use crate::captured::Captured;
 
     /// Takes a line each time the test sends a message.
     struct Output(Receiver<()>);
@@ -195,25 +196,11 @@ mod tests {
         }
     }
 
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     #[test]
     fn a_block_is_logged_at_once_then_each_minute_and_at_its_end() {
-        let log = Log::default();
-        let lines = log.clone();
+        let log = Captured::default();
         let subscriber = tracing_subscriber::fmt()
-            .with_writer(move || lines.clone())
+            .with_writer(log.clone())
             .with_ansi(false)
             .without_time()
             .with_target(false)
@@ -239,7 +226,7 @@ mod tests {
         watch.look(at(130));
         watch.ready().unwrap();
         watch.look(at(200));
-        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let log = log.text();
         let log: Vec<&str> = log.lines().map(str::trim).collect();
         let [first, second, third, end] = log[..] else {
             panic!("{log:#?}");

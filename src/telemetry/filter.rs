@@ -1,22 +1,23 @@
-//! What is logged: `RUST_LOG`, or the level of the settings. tracing takes any word for the
-//! name of a crate, and a filter for a crate that does not exist silences everything: so what
-//! it cannot mean is refused here.
+//! Which lines are logged: what `RUST_LOG` says, or else the level of the settings.
+//!
+//! tracing takes any word for the name of a crate, and a filter for a crate that does not exist
+//! silences everything. So words that cannot be meant like this are refused here.
 
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogLevel, plain};
 
-use super::TelemetryError;
+use super::error::TelemetryError;
 
-/// Where the lines of the programs come from: the library, and the two mains. Whoever asks
-/// for one of them means the program.
+/// The crates that log the programs' lines: the library, and the two mains. A filter for one of them
+/// means all of them.
 const OWN: [&str; 3] = ["dm_jobqueue", "jobqueue", "server"];
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 const EXPECTED: &str = "a level (off, error, warn, info, debug, trace) or filters such as \
                         \"info,dm_jobqueue=debug\"";
 
-/// What `found`, the value of `RUST_LOG`, asks for. When it is empty: this program's lines
-/// from `level` on, and warnings of the libraries.
+/// The filter that `found`, the value of `RUST_LOG`, asks for. When it is empty, the programs' lines are
+/// logged from `level` on, and warnings of the libraries.
 pub(super) fn filter(found: &str, level: LogLevel) -> Result<EnvFilter, TelemetryError> {
     let mut filters = Vec::new();
     for one in found
@@ -51,9 +52,9 @@ fn by_level(level: LogLevel) -> Vec<String> {
     [libraries.to_owned()].into_iter().chain(own).collect()
 }
 
-/// The filters that one of them stands for, or what is expected instead.
+/// The filters that one part of `RUST_LOG` stands for, or what is expected instead.
 fn check(filter: &str) -> Result<Vec<String>, String> {
-    // A filter by spans and their fields; tracing knows what it must look like.
+    // This is a filter by spans and their fields. tracing checks those itself.
     if filter.contains('[') {
         return Ok(vec![filter.to_owned()]);
     }
@@ -75,14 +76,14 @@ fn check(filter: &str) -> Result<Vec<String>, String> {
     if OWN.iter().any(|own| is_like(name, own)) {
         return Err(format!("{}={level}", OWN[0]));
     }
-    // A library: with its level, it cannot be a level that was misspelt.
+    // This is a library. With a level of its own it cannot be a level that was misspelt.
     match filter.contains('=') {
         true => Ok(vec![format!("{target}={level}")]),
         false => Err(EXPECTED.to_owned()),
     }
 }
 
-/// A name, or the number that tracing takes for one.
+/// Whether `word` is the name of a level, or the number that tracing takes for one.
 fn is_level(word: &str) -> bool {
     let is_it = |level: &&str| level.eq_ignore_ascii_case(word);
     LEVELS.iter().any(is_it) || matches!(word.as_bytes(), [b'0'..=b'5'])
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_tracing_means_is_accepted() {
+    fn what_tracing_understands_is_accepted() {
         for (found, expected) in [
             ("warn", &["warn"][..]),
             ("INFO,", &["info"]),
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_silence_everything_is_refused() {
+    fn a_word_that_would_silence_everything_is_refused() {
         for found in [
             "verbose",
             "debg",
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_in_the_name_is_told_the_right_one() {
+    fn a_slip_in_a_name_is_refused_with_the_right_name() {
         for name in [
             "dm-jobqueue",
             "dm_jobque",

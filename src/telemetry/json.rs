@@ -1,7 +1,7 @@
-//! Log lines as JSON: one flat object a line, whose keys are unique.
+//! Log lines as JSON: each line is one flat object, and no key occurs twice in it.
 //!
-//! (The JSON of tracing-subscriber nests the fields of spans, and writes a key twice when a
-//! field has the name of one of its own.)
+//! The JSON of tracing-subscriber nests the fields of spans, and repeats a key when a field has the
+//! name of one of its own keys.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use serde::Serializer;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
@@ -18,8 +18,8 @@ use tracing_subscriber::registry::LookupSpan;
 /// The worker's name in its group, once it has one.
 pub(super) static CONSUMER: OnceLock<String> = OnceLock::new();
 
-/// What every line may have. A field of an event or a span with such a name is written with
-/// `field_` before it.
+/// The keys that a line has besides its fields. A field of an event or a span with such a name gets
+/// the prefix `field_`.
 const FIXED: [&str; 7] = [
     "timestamp",
     "level",
@@ -30,7 +30,7 @@ const FIXED: [&str; 7] = [
     "consumer",
 ];
 
-/// See the file's head. The fields of spans must be formatted by
+/// Formats events as such lines. The fields of spans must be formatted by
 /// [`tracing_subscriber::fmt::format::JsonFields`].
 #[derive(Debug)]
 pub(super) struct JsonLines {
@@ -41,20 +41,46 @@ pub(super) struct JsonLines {
 #[derive(Default)]
 struct Fields {
     message: Option<Value>,
-    /// Where an event of the `log` crate comes from.
+    /// The target of an event of the `log` crate.
     log_target: Option<Value>,
     others: Vec<(&'static str, Value)>,
 }
 
-/// The object in the order in which it is written.
-#[derive(Default)]
-struct Object(Vec<(String, Value)>);
+/// The object of a line, in the order in which it is written.
+struct Line(Vec<(String, Value)>);
 
 impl JsonLines {
     pub(super) fn new() -> Self {
         let host = gethostname::gethostname();
         let host = host.to_string_lossy().into_owned();
         Self { host }
+    }
+
+    /// A line with its fixed keys.
+    fn line(
+        &self,
+        metadata: &Metadata<'_>,
+        message: Option<Value>,
+        log_target: Option<Value>,
+    ) -> Result<Line, fmt::Error> {
+        let mut timestamp = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
+        let fixed = [
+            ("timestamp", Some(timestamp.into())),
+            ("level", Some(metadata.level().as_str().into())),
+            ("message", Some(message.unwrap_or_else(|| "".into()))),
+            (
+                "target",
+                Some(log_target.unwrap_or_else(|| metadata.target().into())),
+            ),
+            ("host", Some(self.host.as_str().into())),
+            ("pid", Some(std::process::id().into())),
+            ("consumer", CONSUMER.get().map(|name| name.as_str().into())),
+        ];
+        let present = fixed
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        Ok(Line(present.collect()))
     }
 }
 
@@ -71,30 +97,9 @@ where
     ) -> fmt::Result {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let mut timestamp = String::new();
-        SystemTime.format_time(&mut Writer::new(&mut timestamp))?;
-        let metadata = event.metadata();
-        let target = fields
-            .log_target
-            .unwrap_or_else(|| metadata.target().into());
-        let mut object = Object(vec![
-            ("timestamp".to_owned(), timestamp.into()),
-            ("level".to_owned(), metadata.level().as_str().into()),
-            (
-                "message".to_owned(),
-                fields.message.unwrap_or_else(|| "".into()),
-            ),
-            ("target".to_owned(), target),
-            ("host".to_owned(), self.host.as_str().into()),
-            ("pid".to_owned(), std::process::id().into()),
-        ]);
-        if let Some(consumer) = CONSUMER.get() {
-            object
-                .0
-                .push(("consumer".to_owned(), consumer.as_str().into()));
-        }
+        let mut line = self.line(event.metadata(), fields.message, fields.log_target)?;
         for (name, value) in fields.others {
-            object.add(name, value);
+            line.add(name, value);
         }
         for span in context.event_scope().into_iter().flatten() {
             let extensions = span.extensions();
@@ -104,25 +109,25 @@ where
             // A span without fields has no JSON.
             let fields: Map<String, Value> = serde_json::from_str(formatted).unwrap_or_default();
             for (name, value) in fields {
-                object.add(&name, value);
+                line.add(&name, value);
             }
         }
-        object.write(&mut writer)
+        line.write(&mut writer)
     }
 }
 
-impl Object {
-    /// Adds a field, unless it is known: an event knows more than its span, and a span more
-    /// than those around it.
+impl Line {
+    /// Adds a field, unless the line has one with that name. The fields of the event are added first,
+    /// then those of its span, then those of the spans around that: the innermost wins.
     fn add(&mut self, name: &str, value: Value) {
-        let known = |name: &str| self.0.iter().find(|(known, _)| known == name);
+        let find = |name: &str| self.0.iter().find(|(known, _)| known == name);
         let name = name.strip_prefix("r#").unwrap_or(name);
-        let name = match known(name) {
+        let name = match find(name) {
             Some((_, known)) if *known == value => return,
             _ if FIXED.contains(&name) => format!("field_{name}"),
             _ => name.to_owned(),
         };
-        if known(&name).is_none() {
+        if find(&name).is_none() {
             self.0.push((name, value));
         }
     }
@@ -180,48 +185,24 @@ impl Visit for Fields {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
-
     use tracing::{info, info_span, warn};
-    use tracing_subscriber::fmt::MakeWriter;
     use tracing_subscriber::fmt::format::JsonFields;
 
     use super::*;
+    use crate::captured::Captured;
 
-    #[derive(Clone, Default)]
-    struct Memory(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Memory {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl MakeWriter<'_> for Memory {
-        type Writer = Self;
-
-        fn make_writer(&self) -> Self {
-            self.clone()
-        }
-    }
-
-    /// The one line that is logged, without its time.
-    fn logged(log: impl FnOnce()) -> String {
-        let memory = Memory::default();
+    /// The one line that `act` logs, without its time.
+    fn logged(act: impl FnOnce()) -> String {
+        let log = Captured::default();
         let subscriber = tracing_subscriber::fmt()
-            .with_writer(memory.clone())
+            .with_writer(log.clone())
             .fmt_fields(JsonFields::new())
             .event_format(JsonLines {
                 host: "h".to_owned(),
             })
             .finish();
-        tracing::subscriber::with_default(subscriber, log);
-        let line = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, act);
+        let line = log.text();
         let (time, rest) = line.split_once(',').unwrap();
         assert!(
             time.starts_with(r#"{"timestamp":"2"#) && time.ends_with(r#"Z""#),
@@ -245,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fields_of_spans_are_beside_those_of_the_event_which_win() {
+    fn the_fields_of_spans_stand_beside_those_of_the_event_which_win() {
         let line = logged(|| {
             let outer = info_span!("outer", job_id = "j", attempt = 1_u64).entered();
             let inner = info_span!("inner", entry_id = "1-1", attempt = 2_u64).entered();
@@ -259,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_is_written_twice() {
+    fn no_key_occurs_twice() {
         let line = logged(|| {
             let span = info_span!("job", level = 9_u64, message = "of the span", r#type = "t");
             let span = span.entered();

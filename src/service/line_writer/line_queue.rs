@@ -45,13 +45,13 @@ pub(super) struct Line {
 
 /// Lines that wait for the output.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::service) struct WaitingLines {
+pub(crate) struct WaitingLines {
     /// How many lines wait. The line that is being written counts.
-    pub(in crate::service) count: usize,
+    pub(crate) count: usize,
     /// Since when the output has taken nothing of them.
-    pub(in crate::service) stuck_since: Instant,
+    pub(crate) stuck_since: Instant,
     /// When the oldest of them was added.
-    pub(in crate::service) oldest: Instant,
+    pub(crate) oldest: Instant,
 }
 
 impl LineQueue {

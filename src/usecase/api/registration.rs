@@ -137,7 +137,9 @@ fn duration(text: &str) -> Result<Duration, String> {
             let days = MAX_DELAY.as_secs() / (24 * 60 * 60);
             format!("expected duration <= {days}days")
         }
-        BadDuration::NotOne(why) => format!("expected duration such as 250ms or 2m 30s: {why}"),
+        BadDuration::NotADuration(why) => {
+            format!("expected duration such as 250ms or 2m 30s: {why}")
+        }
     })
 }
 

@@ -1,46 +1,49 @@
 //! Log lines on their way to stderr: a bounded queue, and one thread that writes them.
 //!
-//! A stderr that nobody reads blocks that thread and nothing else. What the queue has no
-//! room for is dropped and counted, and the log says how many as soon as it flows again.
-//! (tracing-appender is close to this. But at the exit its guard waits for more than a
-//! second, and prints to stdout, which belongs to the jobs, when its queue is full.)
+//! A stderr that nobody reads blocks that thread and nothing else. Lines that do not fit into the
+//! queue are dropped and counted, and the log says how many as soon as it flows again.
+//!
+//! tracing-appender is similar. But at the exit its guard waits for more than a second, and when its
+//! queue is full it prints to stdout, which belongs to the jobs.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tracing::{Dispatch, warn};
 
+use crate::lock::{lock, unpoisoned};
 use crate::{descriptor, threads};
 
-/// How much may wait. A burst of thousands of lines fits, and the memory is bounded.
+/// How many bytes may wait. A burst of thousands of lines fits.
 const MAX_BYTES: usize = 1024 * 1024;
-/// While more is logged than goes out, the log says this often how much was dropped.
+/// How often the log says how many lines were dropped, while more is logged than stderr accepts.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long an exiting process waits for a stderr that takes nothing, and in all.
+/// How long an exiting process waits for a stderr that accepts nothing.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(200);
+/// How long an exiting process waits for stderr in all.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// See the file's head.
+/// The queue of the process.
 #[derive(Debug)]
 pub(super) struct LogQueue {
-    state: Mutex<State>,
-    /// There is a line to write, or one has been written.
+    inner: Mutex<Inner>,
+    /// Notified when a line was added and when one was written.
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct State {
+struct Inner {
     started: bool,
     lines: VecDeque<Vec<u8>>,
     /// The sum of their lengths.
     bytes: usize,
-    /// When the thread began to write a line that is not out yet.
+    /// When the thread began to write the line that is not out yet.
     writing: Option<Instant>,
-    /// Lines that nobody will see, and that the log has not told of.
+    /// How many lines were dropped that the log has not reported yet.
     dropped: u64,
 }
 
@@ -48,15 +51,15 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Enqueue(pub(super) &'static LogQueue);
 
-/// Writes to stderr past the lock of [`std::io::Stderr`]: who waits for that lock waits for
-/// whoever is stuck in a write.
+/// Writes to stderr without the lock of [`std::io::Stderr`]. A thread that is stuck in a write would
+/// hold that lock.
 #[derive(Debug, Clone)]
 pub(super) struct Stderr(Arc<File>);
 
 impl LogQueue {
     pub(super) const fn new() -> Self {
         Self {
-            state: Mutex::new(State {
+            inner: Mutex::new(Inner {
                 started: false,
                 lines: VecDeque::new(),
                 bytes: 0,
@@ -67,8 +70,8 @@ impl LogQueue {
         }
     }
 
-    /// Starts the thread, unless it runs already. `reporter` is where it says how many
-    /// lines were dropped; it should write to `out` itself.
+    /// Starts the thread, unless it runs already. The thread reports dropped lines to `reporter`, which
+    /// should write to `out` directly.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -83,23 +86,23 @@ impl LogQueue {
 
     /// Adds a line, or counts it when there is no room.
     pub(super) fn push(&self, line: &[u8]) {
-        let mut state = self.lock();
-        if !state.lines.is_empty() && state.bytes + line.len() > MAX_BYTES {
-            state.dropped += 1;
+        let mut inner = self.lock();
+        if !inner.lines.is_empty() && inner.bytes + line.len() > MAX_BYTES {
+            inner.dropped += 1;
             return;
         }
-        state.bytes += line.len();
-        state.lines.push_back(line.to_vec());
-        drop(state);
+        inner.bytes += line.len();
+        inner.lines.push_back(line.to_vec());
+        drop(inner);
         self.changed.notify_all();
     }
 
-    /// Waits until every line is out, as long as stderr takes them.
+    /// Waits until every line is out, but not for a stderr that accepts nothing.
     pub(super) fn flush(&self) {
         let deadline = Instant::now() + FLUSH_LIMIT;
-        let mut state = self.lock();
-        while state.started && (state.writing.is_some() || !state.lines.is_empty()) {
-            let stuck = state
+        let mut inner = self.lock();
+        while inner.started && (inner.writing.is_some() || !inner.lines.is_empty()) {
+            let stuck = inner
                 .writing
                 .map_or(Duration::ZERO, |since| since.elapsed());
             let left = deadline.saturating_duration_since(Instant::now());
@@ -107,8 +110,7 @@ impl LogQueue {
             if patience.is_zero() {
                 return;
             }
-            let waited = self.changed.wait_timeout(state, patience);
-            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            (inner, _) = unpoisoned(self.changed.wait_timeout(inner, patience));
         }
     }
 
@@ -123,40 +125,38 @@ impl LogQueue {
                     warn!(dropped, "log lines were dropped: stderr did not take them");
                 });
             }
-            // When stderr fails there is nowhere to say so.
+            // When stderr fails, no place is left to say so.
             flows = out.write_all(&line).is_ok();
-            let mut state = self.lock();
-            state.dropped += u64::from(!flows);
-            state.writing = None;
-            drop(state);
+            let mut inner = self.lock();
+            inner.dropped += u64::from(!flows);
+            inner.writing = None;
+            drop(inner);
             self.changed.notify_all();
         }
     }
 
-    /// Waits for a line and takes it. How many were dropped comes with it when that is to
-    /// be told: because `report` says so, or because this is the last line for now.
+    /// Waits for a line and takes it. Returns with it how many lines were dropped if that should be
+    /// reported now: because `report` says so, or because no other line waits.
     fn next(&self, report: bool) -> (Vec<u8>, u64) {
-        let mut state = self.lock();
+        let mut inner = self.lock();
         loop {
-            if let Some(line) = state.lines.pop_front() {
-                state.bytes -= line.len();
-                state.writing = Some(Instant::now());
-                let tell = report || state.lines.is_empty();
-                let dropped = if tell {
-                    std::mem::take(&mut state.dropped)
+            if let Some(line) = inner.lines.pop_front() {
+                inner.bytes -= line.len();
+                inner.writing = Some(Instant::now());
+                let reports = report || inner.lines.is_empty();
+                let dropped = if reports {
+                    std::mem::take(&mut inner.dropped)
                 } else {
                     0
                 };
                 return (line, dropped);
             }
-            let waited = self.changed.wait(state);
-            state = waited.unwrap_or_else(PoisonError::into_inner);
+            inner = unpoisoned(self.changed.wait(inner));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.inner)
     }
 }
 
@@ -184,7 +184,7 @@ impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match (&*self.0).write(bytes) {
-                // Somebody who shares it has made it non-blocking.
+                // Another process that shares stderr has made it non-blocking.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     descriptor::wait_writable(&*self.0, None);
                 }
