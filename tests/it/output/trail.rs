@@ -248,7 +248,9 @@ async fn what_a_handler_logs_stands_in_the_span_of_its_job() {
 async fn at_the_default_level_a_job_that_goes_well_is_not_told() {
     let redis = Redis::start().await;
     let worker = Process::test_worker(&redis).start();
+    // The two lines of a start come in any order.
     worker.wait_for_log("connected to redis", PATIENCE).await;
+    worker.wait_for_log("worker started", PATIENCE).await;
     let lines = worker.stderr().len();
     redis
         .add_jobs((0..50).map(|n| test_job("sleep", n, 1)))

@@ -338,6 +338,22 @@ async fn a_process_gives_its_lines_when_they_come() {
 }
 
 #[tokio::test]
+async fn what_a_process_has_written_is_there_when_it_is_looked_at() {
+    let dir = tempfile::tempdir().unwrap();
+    for n in 0..20 {
+        let done = dir.path().join(n.to_string());
+        // Less than a pipe holds, so that it does not wait for the reader.
+        let script = format!("seq 1 10000; : >'{}'; exec sleep 60", done.display());
+        let process = shell(&script);
+        eventually("it has written", PATIENCE, async || {
+            done.exists().then_some(())
+        })
+        .await;
+        assert_eq!(process.stdout().len(), 10_000);
+    }
+}
+
+#[tokio::test]
 #[should_panic(expected = "sh: no such line on stdout: the output has ended")]
 async fn a_wait_for_a_line_ends_with_the_output() {
     shell("echo one")
