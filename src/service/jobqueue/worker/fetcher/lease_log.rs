@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::job_log::JobLog;
 use crate::service::jobqueue::redis::broker::{LeaseTimes, Look, Reclaimed};
+use crate::service::jobqueue::worker::job_log::JobLog;
 
 const DELETED: &str = "pending jobs had been deleted from the stream by somebody else";
 /// Stranded jobs are told no more often than this.

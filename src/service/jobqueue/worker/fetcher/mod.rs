@@ -5,6 +5,9 @@
 //! handed on while the next one is on its way. It alone adds to [`Held`], so what it sees
 //! there cannot be started behind its back.
 
+mod lease_log;
+mod rhythm;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,10 +16,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use self::lease_log::LeaseLog;
+use self::rhythm::Rhythm;
 use super::held::{Held, Room};
-use super::lease_log::LeaseLog;
 use super::pace::{MAX_REPLY, ReplySize};
-use super::rhythm::Rhythm;
 use super::trail::Step;
 use super::triage::Triage;
 use crate::service::jobqueue::redis::broker::{Broker, LeaseTimes, Take, Touch};
