@@ -20,7 +20,7 @@ use crate::service::jobqueue::redis::broker::{Broker, LeaseTimes};
 use crate::service::jobqueue::redis::connector::{Connector, OPERATOR_RETRY};
 use crate::service::jobqueue::redis::error::Error;
 use crate::service::jobqueue::redis::migrations;
-use crate::service::jobqueue::worker::fetcher::{Fetcher, MAX_BLOCK, Schedule};
+use crate::service::jobqueue::worker::fetcher::Fetcher;
 use crate::service::jobqueue::worker::heartbeat::Heartbeat;
 use crate::service::jobqueue::worker::held::Held;
 use crate::service::jobqueue::worker::job_log::JobLog;
@@ -28,6 +28,7 @@ use crate::service::jobqueue::worker::large_fetcher::LargeEntryFetcher;
 use crate::service::jobqueue::worker::promoter::{Alarm, Promoter};
 use crate::service::jobqueue::worker::runner::{Handlers, Runners};
 use crate::service::jobqueue::worker::settler::{Settler, Settling};
+use crate::service::jobqueue::worker::shared::{Flags, Shared};
 use crate::service::jobqueue::worker::triage::Triage;
 
 /// How often a stopping worker repeats the request to end its blocking read: one that
@@ -51,9 +52,9 @@ pub struct Server {
     connector: Connector,
     broker: Arc<Broker>,
     mux: Mux,
-    stop: CancellationToken,
+    flags: Flags,
+    /// Cancelled at the shutdown's deadline.
     cutoff: CancellationToken,
-    suspended: Arc<AtomicBool>,
     /// A part has panicked.
     broken: Arc<AtomicBool>,
 }
@@ -84,7 +85,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The parts that run while jobs are taken.
+/// The parts that the shutdown has to wait for or to end.
 struct Parts {
     runners: Arc<Runners>,
     held: Arc<Held>,
@@ -93,7 +94,7 @@ struct Parts {
     settler: JoinHandle<()>,
     /// Ends the settler once everything is settled.
     finish: CancellationToken,
-    /// Ends what serves the others to the last: connections, heartbeat.
+    /// Ends what serves the others until the end: the connections and the heartbeat.
     end: CancellationToken,
 }
 
@@ -112,9 +113,8 @@ impl Server {
             connector,
             broker: Arc::new(broker),
             mux,
-            stop: CancellationToken::new(),
+            flags: Flags::default(),
             cutoff: CancellationToken::new(),
-            suspended: Arc::default(),
             broken: Arc::default(),
         })
     }
@@ -131,18 +131,18 @@ impl Server {
 
     /// Cancelling it starts the shutdown.
     pub fn stop(&self) -> CancellationToken {
-        self.stop.clone()
+        self.flags.stop.clone()
     }
 
-    /// Cancelled at the shutdown's deadline: what waits for anything gives up.
+    /// Cancelled at the shutdown's deadline: whoever still waits for anything gives up.
     pub fn cutoff(&self) -> CancellationToken {
         self.cutoff.clone()
     }
 
-    /// While it is set the worker takes no more jobs; what it has goes on. For a process
-    /// that cannot do any job for the time being.
+    /// While this is set, the worker takes no more jobs and goes on with those it has. It is
+    /// for a process that cannot do any job for the time being.
     pub fn suspended(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.suspended)
+        Arc::clone(&self.flags.suspended)
     }
 
     /// Takes and runs jobs until [`Self::stop`] is cancelled or a handler finds the
@@ -158,7 +158,7 @@ impl Server {
             concurrency = self.config.concurrency,
             "worker started"
         );
-        self.stop.cancelled().await;
+        self.flags.stop.cancelled().await;
         let deadline = Instant::now() + self.config.shutdown_timeout;
         info!(running = parts.held.running(), "worker stopping");
         let exit = self.shut_down(parts, deadline).await;
@@ -168,63 +168,42 @@ impl Server {
 
     fn start(&self) -> std::io::Result<Parts> {
         let config = &self.config;
-        let held = Arc::new(Held::new(config.concurrency));
-        let alarm = Arc::new(Alarm::default());
-        let finish = CancellationToken::new();
-        let end = CancellationToken::new();
-        let runners = self.runners(&held)?;
+        let shared = Shared {
+            broker: Arc::clone(&self.broker),
+            connector: self.connector.clone(),
+            held: Arc::new(Held::new(config.concurrency)),
+            log: Arc::new(JobLog::new()),
+            flags: self.flags.clone(),
+        };
+        let (alarm, times) = (Arc::new(Alarm::default()), self.lease_times());
+        let hang_limit = config.job_timeout + config.lease;
+        let (finish, end) = (CancellationToken::new(), CancellationToken::new());
+        let runners = self.runners(&shared)?;
 
         let (prober, prober_end) = (self.connector.clone(), end.clone());
         self.spawn("prober", async move { prober.probe(prober_end).await });
-        let hang_limit = config.job_timeout + config.lease;
-        let heartbeat = Heartbeat {
-            broker: Arc::clone(&self.broker),
-            held: Arc::clone(&held),
-            interval: config.heartbeat,
-            limit: hang_limit,
-            stop: end.clone(),
-        };
-        heartbeat.spawn(&self.connector)?;
+        self.heartbeat(&shared, hang_limit, end.clone())
+            .spawn(&self.connector)?;
         let promoter = Promoter {
             broker: Arc::clone(&self.broker),
             alarm: Arc::clone(&alarm),
             link: self.connector.shared_link(),
-            stop: self.stop.clone(),
+            stop: self.flags.stop.clone(),
         };
         self.spawn("promoter", promoter.run());
         self.spawn("janitor", self.clean_up_after_others());
-        let settler = self.settler(&held, &runners, alarm, &finish);
+        let settler = self.settler(&shared, &runners, alarm, &finish);
         let settler = self.spawn("settler", settler.run());
-        let paused = Arc::<AtomicBool>::default();
-        let fetcher_client_id = Arc::new(AtomicI64::new(0));
-        let fetcher = Fetcher {
-            broker: Arc::clone(&self.broker),
-            held: Arc::clone(&held),
-            triage: self.triage(&held, &runners),
-            link: self.connector.link("fetch", MAX_BLOCK),
-            times: self.lease_times(),
-            hang_limit,
-            client_id: Arc::clone(&fetcher_client_id),
-            stop: self.stop.clone(),
-            paused: Arc::clone(&paused),
-            suspended: Arc::clone(&self.suspended),
-            schedule: Schedule::new(Instant::now()),
-        };
+        let triage = self.triage(&shared, &runners);
+        let fetcher = Fetcher::new(&shared, triage, times, hang_limit);
+        let fetcher_client_id = fetcher.client_id();
         let fetcher = self.spawn("fetcher", fetcher.run());
-        let aside = LargeEntryFetcher {
-            broker: Arc::clone(&self.broker),
-            held: Arc::clone(&held),
-            triage: self.triage(&held, &runners),
-            link: self.connector.link("aside", Duration::ZERO),
-            lease: config.lease,
-            paused,
-            suspended: Arc::clone(&self.suspended),
-            stop: self.stop.clone(),
-        };
-        self.spawn("aside fetcher", aside.run());
+        let triage = self.triage(&shared, &runners);
+        let large = LargeEntryFetcher::new(&shared, triage, config.lease, config.max_deliveries);
+        self.spawn("aside fetcher", large.run());
         Ok(Parts {
             runners,
-            held,
+            held: shared.held,
             fetcher,
             fetcher_client_id,
             settler,
@@ -233,19 +212,29 @@ impl Server {
         })
     }
 
+    fn heartbeat(&self, shared: &Shared, limit: Duration, stop: CancellationToken) -> Heartbeat {
+        Heartbeat {
+            broker: Arc::clone(&shared.broker),
+            held: Arc::clone(&shared.held),
+            interval: self.config.heartbeat,
+            limit,
+            stop,
+        }
+    }
+
     fn settler(
         &self,
-        held: &Arc<Held>,
+        shared: &Shared,
         runners: &Arc<Runners>,
         alarm: Arc<Alarm>,
         finish: &CancellationToken,
     ) -> Settler {
         Settler {
-            broker: Arc::clone(&self.broker),
-            held: Arc::clone(held),
+            broker: Arc::clone(&shared.broker),
+            held: Arc::clone(&shared.held),
             runners: Arc::clone(runners),
             alarm,
-            link: self.connector.shared_link(),
+            link: shared.connector.shared_link(),
             dead_letter_max_len: self.config.dead_letter_max_len,
             put_off_idle: self.config.lease.saturating_sub(OPERATOR_RETRY),
             finish: finish.clone(),
@@ -253,23 +242,23 @@ impl Server {
         }
     }
 
-    fn triage(&self, held: &Arc<Held>, runners: &Arc<Runners>) -> Triage {
+    fn triage(&self, shared: &Shared, runners: &Arc<Runners>) -> Triage {
         Triage {
-            held: Arc::clone(held),
+            held: Arc::clone(&shared.held),
             runners: Arc::clone(runners),
             max_deliveries: self.config.max_deliveries,
-            stop: self.stop.clone(),
+            stop: shared.flags.stop.clone(),
         }
     }
 
-    /// Runs a part of the worker, without which the others would go on to no end: when
-    /// it panics the worker stops, for a fresh one to take its place.
+    /// Runs a part of the worker. When it panics, the worker stops, so that a new process can
+    /// take its place: the other parts would go on, and the worker would never do its work.
     fn spawn(
         &self,
         part: &'static str,
         run: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
-        let (stop, broken) = (self.stop.clone(), Arc::clone(&self.broken));
+        let (stop, broken) = (self.flags.stop.clone(), Arc::clone(&self.broken));
         tokio::spawn(async move {
             if AssertUnwindSafe(run).catch_unwind().await.is_err() {
                 error!(part, "a part of this worker panicked; stopping");
@@ -279,15 +268,15 @@ impl Server {
         })
     }
 
-    fn runners(&self, held: &Arc<Held>) -> std::io::Result<Arc<Runners>> {
+    fn runners(&self, shared: &Shared) -> std::io::Result<Arc<Runners>> {
         Ok(Arc::new(Runners {
-            held: Arc::clone(held),
+            held: Arc::clone(&shared.held),
             mux: self.mux.clone(),
-            log: JobLog::new(),
+            log: Arc::clone(&shared.log),
             retry: self.config.retry,
             unknown_type_grace: self.config.unknown_type_grace,
             job_timeout: self.config.job_timeout,
-            stop: self.stop.clone(),
+            stop: shared.flags.stop.clone(),
             cutoff: self.cutoff.clone(),
             unfit: AtomicBool::new(false),
             cut_off: AtomicUsize::new(0),
@@ -389,7 +378,7 @@ impl Server {
 
     /// The janitor: removes consumers whose process is gone, once a lease.
     fn clean_up_after_others(&self) -> impl Future<Output = ()> + use<> {
-        let (stop, broker) = (self.stop.clone(), Arc::clone(&self.broker));
+        let (stop, broker) = (self.flags.stop.clone(), Arc::clone(&self.broker));
         let mut link = self.connector.shared_link();
         let lease = self.config.lease;
         let interval = lease.max(MIN_JANITOR_INTERVAL);
@@ -421,7 +410,7 @@ impl Server {
     }
 }
 
-/// Unique to the process, and telling an operator where it runs.
+/// A name that no other process has, and that tells an operator where this one runs.
 fn consumer_name() -> String {
     let host = gethostname::gethostname();
     format!(
@@ -445,11 +434,11 @@ mod tests {
         let config = Config::from_sources("develop", dir.as_ref(), &BTreeMap::new()).unwrap();
         let server = Server::new(&config.jobqueue, &config.redis, Mux::new()).unwrap();
         server.spawn("good", async {}).await.unwrap();
-        assert!(!server.stop.is_cancelled());
+        assert!(!server.flags.stop.is_cancelled());
         server
             .spawn("bad", async { panic!("on purpose") })
             .await
             .unwrap();
-        assert!(server.stop.is_cancelled() && server.broken.load(Ordering::Relaxed));
+        assert!(server.flags.stop.is_cancelled() && server.broken.load(Ordering::Relaxed));
     }
 }

@@ -1,8 +1,10 @@
 //! The parts of a worker process, in the order in which a job passes them.
 //!
 //! `fetcher` reads entries, `triage` decides what each of them is, `held` keeps it, `runner`
-//! runs it and decides its outcome, and `settler` tells Redis. `heartbeat` renews the leases
-//! of what is held, and `promoter` moves scheduled jobs that are due to the stream.
+//! runs it and decides its outcome, and `settler` tells Redis. `large_fetcher` fetches entries
+//! that one reply cannot carry. `heartbeat` renews the leases of what is held, `promoter` moves
+//! scheduled jobs that are due to the stream, and `janitor` removes workers that are gone from
+//! the group.
 
 pub(crate) mod dead_letter;
 pub(crate) mod fetcher;
@@ -16,5 +18,6 @@ pub(crate) mod promoter;
 mod retry;
 pub(crate) mod runner;
 pub(crate) mod settler;
+pub(crate) mod shared;
 mod trail;
 pub(crate) mod triage;

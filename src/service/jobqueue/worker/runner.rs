@@ -45,7 +45,7 @@ const EXHAUSTED: &str = "job failed for the last time; moving it to the dead let
 pub(crate) struct Runners {
     pub(crate) held: Arc<Held>,
     pub(crate) mux: Mux,
-    pub(crate) log: JobLog,
+    pub(crate) log: Arc<JobLog>,
     pub(crate) retry: RetryConfig,
     pub(crate) unknown_type_grace: Duration,
     pub(crate) job_timeout: Duration,

@@ -1,25 +1,27 @@
-//! How far apart this worker's looks for expired leases are, and how far away Redis is, by
-//! this process' own clock.
+//! How often this worker looks for expired leases, and how far away Redis is, by the clock of
+//! this process.
 //!
-//! A worker far from Redis looks rarely and renews late. Both must not be taken for a Redis
-//! that stands still, or nobody would ever take over from a dead worker.
+//! A worker that is far away from Redis looks rarely and renews late. That must not be taken for
+//! a Redis that stands still, or nobody would ever take over from a dead worker.
 
 use std::time::{Duration, Instant};
 
 use crate::service::jobqueue::redis::broker::{LeaseTimes, Look};
 
-/// The shortest of so many gaps, or round trips, is what is usual. One that was longer by
-/// chance, or for a stall, changes nothing.
+/// The shortest of so many gaps, or round trips, is the usual one. A single one that was longer,
+/// by chance or because Redis stood still, changes nothing.
 const REMEMBERED: usize = 4;
-/// A read between two looks makes the gap longer by a round trip, which is less than twice.
+/// The usual gap is multiplied by this. A read between two looks makes a gap longer by a round
+/// trip, which is less than twice.
 const TOLERANCE: u32 = 2;
-/// A delivery travels back for half a round trip, the renewal that was on its way then for a
-/// whole one, and the next renewal for half of one. That is two. The rest is for delays.
+/// How many round trips a lease must be long, beside its heartbeats. Two are needed: a delivery
+/// travels back for half a round trip, the renewal that was on its way then takes a whole one,
+/// and the next renewal travels for half of one. The rest is for delays.
 const ROUND_TRIPS_A_LEASE: u32 = 4;
 
 /// What one connection has shown so far.
 #[derive(Debug, Default)]
-pub(crate) struct Rhythm {
+pub(super) struct Rhythm {
     last_look: Option<Instant>,
     gaps: Recent,
     round_trips: Recent,
@@ -32,15 +34,20 @@ struct Recent {
 }
 
 impl Rhythm {
+    /// The rhythm on a new connection, of which nothing is known.
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
     /// A round trip took so long.
-    pub(crate) fn answered(&mut self, took: Duration) {
+    pub(super) fn answered(&mut self, took: Duration) {
         self.round_trips.add(took);
     }
 
-    /// A look begins now. Answers with what times it is to judge.
-    pub(crate) fn look(&mut self, now: Instant, times: &LeaseTimes) -> Look {
+    /// A look begins at `now`. Answers the times that it is to judge by.
+    pub(super) fn look(&mut self, now: Instant, times: &LeaseTimes) -> Look {
         let round_trip = self.round_trips.shortest();
-        // A look that goes on with what the last one left comes sooner, and is no measure.
+        // A shorter gap is no measure: that look goes on with what the last one left.
         let gap = self.last_look.replace(now).map(|last| now - last);
         if let Some(gap) = gap.filter(|gap| *gap >= times.interval + round_trip) {
             self.gaps.add(gap);
@@ -76,8 +83,8 @@ impl Recent {
     }
 }
 
-/// A lease that heartbeats over this way can keep. In steps of twice the length, so that
-/// workers which are about as far away have the same one.
+/// A lease that heartbeats can keep over such a distance. It is doubled until it is long enough,
+/// so that workers which are about as far away have the same one.
 fn honest_lease(times: &LeaseTimes, round_trip: Duration) -> Duration {
     let needed = times.heartbeat * 2 + round_trip * ROUND_TRIPS_A_LEASE;
     let mut lease = times.lease;
@@ -106,7 +113,7 @@ mod tests {
 
     #[test]
     fn one_long_gap_is_not_usual_and_four_are() {
-        let (mut rhythm, times) = (Rhythm::default(), times(600));
+        let (mut rhythm, times) = (Rhythm::new(), times(600));
         let mut now = Instant::now();
         assert_eq!(rhythm.look(now, &times).usual, ms(0), "nothing is known");
         for (gap, usual) in [
@@ -134,7 +141,7 @@ mod tests {
             (600, 51, 1200),
             (90, 500, 2880),
         ] {
-            let mut rhythm = Rhythm::default();
+            let mut rhythm = Rhythm::new();
             rhythm.answered(ms(round_trip));
             rhythm.answered(ms(round_trip + 700));
             let look = rhythm.look(Instant::now(), &times(lease));

@@ -1,0 +1,76 @@
+//! Takes over entries whose lease ran out, as far as there is room for them.
+//!
+//! A claim also returns entries of this very worker whose lease ran out. They are held already
+//! and must not be started again, so their claim is taken back.
+
+use std::time::Instant;
+
+use super::Fetcher;
+use crate::service::jobqueue::redis::broker::Touch;
+use crate::service::jobqueue::redis::error::{Class, Error};
+use crate::service::jobqueue::redis::reply::Entry;
+use crate::service::jobqueue::worker::trail::Step;
+
+impl Fetcher {
+    /// Shows Redis that this worker looks for expired leases, and takes over up to `room`
+    /// entries. The reply also says whether the queue is paused.
+    pub(super) async fn reclaim(&mut self, room: usize) -> Result<(), Error> {
+        // What is held before the claim. The settler may settle some of it before the reply is
+        // here, and an entry that was claimed before that would look like a new delivery.
+        let held = self.held.ids();
+        let count = self.reply_size.ask(room);
+        let began = Instant::now();
+        let look = self.rhythm.look(began, &self.times);
+        let (bytes, time) = self.reply_size.bytes_and_time();
+        let reclaim = self
+            .broker
+            .reclaim(&mut self.link, &look, count, bytes, time);
+        let reclaimed = reclaim.await;
+        let interval = self.times.interval;
+        self.plan
+            .reclaimed(Instant::now(), interval, room, &reclaimed);
+        let reclaimed = match reclaimed {
+            // It is tried again later. Until then reads go on.
+            Err(error) if error.class == Class::Operator => return Ok(()),
+            reclaimed => reclaimed?,
+        };
+        self.rhythm.answered(began.elapsed());
+        self.lease_log
+            .looked(&self.times, &look, &reclaimed, &self.log);
+        self.measure(&reclaimed.entries, began);
+        self.remember(&reclaimed.entries);
+        self.flags.set_paused(reclaimed.paused);
+        self.link.found_paused(reclaimed.paused);
+        let (mine, others) = reclaimed
+            .entries
+            .into_iter()
+            .partition(|entry| held.contains(&entry.id));
+        self.triage.deliver(Step::TakenOver, others, self.epoch);
+        self.take_back_claims(mine).await;
+        Ok(())
+    }
+
+    /// Takes back the delivery that a claim counted for entries that this worker held before
+    /// the claim, and does not start them again. Entries whose handler still runs keep their
+    /// lease. Entries that hang, or that ended while the claim was on its way, are put back, so
+    /// that another worker can claim them.
+    async fn take_back_claims(&mut self, mine: Vec<Entry>) {
+        if mine.is_empty() {
+            return;
+        }
+        let living = self.held.renewable(Instant::now(), self.hang_limit);
+        let counts = mine
+            .iter()
+            .map(|entry| (entry.id, entry.deliveries.saturating_sub(1)));
+        let (keep, leave): (Vec<_>, Vec<_>) = counts.partition(|(id, _)| living.contains(id));
+        self.broker
+            .recount(&mut self.link, Touch::Renew, &keep)
+            .await;
+        self.broker
+            .recount(&mut self.link, Touch::PutBack, &leave)
+            .await;
+        // An entry that was put back a moment before the claim has a fresh lease now, and
+        // nobody holds it once its settlement is confirmed.
+        self.plan.look_again(Instant::now());
+    }
+}

@@ -1,0 +1,146 @@
+//! How much one reply brings: as many entries as get over the line in time.
+//!
+//! Redis counts entries and not bytes in most commands, so the size of an entry is estimated
+//! from the replies before. How many bytes the line carries is for the [`Window`] to say.
+
+use std::time::Duration;
+
+use crate::service::jobqueue::redis::window::{LONG_TRIP, Window};
+
+/// How many entries one reply brings at most: enough that a round trip costs little by the job,
+/// and few enough that Redis has the next command before it gets idle.
+pub(super) const MAX_REPLY: usize = 256;
+/// The estimated size of an entry before any was seen, in bytes.
+const USUAL_BYTES: usize = 1024;
+
+/// The size of the next reply, learned from the replies before.
+#[derive(Debug)]
+pub(super) struct ReplySize {
+    window: Window,
+    /// The estimated size of an entry, in bytes.
+    average: usize,
+    /// How many entries the last command asked for.
+    asked: usize,
+}
+
+impl ReplySize {
+    pub(super) fn new() -> Self {
+        Self {
+            window: Window::new(LONG_TRIP),
+            average: USUAL_BYTES,
+            asked: 0,
+        }
+    }
+
+    /// How many of `wanted` entries the next command asks for.
+    pub(super) fn ask(&mut self, wanted: usize) -> usize {
+        let fit = (self.window.bytes() / self.average).clamp(1, MAX_REPLY);
+        self.asked = wanted.min(fit);
+        self.asked
+    }
+
+    /// How much longer than an empty reply the reply to the last command may take.
+    pub(super) fn time(&self) -> Duration {
+        self.window.time(self.asked * self.average)
+    }
+
+    /// For a command that counts bytes: how many the reply may bring, and how much longer than
+    /// an empty reply it may take.
+    pub(super) fn bytes_and_time(&self) -> (usize, Duration) {
+        let bytes = self.window.bytes();
+        (bytes, self.window.time(bytes))
+    }
+
+    /// The last command asked for this many bytes, and not for a number of entries.
+    pub(super) fn asked_for_bytes(&mut self, bytes: usize) {
+        self.asked = (bytes / self.average).max(1);
+    }
+
+    /// There is another connection, perhaps to another server.
+    pub(super) fn connected(&mut self) {
+        self.window.connected();
+    }
+
+    /// A reply of `count` entries with `bytes` in all took this long.
+    pub(super) fn measure(&mut self, count: usize, bytes: usize, took: Duration) {
+        if count == 0 {
+            return;
+        }
+        let average = (bytes / count).max(1);
+        self.average = average.max((3 * self.average + average) / 4);
+        // A reply that is not full may have waited for its first entry, so its time says
+        // nothing about the line.
+        if count >= self.asked {
+            self.window.passed(bytes, took);
+        }
+    }
+
+    /// The reply to the last command did not come, so the next one is to be smaller. A reply
+    /// that was to bring nothing was not too large.
+    pub(super) fn lost(&mut self) {
+        let bytes = self.asked * self.average;
+        self.window.lost(bytes);
+        // When that still lets as many entries through, they are larger than all that were seen
+        // before.
+        if self.asked > 1 && self.window.bytes() / self.average >= self.asked {
+            self.average = (2 * self.window.bytes() / self.asked).max(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::jobqueue::redis::window::CALM;
+
+    #[test]
+    fn a_lost_reply_is_asked_for_in_halves() {
+        let mut size = ReplySize::new();
+        assert_eq!(size.ask(0), 0);
+        size.lost();
+        assert_eq!(size.ask(MAX_REPLY), 64);
+        for smaller in [32, 16, 8, 4, 2, 1, 1] {
+            size.lost();
+            assert_eq!(size.ask(64), smaller);
+        }
+        for _ in 0..2 * CALM {
+            let count = size.ask(64);
+            size.measure(count, count * 100, Duration::ZERO);
+        }
+        assert_eq!(size.ask(64), 64);
+    }
+
+    #[test]
+    fn a_lost_reply_of_many_bytes_is_asked_for_in_halves_too() {
+        let mut size = ReplySize::new();
+        let (bytes, _) = size.bytes_and_time();
+        size.asked_for_bytes(bytes);
+        size.lost();
+        assert_eq!(size.bytes_and_time().0, bytes / 2);
+    }
+
+    #[test]
+    fn a_reply_brings_as_many_entries_as_have_the_bytes() {
+        let mut size = ReplySize::new();
+        size.ask(10);
+        size.measure(10, 10 * 32 * 1024, Duration::ZERO);
+        assert_eq!(size.ask(MAX_REPLY), 4, "128 KiB in all");
+        for _ in 0..30 {
+            let count = size.ask(MAX_REPLY);
+            size.measure(count, count * 100, Duration::ZERO);
+        }
+        assert_eq!(size.ask(MAX_REPLY + 1), MAX_REPLY);
+    }
+
+    #[test]
+    fn a_reply_that_may_have_waited_says_nothing_about_the_line() {
+        let mut size = ReplySize::new();
+        let before = size.bytes_and_time().0;
+        size.ask(10);
+        size.measure(9, 9 * 1024, Duration::from_secs(60));
+        assert_eq!(size.bytes_and_time().0, before);
+        size.ask(10);
+        size.measure(10, 60 * 1024, Duration::ZERO);
+        assert_eq!(size.bytes_and_time().0, 2 * before, "a full one does");
+    }
+}
