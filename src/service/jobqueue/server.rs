@@ -20,6 +20,7 @@ use crate::service::jobqueue::redis::broker::{Broker, LeaseTimes};
 use crate::service::jobqueue::redis::connector::{Connector, OPERATOR_RETRY};
 use crate::service::jobqueue::redis::error::Error;
 use crate::service::jobqueue::redis::migrations;
+use crate::service::jobqueue::redis::settling::SettlingRules;
 use crate::service::jobqueue::worker::fetcher::Fetcher;
 use crate::service::jobqueue::worker::heartbeat::Heartbeat;
 use crate::service::jobqueue::worker::held::Held;
@@ -27,7 +28,7 @@ use crate::service::jobqueue::worker::job_log::JobLog;
 use crate::service::jobqueue::worker::large_fetcher::LargeEntryFetcher;
 use crate::service::jobqueue::worker::promoter::{Alarm, Promoter};
 use crate::service::jobqueue::worker::runner::{Handlers, Runners};
-use crate::service::jobqueue::worker::settler::{Settler, Settling};
+use crate::service::jobqueue::worker::settler::Settler;
 use crate::service::jobqueue::worker::shared::{Flags, Shared};
 use crate::service::jobqueue::worker::triage::Triage;
 
@@ -229,17 +230,20 @@ impl Server {
         alarm: Arc<Alarm>,
         finish: &CancellationToken,
     ) -> Settler {
-        Settler {
-            broker: Arc::clone(&shared.broker),
-            held: Arc::clone(&shared.held),
-            runners: Arc::clone(runners),
-            alarm,
-            link: shared.connector.shared_link(),
+        let rules = SettlingRules {
             dead_letter_max_len: self.config.dead_letter_max_len,
+            // Others may claim it when it would be tried again here.
             put_off_idle: self.config.lease.saturating_sub(OPERATOR_RETRY),
-            finish: finish.clone(),
-            state: Settling::new(),
-        }
+        };
+        Settler::new(
+            Arc::clone(&shared.broker),
+            Arc::clone(&shared.held),
+            Arc::clone(runners),
+            alarm,
+            shared.connector.shared_link(),
+            rules,
+            finish.clone(),
+        )
     }
 
     fn triage(&self, shared: &Shared, runners: &Arc<Runners>) -> Triage {

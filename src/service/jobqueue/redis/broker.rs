@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline};
+use redis::Cmd;
 
 use super::error::Error;
 use super::keys::{JOB_FIELD, Keys};
@@ -18,7 +18,6 @@ use super::reply::{
     Entry, EntryId, array, counted, delivered, entry_id, int, items, owned, promoted, reclaimed,
 };
 use crate::service::jobqueue::constants::GROUP;
-use crate::service::jobqueue::job::Edits;
 
 /// A script of `scripts/` behind the prelude that all of them stand on, and behind parts of
 /// its own.
@@ -31,8 +30,8 @@ macro_rules! script {
     };
 }
 
-const ACKNOWLEDGE: &str = script!("acknowledge");
-const BURY: &str = script!("bury");
+pub(super) const ACKNOWLEDGE: &str = script!("acknowledge");
+pub(super) const BURY: &str = script!("bury");
 const PROMOTE: &str = script!("promote");
 const READ: &str = script!("read");
 const RECOGNISE: &str = script!("recognise");
@@ -48,7 +47,7 @@ static RECLAIM: LazyLock<String> = LazyLock::new(|| {
     code.map(|line| format!("{line}\n")).collect()
 });
 const REMOVE_CONSUMERS: &str = script!("remove_consumers");
-const SCHEDULE: &str = script!("schedule");
+pub(super) const SCHEDULE: &str = script!("schedule");
 const TAKE: &str = script!("take");
 const TOUCH: &str = script!("touch");
 /// Writes nothing, and says so.
@@ -109,15 +108,6 @@ pub(crate) struct Look {
     pub(crate) interval: Duration,
 }
 
-/// A job on its way to the scheduled set.
-#[derive(Debug)]
-pub(crate) struct Move {
-    pub(crate) id: EntryId,
-    pub(crate) due: Due,
-    /// What makes the entry's job the one that the scheduled set carries.
-    pub(crate) edits: Edits,
-}
-
 /// What a dead letter says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeadLetter {
@@ -130,15 +120,6 @@ pub(crate) struct DeadLetter {
     pub(crate) job_id: Option<String>,
     /// How many bytes the entry holds.
     pub(crate) bytes: usize,
-}
-
-/// When a moved job is due, by Redis' clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// So many milliseconds after the entry's own id.
-    AfterEntry(u64),
-    /// So many milliseconds from now.
-    AfterNow(u64),
 }
 
 /// What the touch script does to an entry that this consumer owns.
@@ -312,17 +293,19 @@ impl Broker {
         looked.zip(entries).ok_or_else(shape)
     }
 
-    /// Tells of each id whether an entry of this id is there whose job has this digest.
+    /// Those of the ids for which there is an entry whose job has the digest beside the id.
     pub(crate) async fn recognise(
         &self,
         link: &mut Link,
-        digests: &[(EntryId, String)],
-    ) -> Result<Vec<bool>, Error> {
+        digests: Vec<(EntryId, String)>,
+    ) -> Result<Vec<EntryId>, Error> {
         let mut cmd = eval(RECOGNISE, &[&self.keys.stream], &[]);
-        for (id, digest) in digests {
+        for (id, digest) in &digests {
             cmd.arg(id).arg(digest);
         }
-        owned(link.call("recognise", &cmd).await?)
+        let same = owned(link.call("recognise", &cmd).await?)?;
+        let answered = digests.into_iter().zip(same).filter(|(_, same)| *same);
+        Ok(answered.map(|((id, _), _)| id).collect())
     }
 
     /// Renews the leases of `ids`. Tells for each whether it was still this consumer's.
@@ -334,7 +317,10 @@ impl Broker {
         ids: &[EntryId],
         time: Duration,
     ) -> Result<Vec<bool>, Error> {
-        let cmd = self.touch(Touch::Renew, ids.iter().map(|id| (*id, None)));
+        let mut cmd = self.touch(Touch::Renew);
+        for id in ids {
+            cmd.arg(id).arg("");
+        }
         owned(link.call_within(RENEW, &cmd, time).await?)
     }
 
@@ -343,8 +329,11 @@ impl Broker {
     /// to stop.
     pub(crate) async fn recount(&self, link: &mut Link, touch: Touch, counts: &[(EntryId, u32)]) {
         if !counts.is_empty() {
-            let counts = counts.iter().map(|(id, count)| (*id, Some(*count)));
-            drop(link.ask(&self.touch(touch, counts)).await);
+            let mut cmd = self.touch(touch);
+            for (id, count) in counts {
+                cmd.arg(id).arg(count);
+            }
+            drop(link.ask(&cmd).await);
         }
     }
 
@@ -409,84 +398,12 @@ impl Broker {
         drop(link.ask(&cmd).await);
     }
 
-    // The commands that settle deliveries, for the settler to send together. Where the
-    // reply says more than that it was done, a function of `reply` reads it. What tells by
-    // `incarnation` which stream the entries were read from does nothing to another.
-
-    /// Acknowledges and deletes finished entries, as one step. Not fenced: the job ran.
-    pub(crate) fn acknowledge(&self, pipeline: &mut Pipeline, incarnation: &str, ids: &[EntryId]) {
-        let mut cmd = eval(ACKNOWLEDGE, &[&self.keys.stream, &self.keys.state], &[]);
-        cmd.arg(GROUP).arg(incarnation).arg(ids);
-        pipeline.add_command(cmd);
-    }
-
-    /// Moves entries that this consumer owns to the scheduled set.
-    pub(crate) fn schedule(&self, pipeline: &mut Pipeline, incarnation: &str, moves: &[Move]) {
-        let keys = [&self.keys.stream, &self.keys.scheduled, &self.keys.state];
-        let mut cmd = eval(SCHEDULE, &keys, &[]);
-        cmd.arg(GROUP).arg(&self.consumer).arg(incarnation);
-        for Move { id, due, edits } in moves {
-            let (from, delay_ms) = match due {
-                Due::AfterEntry(ms) => ("entry", ms),
-                Due::AfterNow(ms) => ("now", ms),
-            };
-            cmd.arg(id).arg(from).arg(delay_ms);
-            cmd.arg(edits.of_bytes).arg(edits.edits.len());
-            for edit in &edits.edits {
-                cmd.arg(edit.cut.start).arg(edit.cut.end).arg(&edit.text);
-            }
-        }
-        pipeline.add_command(cmd);
-    }
-
-    /// Moves entries that this consumer owns to the dead letters, of which `max_len`
-    /// are kept.
-    pub(crate) fn bury<'a>(
-        &self,
-        pipeline: &mut Pipeline,
-        incarnation: &str,
-        max_len: u64,
-        deaths: impl Iterator<Item = (EntryId, &'a DeadLetter)>,
-    ) {
-        let keys = [&self.keys.stream, &self.keys.dead, &self.keys.state];
-        let mut cmd = eval(BURY, &keys, &[]);
-        cmd.arg(GROUP)
-            .arg(&self.consumer)
-            .arg(incarnation)
-            .arg(max_len);
-        for (id, death) in deaths {
-            cmd.arg(id).arg(death.reason).arg(&death.error);
-            cmd.arg(death.attempt).arg(death.deliveries);
-        }
-        pipeline.add_command(cmd);
-    }
-
-    /// Gives entries that this consumer owns up without an outcome: they are anybody's to
-    /// claim, with the delivery count given, at once or, when they are to look `idle`, after
-    /// the rest of a lease.
-    pub(crate) fn put_back(
-        &self,
-        pipeline: &mut Pipeline,
-        idle: Option<Duration>,
-        counts: impl Iterator<Item = (EntryId, u32)>,
-    ) {
-        let counts = counts.map(|(id, count)| (id, Some(count)));
-        let touch = idle.map_or(Touch::PutBack, Touch::Idle);
-        pipeline.add_command(self.touch(touch, counts));
-    }
-
-    fn touch(&self, touch: Touch, entries: impl Iterator<Item = (EntryId, Option<u32>)>) -> Cmd {
+    /// The command that does `touch` to entries. For each of them follow its id and the
+    /// delivery count that it gets, which is empty where the count stays.
+    pub(super) fn touch(&self, touch: Touch) -> Cmd {
         let mut cmd = eval(TOUCH, &[&self.keys.stream], &[]);
-        cmd.arg(GROUP)
-            .arg(&self.consumer)
-            .arg(touch.word().as_ref());
-        for (id, count) in entries {
-            cmd.arg(id);
-            match count {
-                Some(count) => cmd.arg(count),
-                None => cmd.arg(""),
-            };
-        }
+        cmd.arg(GROUP).arg(&self.consumer);
+        cmd.arg(touch.word().as_ref());
         cmd
     }
 }

@@ -2,6 +2,7 @@
 //! types of their replies, the connections and what goes wrong with them.
 
 mod advice;
+pub(crate) mod batch;
 pub(crate) mod broker;
 pub(crate) mod condition;
 pub(crate) mod connector;
@@ -13,5 +14,6 @@ pub(crate) mod migrations;
 mod outage;
 mod password_file;
 pub(crate) mod reply;
+pub(crate) mod settling;
 mod tls;
 pub(crate) mod window;

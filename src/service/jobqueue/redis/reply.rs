@@ -63,45 +63,6 @@ pub(crate) enum Body {
     TooLarge(usize),
 }
 
-/// What became of an outcome that Redis was told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
-    Applied,
-    /// The lease was lost: the entry is somebody else's business now.
-    NotOwner,
-    /// It is due already and stays where it is, to be run.
-    AlreadyDue,
-}
-
-/// Whether a [`super::broker::Broker::acknowledge`] was done.
-pub(crate) fn acknowledged(reply: &Value) -> Result<(), Error> {
-    int(reply)
-        .map(drop)
-        .ok_or_else(|| Error::unexpected_reply("the acknowledge script"))
-}
-
-/// The outcomes of a [`super::broker::Broker::schedule`], and the time until the earliest of the
-/// moved jobs when no other is due before it.
-pub(crate) fn scheduled(reply: Value) -> Result<(Vec<Effect>, Option<Duration>), Error> {
-    let shape = || Error::unexpected_reply("the schedule script");
-    let [outcomes, due_in] = array(reply).ok_or_else(shape)?;
-    let outcomes = items(outcomes).ok_or_else(shape)?;
-    let outcomes = outcomes.iter().map(|outcome| match int(outcome) {
-        Some(1) => Effect::Applied,
-        Some(2) => Effect::AlreadyDue,
-        _ => Effect::NotOwner,
-    });
-    Ok((outcomes.collect(), micros(&due_in)))
-}
-
-/// Whether each of a [`super::broker::Broker::bury`]'s entries was this consumer's, and how many old
-/// dead letters were dropped.
-pub(crate) fn buried(reply: Value) -> Result<(Vec<bool>, i64), Error> {
-    let shape = || Error::unexpected_reply("the bury script");
-    let [flags, dropped] = array(reply).ok_or_else(shape)?;
-    Ok((owned(flags)?, int(&dropped).unwrap_or(0)))
-}
-
 /// Whether each of the entries was this consumer's.
 pub(crate) fn owned(reply: Value) -> Result<Vec<bool>, Error> {
     let flags = items(reply).ok_or_else(|| Error::unexpected_reply("the touch script"))?;

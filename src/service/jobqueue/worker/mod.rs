@@ -15,6 +15,8 @@ pub(crate) mod large_fetcher;
 pub(crate) mod outcome;
 pub(crate) mod pace;
 pub(crate) mod promoter;
+mod recognition;
+mod refused;
 mod retry;
 pub(crate) mod runner;
 pub(crate) mod settler;

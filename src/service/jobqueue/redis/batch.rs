@@ -1,0 +1,306 @@
+//! A batch of settlements on its way to Redis: which of them one command settles, and which
+//! commands go out in one round trip.
+//!
+//! Everything here is decided from values. Nothing here writes a command or waits for a reply:
+//! `settling` does both.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::broker::DeadLetter;
+use super::reply::EntryId;
+use super::window::NAME_BYTES;
+use crate::service::jobqueue::job::Edits;
+
+/// How many entries one acknowledgement names. Redis serves nobody else while it works on one.
+const MAX_ACKNOWLEDGED: usize = 500;
+/// How many entries another command names, and how many bytes of jobs it moves.
+const MAX_SCRIPTED: usize = 100;
+const MAX_SCRIPTED_BYTES: usize = 1024 * 1024;
+/// About how many bytes a command has on the wire before its first entry: the script.
+const SCRIPT_BYTES: usize = 2048;
+
+/// Where an entry goes now that its delivery has ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Destination<'a> {
+    /// Nowhere. Its job ran, so the entry is acknowledged and deleted, whoever owns it.
+    Gone,
+    /// To the scheduled set until its delay is over. The delay counts from the entry's id.
+    Delay {
+        /// The job as it stands in the entry.
+        json: &'a [u8],
+        delay_ms: u64,
+        attempt: u32,
+    },
+    /// To the scheduled set for a pause that counts from now. The edits make the entry's job
+    /// the one that the set carries.
+    Pause { edits: &'a Edits, pause: Duration },
+    /// To the dead letters.
+    DeadLetters(&'a DeadLetter),
+    /// It stays in the stream. Anybody may claim it at once, with this delivery count.
+    PutBack { deliveries: u32 },
+    /// It stays in the stream. Anybody may claim it after the rest of a lease.
+    PutOff { deliveries: u32 },
+}
+
+/// Tells which entry a settlement is for, and where the entry goes.
+pub(crate) type Address<S> = fn(&S) -> (EntryId, Destination<'_>);
+
+/// The commands that settle entries. One command settles many entries of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Acknowledge,
+    Schedule,
+    Bury,
+    PutBack,
+    PutOff,
+}
+
+/// Settlements that one command settles.
+#[derive(Debug)]
+pub(super) struct Part<S> {
+    pub(super) kind: Kind,
+    pub(super) settlements: Vec<S>,
+    /// How many bytes of jobs Redis moves for the command.
+    pub(super) moved_bytes: usize,
+    /// About how many bytes the command has on the wire.
+    pub(super) sent_bytes: usize,
+}
+
+/// What is left to be sent of the settlements that were taken together.
+#[derive(Debug)]
+pub(crate) struct Batch<S> {
+    pub(super) address: Address<S>,
+    parts: VecDeque<Part<S>>,
+}
+
+impl<S> Batch<S> {
+    /// Sorts settlements by the command that settles them, within the limits of the commands
+    /// and within `window`, the number of bytes of a round trip.
+    pub(crate) fn new(settlements: Vec<S>, window: usize, address: Address<S>) -> Self {
+        let mut parts: Vec<Part<S>> = Vec::new();
+        for settlement in settlements {
+            let (_, destination) = address(&settlement);
+            let (kind, moved, sent) = (
+                destination.kind(),
+                destination.moved_bytes(),
+                destination.sent_bytes(),
+            );
+            // Only the latest part of a kind may have room.
+            let latest = parts.iter().rposition(|part| part.kind == kind);
+            let open = latest.filter(|latest| parts[*latest].has_room(moved, sent, window));
+            let open = open.unwrap_or_else(|| {
+                parts.push(Part::new(kind));
+                parts.len() - 1
+            });
+            let part = &mut parts[open];
+            part.settlements.push(settlement);
+            part.moved_bytes += moved;
+            part.sent_bytes += sent;
+        }
+        Self {
+            address,
+            parts: parts.into(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// All settlements that were not answered, in their order within each kind.
+    pub(crate) fn into_settlements(self) -> Vec<S> {
+        let parts = self.parts.into_iter();
+        parts.flat_map(|part| part.settlements).collect()
+    }
+
+    /// Takes the parts that go out together: as many as `window` allows, and one at least.
+    /// A round trip has to end within the time that a reply may take, or it would be given up
+    /// and sent again for ever.
+    pub(super) fn next_trip(&mut self, window: usize) -> Vec<Part<S>> {
+        let mut bytes = 0;
+        let fits = |part: &&Part<S>| {
+            bytes += part.sent_bytes;
+            bytes <= window
+        };
+        let count = self.parts.iter().take_while(fits).count().max(1);
+        self.parts.drain(..count.min(self.parts.len())).collect()
+    }
+
+    /// No reply came to a round trip: its parts are the first again.
+    pub(super) fn restore(&mut self, trip: Vec<Part<S>>) {
+        for part in trip.into_iter().rev() {
+            self.parts.push_front(part);
+        }
+    }
+}
+
+impl<S> Part<S> {
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            settlements: Vec::new(),
+            moved_bytes: 0,
+            sent_bytes: SCRIPT_BYTES,
+        }
+    }
+
+    fn has_room(&self, moved: usize, sent: usize, window: usize) -> bool {
+        self.settlements.is_empty()
+            || (self.settlements.len() < self.kind.max_entries()
+                && self.moved_bytes + moved <= MAX_SCRIPTED_BYTES
+                && self.sent_bytes + sent <= window)
+    }
+}
+
+impl Kind {
+    /// As the log calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Acknowledge => "acknowledge",
+            Self::Schedule => "schedule",
+            Self::Bury => "bury",
+            Self::PutBack | Self::PutOff => "put back",
+        }
+    }
+
+    fn max_entries(self) -> usize {
+        match self {
+            Self::Acknowledge => MAX_ACKNOWLEDGED,
+            _ => MAX_SCRIPTED,
+        }
+    }
+}
+
+impl Destination<'_> {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Gone => Kind::Acknowledge,
+            Self::Delay { .. } | Self::Pause { .. } => Kind::Schedule,
+            Self::DeadLetters(_) => Kind::Bury,
+            Self::PutBack { .. } => Kind::PutBack,
+            Self::PutOff { .. } => Kind::PutOff,
+        }
+    }
+
+    /// How many bytes Redis moves for it.
+    fn moved_bytes(&self) -> usize {
+        match self {
+            Self::Gone | Self::PutBack { .. } | Self::PutOff { .. } => 0,
+            Self::Delay { json, .. } => json.len(),
+            Self::Pause { edits, .. } => edits.of_bytes,
+            Self::DeadLetters(letter) => letter.bytes,
+        }
+    }
+
+    /// About how many bytes it has on the wire.
+    fn sent_bytes(&self) -> usize {
+        let after_the_name = match self {
+            Self::Gone | Self::PutBack { .. } | Self::PutOff { .. } => 0,
+            // The edits take the delay away, and may give the job its id.
+            Self::Delay { .. } => 4 * NAME_BYTES,
+            Self::Pause { edits, .. } => {
+                let texts = edits.edits.iter().map(|edit| NAME_BYTES + edit.text.len());
+                NAME_BYTES + texts.sum::<usize>()
+            }
+            Self::DeadLetters(letter) => 2 * NAME_BYTES + letter.error.len(),
+        };
+        NAME_BYTES + after_the_name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: usize = 1024 * 1024;
+
+    /// A settlement of these tests, with a number that tells it from the others.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Settled {
+        Done(u64),
+        Retry(u64, Edits),
+        PutBack(u64),
+    }
+
+    fn address(settled: &Settled) -> (EntryId, Destination<'_>) {
+        let (n, destination) = match settled {
+            Settled::Done(n) => (n, Destination::Gone),
+            Settled::Retry(n, edits) => {
+                let pause = Duration::ZERO;
+                (n, Destination::Pause { edits, pause })
+            }
+            Settled::PutBack(n) => (n, Destination::PutBack { deliveries: 1 }),
+        };
+        (format!("{n}-0").parse().unwrap(), destination)
+    }
+
+    fn done(numbers: std::ops::Range<u64>) -> Vec<Settled> {
+        numbers.map(Settled::Done).collect()
+    }
+
+    fn retries(count: u64, of_bytes: usize) -> Vec<Settled> {
+        let edits = Edits {
+            of_bytes,
+            edits: Vec::new(),
+        };
+        let retry = |n| Settled::Retry(n, edits.clone());
+        (0..count).map(retry).collect()
+    }
+
+    fn batch(settlements: Vec<Settled>, window: usize) -> Batch<Settled> {
+        Batch::new(settlements, window, address)
+    }
+
+    fn sizes<'a>(parts: impl IntoIterator<Item = &'a Part<Settled>>) -> Vec<usize> {
+        let parts = parts.into_iter();
+        parts.map(|part| part.settlements.len()).collect()
+    }
+
+    #[test]
+    fn an_acknowledgement_names_at_most_five_hundred_entries() {
+        let sizes = |count| sizes(&batch(done(0..count), WINDOW).parts);
+        assert_eq!(sizes(500), [500]);
+        assert_eq!(sizes(501), [500, 1]);
+    }
+
+    #[test]
+    fn a_script_call_moves_a_bounded_number_of_bytes() {
+        let large = retries(5, MAX_SCRIPTED_BYTES / 2);
+        assert_eq!(sizes(&batch(large, WINDOW).parts), [2, 2, 1]);
+        let larger = retries(2, 2 * MAX_SCRIPTED_BYTES);
+        assert_eq!(sizes(&batch(larger, WINDOW).parts), [1, 1]);
+    }
+
+    #[test]
+    fn a_round_trip_has_no_more_bytes_than_the_line_carries() {
+        let window = SCRIPT_BYTES + 10 * NAME_BYTES;
+        let mut settlements = done(0..25);
+        settlements.extend(retries(1, 0));
+        let mut batch = batch(settlements, window);
+        assert_eq!(sizes(&batch.next_trip(window)), [10]);
+        assert_eq!(sizes(&batch.next_trip(10)), [10], "one part at least");
+        let trip = batch.next_trip(3 * window);
+        assert_eq!(sizes(&trip), [5, 1], "parts of all kinds go together");
+        assert!(batch.is_empty());
+    }
+
+    #[test]
+    fn settlements_of_one_kind_share_a_command_whatever_lies_between() {
+        let mut settlements = done(0..3);
+        settlements.extend((3..5).map(Settled::PutBack));
+        settlements.extend(done(5..8));
+        assert_eq!(sizes(&batch(settlements, WINDOW).parts), [6, 2]);
+    }
+
+    #[test]
+    fn what_got_no_reply_is_left_in_its_old_order() {
+        let window = SCRIPT_BYTES + 10 * NAME_BYTES;
+        let mut batch = batch(done(0..35), window);
+        drop(batch.next_trip(window));
+        let trip = batch.next_trip(2 * window);
+        assert_eq!(sizes(&trip), [10, 10]);
+        batch.restore(trip);
+        assert_eq!(batch.into_settlements(), done(10..35));
+    }
+}
