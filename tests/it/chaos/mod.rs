@@ -4,8 +4,10 @@
 //! Then all is healed, the queue drains, and the ledger judges.
 //! `./scripts/chaos --seconds 60 --seed 7` runs it by itself.
 
+mod client;
 mod faults;
 mod hands;
+mod kinds;
 mod ledger;
 mod record;
 mod strains;
@@ -16,8 +18,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+use self::client::client;
+pub(crate) use self::kinds::KINDS;
+use self::kinds::kinds;
 use self::ledger::{Answer, Fault, Ledger, Print, Verdict};
 use crate::support::{Clock, FaultProxy, LEASE, PATIENCE, Process, Redis, SlowLine, eventually};
 
@@ -28,46 +33,6 @@ const CONCURRENCY: usize = 10;
 const HELD: usize = 2 * (CONCURRENCY + 512);
 /// How long an operator tries, while Redis is busy with its disk.
 const INSISTS: Duration = Duration::from_secs(30);
-
-/// What happens, by the names that `CHAOS_KINDS` takes: single ones, or all of a group.
-pub(crate) const KINDS: [(&str, &[&str]); 4] = [
-    (
-        "faults",
-        &[
-            "worker killed",
-            "worker frozen",
-            "worker stopped",
-            "connections cut",
-            "clients killed",
-            "connections stalled",
-            "redis killed",
-            "redis frozen",
-            "scripts flushed",
-            "server killed",
-        ],
-    ),
-    (
-        "strains",
-        &[
-            "large entries",
-            "slow line",
-            "stdout blocked",
-            "stderr blocked",
-            "answers not read",
-        ],
-    ),
-    ("clock", &["clock stepped", "clock stepped in a restart"]),
-    (
-        "hands",
-        &[
-            "consumer deleted",
-            "group set ahead and back",
-            "group destroyed",
-            "state deleted",
-            "stream renamed and back",
-        ],
-    ),
-];
 
 struct Run {
     random: fastrand::Rng,
@@ -249,63 +214,11 @@ impl Run {
     }
 }
 
-/// The kinds that a list names, separated by commas.
-fn kinds(list: &str) -> Vec<&'static str> {
-    let mut chosen = Vec::new();
-    for name in list.split(',').map(str::trim) {
-        let before = chosen.len();
-        for (group, kinds) in KINDS {
-            let named = kinds
-                .iter()
-                .filter(|kind| [**kind, group, "all"].contains(&name));
-            chosen.extend(named);
-        }
-        assert!(chosen.len() > before, "{name:?} is none of {KINDS:?}");
-    }
-    chosen
-}
-
 async fn register_url(server: &Process) -> String {
     format!(
         "http://{}/api/dm-jobqueue/register",
         server.http_addr().await
     )
-}
-
-/// Registers jobs until told to stop; each number is used once.
-async fn client(
-    url: Arc<Mutex<String>>,
-    numbers: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-) -> Vec<(u64, Answer)> {
-    let http = reqwest::Client::builder()
-        .timeout(Duration::from_secs(5))
-        .build()
-        .unwrap();
-    let mut answers = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        let n = numbers.fetch_add(1, Ordering::Relaxed);
-        let delay = ["0s", "0s", "50ms", "300ms", "2s"][usize::try_from(n % 5).unwrap()];
-        let body = json!({"message": format!("job {n}"), "delay": delay}).to_string();
-        let target = url.lock().unwrap().clone();
-        let answer = match http.post(target).body(body).send().await {
-            Ok(reply) if reply.status() == 201 => Answer::Accepted,
-            Ok(reply) if reply.status() == 503 => {
-                let body = reply.text().await.unwrap_or_default();
-                if body.contains("unknown") {
-                    Answer::Unknown
-                } else {
-                    Answer::Refused
-                }
-            }
-            Ok(reply) => panic!("{} is no documented answer", reply.status()),
-            Err(error) if error.is_connect() => Answer::Refused,
-            Err(_) => Answer::Unknown,
-        };
-        answers.push((n, answer));
-        tokio::time::sleep(Duration::from_millis(4)).await;
-    }
-    answers
 }
 
 async fn chaos(seconds: u64, seed: u64, kinds: Vec<&'static str>) {
@@ -395,15 +308,4 @@ async fn chaos_loses_nothing() {
     let list = std::env::var("CHAOS_KINDS").unwrap_or_else(|_| "all".to_owned());
     let (seconds, seed) = (variable("CHAOS_SECONDS", 40), variable("CHAOS_SEED", 1));
     chaos(seconds, seed, kinds(&list)).await;
-}
-
-#[test]
-fn kinds_are_chosen_by_name_and_by_group() {
-    assert_eq!(
-        kinds("slow line, clock")[..2],
-        ["slow line", "clock stepped"]
-    );
-    let all: usize = KINDS.iter().map(|(_, kinds)| kinds.len()).sum();
-    assert_eq!(kinds("all").len(), all);
-    assert!(std::panic::catch_unwind(|| kinds("slow lines")).is_err());
 }

@@ -15,6 +15,7 @@ mod output;
 mod pipe;
 mod port;
 mod process;
+mod process_builder;
 mod raw_http;
 mod recovery;
 mod redis;
@@ -42,9 +43,8 @@ pub(crate) use self::leases::{LONG_IDLE, stays};
 pub(crate) use self::load::Load;
 pub(crate) use self::pipe::SmallPipe;
 pub(crate) use self::port::ReservedPort;
-pub(crate) use self::process::{
-    Process, ProcessBuilder, http_client, listening_addr, process_exists,
-};
+pub(crate) use self::process::{Process, http_client, listening_addr, process_exists};
+pub(crate) use self::process_builder::ProcessBuilder;
 pub(crate) use self::raw_http::{REGISTER, RawAnswer, RawClient, exchange};
 pub(crate) use self::recovery::LONG_LEASE;
 pub(crate) use self::redis::Redis;
