@@ -152,7 +152,7 @@ fn a_filter_runs_its_tests_alone_and_must_match_one() {
         (
             "exit 0",
             [
-                "nextest run --locked outage",
+                "nextest run --locked --profile suite outage",
                 "nextest run --locked --profile all --run-ignored all outage",
             ],
         ),
