@@ -4,14 +4,13 @@
 use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
 use super::mux::Mux;
@@ -27,7 +26,7 @@ use crate::service::jobqueue::worker::held::Held;
 use crate::service::jobqueue::worker::job_log::JobLog;
 use crate::service::jobqueue::worker::large_fetcher::LargeEntryFetcher;
 use crate::service::jobqueue::worker::promoter::{Alarm, Promoter};
-use crate::service::jobqueue::worker::runner::{Handlers, Runners};
+use crate::service::jobqueue::worker::runner::Runners;
 use crate::service::jobqueue::worker::settler::Settler;
 use crate::service::jobqueue::worker::shared::{Flags, Shared};
 use crate::service::jobqueue::worker::triage::Triage;
@@ -90,6 +89,7 @@ impl From<Exit> for ExitCode {
 struct Parts {
     runners: Arc<Runners>,
     held: Arc<Held>,
+    log: Arc<JobLog>,
     fetcher: JoinHandle<()>,
     fetcher_client_id: Arc<AtomicI64>,
     settler: JoinHandle<()>,
@@ -169,17 +169,18 @@ impl Server {
 
     fn start(&self) -> std::io::Result<Parts> {
         let config = &self.config;
+        let log = Arc::new(JobLog::new());
+        let runners = self.runners(&log)?;
         let shared = Shared {
             broker: Arc::clone(&self.broker),
             connector: self.connector.clone(),
-            held: Arc::new(Held::new(config.concurrency)),
-            log: Arc::new(JobLog::new()),
+            held: Arc::clone(runners.held()),
+            log,
             flags: self.flags.clone(),
         };
         let (alarm, times) = (Arc::new(Alarm::default()), self.lease_times());
         let hang_limit = config.job_timeout + config.lease;
         let (finish, end) = (CancellationToken::new(), CancellationToken::new());
-        let runners = self.runners(&shared)?;
 
         let (prober, prober_end) = (self.connector.clone(), end.clone());
         self.spawn("prober", async move { prober.probe(prober_end).await });
@@ -193,18 +194,21 @@ impl Server {
         };
         self.spawn("promoter", promoter.run());
         self.spawn("janitor", self.clean_up_after_others());
-        let settler = self.settler(&shared, &runners, alarm, &finish);
+        let settler = self.settler(&shared, alarm, &finish);
         let settler = self.spawn("settler", settler.run());
-        let triage = self.triage(&shared, &runners);
-        let fetcher = Fetcher::new(&shared, triage, times, hang_limit);
+        let triage = || {
+            let (runners, log) = (Arc::clone(&runners), Arc::clone(&shared.log));
+            Triage::new(runners, log, config.max_deliveries)
+        };
+        let fetcher = Fetcher::new(&shared, triage(), times, hang_limit);
         let fetcher_client_id = fetcher.client_id();
         let fetcher = self.spawn("fetcher", fetcher.run());
-        let triage = self.triage(&shared, &runners);
-        let large = LargeEntryFetcher::new(&shared, triage, config.lease, config.max_deliveries);
+        let large = LargeEntryFetcher::new(&shared, triage(), config.lease, config.max_deliveries);
         self.spawn("aside fetcher", large.run());
         Ok(Parts {
             runners,
             held: shared.held,
+            log: shared.log,
             fetcher,
             fetcher_client_id,
             settler,
@@ -223,13 +227,7 @@ impl Server {
         }
     }
 
-    fn settler(
-        &self,
-        shared: &Shared,
-        runners: &Arc<Runners>,
-        alarm: Arc<Alarm>,
-        finish: &CancellationToken,
-    ) -> Settler {
+    fn settler(&self, shared: &Shared, alarm: Arc<Alarm>, finish: &CancellationToken) -> Settler {
         let rules = SettlingRules {
             dead_letter_max_len: self.config.dead_letter_max_len,
             // Others may claim it when it would be tried again here.
@@ -238,21 +236,12 @@ impl Server {
         Settler::new(
             Arc::clone(&shared.broker),
             Arc::clone(&shared.held),
-            Arc::clone(runners),
+            Arc::clone(&shared.log),
             alarm,
             shared.connector.shared_link(),
             rules,
             finish.clone(),
         )
-    }
-
-    fn triage(&self, shared: &Shared, runners: &Arc<Runners>) -> Triage {
-        Triage {
-            held: Arc::clone(&shared.held),
-            runners: Arc::clone(runners),
-            max_deliveries: self.config.max_deliveries,
-            stop: shared.flags.stop.clone(),
-        }
     }
 
     /// Runs a part of the worker. When it panics, the worker stops, so that a new process can
@@ -272,21 +261,10 @@ impl Server {
         })
     }
 
-    fn runners(&self, shared: &Shared) -> std::io::Result<Arc<Runners>> {
-        Ok(Arc::new(Runners {
-            held: Arc::clone(&shared.held),
-            mux: self.mux.clone(),
-            log: Arc::clone(&shared.log),
-            retry: self.config.retry,
-            unknown_type_grace: self.config.unknown_type_grace,
-            job_timeout: self.config.job_timeout,
-            stop: shared.flags.stop.clone(),
-            cutoff: self.cutoff.clone(),
-            unfit: AtomicBool::new(false),
-            cut_off: AtomicUsize::new(0),
-            tracker: TaskTracker::new(),
-            handlers: Handlers::new()?,
-        }))
+    fn runners(&self, log: &Arc<JobLog>) -> std::io::Result<Arc<Runners>> {
+        let (stop, cutoff) = (self.flags.stop.clone(), self.cutoff.clone());
+        let mux = self.mux.clone();
+        Runners::new(&self.config, mux, Arc::clone(log), stop, cutoff)
     }
 
     fn lease_times(&self) -> LeaseTimes {
@@ -300,8 +278,8 @@ impl Server {
 
     async fn shut_down(&self, parts: Parts, deadline: Instant) -> Exit {
         let Parts { runners, held, .. } = parts;
-        // At once, or they would be started while the last read comes to its end.
-        held.put_back_ready(Instant::now());
+        // At once, or jobs would be started while the last read comes to its end.
+        held.stop_starting();
         let fetcher = timeout_at(deadline.into(), parts.fetcher);
         let unblock = self.unblock(&parts.fetcher_client_id);
         tokio::select! {
@@ -309,21 +287,15 @@ impl Server {
             _ = fetcher => {}
             () = unblock => {}
         }
-        held.put_back_ready(Instant::now());
-        held.put_back_aside();
 
-        runners.tracker.close();
-        if timeout_at(deadline.into(), runners.tracker.wait())
-            .await
-            .is_err()
-        {
+        if timeout_at(deadline.into(), runners.wait()).await.is_err() {
             warn!(
                 running = held.running(),
                 "the shutdown's deadline is over; cutting jobs off"
             );
             self.cutoff.cancel();
             // A handler that does not yield cannot be waited for.
-            drop(timeout(CUT_OFF_GRACE, runners.tracker.wait()).await);
+            drop(timeout(CUT_OFF_GRACE, runners.wait()).await);
         }
 
         parts.finish.cancel();
@@ -339,14 +311,13 @@ impl Server {
             );
         }
         parts.end.cancel();
-        runners.log.tell_rest();
+        parts.log.tell_rest();
 
-        let cut_off = runners.cut_off.load(Ordering::Relaxed);
         if self.broken.load(Ordering::Relaxed) {
             Exit::Broken
-        } else if runners.unfit.load(Ordering::Relaxed) {
+        } else if runners.is_unfit() {
             Exit::Unfit
-        } else if unsettled + running + cut_off > 0 {
+        } else if unsettled + running + runners.cut_off() > 0 {
             Exit::CutOff
         } else {
             Exit::Clean

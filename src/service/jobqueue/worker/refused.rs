@@ -85,14 +85,6 @@ impl Refused {
     pub(crate) fn take_all(&mut self) -> Vec<Settlement> {
         std::mem::take(&mut self.settlements)
     }
-
-    /// How many settlements wait here and are not of jobs that ran. They hold up no fetching.
-    pub(crate) fn count_not_run(&self) -> usize {
-        let settlements = self.settlements.iter();
-        settlements
-            .filter(|settlement| !matches!(settlement.outcome, Outcome::Done))
-            .count()
-    }
 }
 
 #[cfg(test)]
@@ -156,7 +148,6 @@ mod tests {
         assert_eq!((beyond.put_off.len(), beyond.let_go.len()), (0, 3));
         let beyond = refused.keep(settlements(10, || Outcome::Done), now);
         assert_eq!((beyond.put_off.len(), beyond.let_go.len()), (0, 0));
-        assert_eq!(refused.count_not_run(), MAX_REFUSED);
         assert_eq!(refused.take_all().len(), MAX_REFUSED + 10);
     }
 }

@@ -7,8 +7,8 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
@@ -24,7 +24,7 @@ use super::job_log::JobLog;
 use super::outcome::{Delivery, Outcome};
 use super::retry;
 use super::trail::{self, Step};
-use crate::config::RetryConfig;
+use crate::config::{JobqueueConfig, RetryConfig};
 use crate::service::jobqueue::job::{self, MalformedJob};
 use crate::service::jobqueue::mux::{Completion, Handler, HandlerFuture, JobError, Mux, Task};
 use crate::service::line_writer::{WriteError, Written};
@@ -43,22 +43,22 @@ const EXHAUSTED: &str = "job failed for the last time; moving it to the dead let
 /// What a worker's runners share.
 #[derive(Debug)]
 pub(crate) struct Runners {
-    pub(crate) held: Arc<Held>,
-    pub(crate) mux: Mux,
-    pub(crate) log: Arc<JobLog>,
-    pub(crate) retry: RetryConfig,
-    pub(crate) unknown_type_grace: Duration,
-    pub(crate) job_timeout: Duration,
+    held: Arc<Held>,
+    mux: Mux,
+    log: Arc<JobLog>,
+    retry: RetryConfig,
+    unknown_type_grace: Duration,
+    job_timeout: Duration,
     /// The shutdown's deadline: running handlers are dropped.
-    pub(crate) cutoff: CancellationToken,
+    cutoff: CancellationToken,
     /// Set, with the stop requested, when a handler found the process unfit.
-    pub(crate) unfit: AtomicBool,
+    unfit: AtomicBool,
     /// How many handlers the cutoff has dropped.
-    pub(crate) cut_off: AtomicUsize,
-    pub(crate) stop: CancellationToken,
-    pub(crate) tracker: TaskTracker,
+    cut_off: AtomicUsize,
+    stop: CancellationToken,
+    tracker: TaskTracker,
     /// Where handlers run; see [`Handlers`].
-    pub(crate) handlers: Handlers,
+    handlers: Handlers,
 }
 
 /// A runtime for handlers and nothing else.
@@ -107,21 +107,82 @@ enum Ran {
 }
 
 impl Runners {
-    /// Starts a runner, if one is called for.
-    pub(crate) fn start_runner(self: &Arc<Self>, called_for: bool) {
-        if called_for {
-            let runner = Arc::clone(self).run_ready();
-            self.tracker.spawn_on(runner, &self.handlers.handle);
-            // What a thread spawned last is for that thread alone, which the next handler
-            // may block: let that be this one.
-            self.handlers.handle.spawn(async {});
-        }
+    /// Runs by the handlers of `mux` what the [`Held`] that belongs to it holds; see
+    /// [`Self::held`].
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub(crate) fn new(
+        config: &JobqueueConfig,
+        mux: Mux,
+        log: Arc<JobLog>,
+        stop: CancellationToken,
+        cutoff: CancellationToken,
+    ) -> std::io::Result<Arc<Self>> {
+        let handlers = Handlers::new()?;
+        // The runners own what they take deliveries from, which only knows how to start one.
+        Ok(Arc::new_cyclic(|runners: &Weak<Self>| {
+            let runners = runners.clone();
+            let start_runner = move || {
+                if let Some(runners) = runners.upgrade() {
+                    runners.start_runner();
+                }
+            };
+            Self {
+                held: Arc::new(Held::new(config.concurrency, start_runner)),
+                mux,
+                log,
+                retry: config.retry,
+                unknown_type_grace: config.unknown_type_grace,
+                job_timeout: config.job_timeout,
+                cutoff,
+                unfit: AtomicBool::new(false),
+                cut_off: AtomicUsize::new(0),
+                stop,
+                tracker: TaskTracker::new(),
+                handlers,
+            }
+        }))
+    }
+
+    /// Where the runners get their deliveries.
+    pub(crate) fn held(&self) -> &Arc<Held> {
+        &self.held
+    }
+
+    /// Whether a handler found that this process cannot run jobs.
+    pub(crate) fn is_unfit(&self) -> bool {
+        self.unfit.load(Ordering::Relaxed)
+    }
+
+    /// How many handlers the cutoff has dropped.
+    pub(crate) fn cut_off(&self) -> usize {
+        self.cut_off.load(Ordering::Relaxed)
+    }
+
+    /// Whether a job's type is known here.
+    pub(crate) fn knows(&self, job_type: &str) -> bool {
+        self.mux.get(job_type).is_some()
+    }
+
+    /// Waits until no runner is left and no output is on its way. Nothing may become ready any
+    /// more. Cancel safe.
+    pub(crate) async fn wait(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
+    fn start_runner(self: &Arc<Self>) {
+        let runner = Arc::clone(self).run_ready();
+        self.tracker.spawn_on(runner, &self.handlers.handle);
+        // The task that a thread spawns last is for that thread alone, which the next handler
+        // may block: let that be this one.
+        self.handlers.handle.spawn(async {});
     }
 
     async fn run_ready(self: Arc<Self>) {
         let mut next = self.held.start(Instant::now());
-        while let Some((delivery, more)) = next {
-            self.start_runner(more);
+        while let Some(delivery) = next {
             next = match self.run(&delivery).await {
                 Ran::Written(written) => {
                     self.conclude_when(written, Arc::clone(&delivery));
@@ -157,7 +218,7 @@ impl Runners {
                 WriteError::Output(_) => JobError::ProcessUnfit(error.to_string()),
             });
             let outcome = worker.decide(&delivery, result);
-            worker.start_runner(worker.held.end_output(&delivery, outcome));
+            worker.held.end_output(&delivery, outcome);
             drop(token);
         });
     }

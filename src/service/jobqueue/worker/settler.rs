@@ -16,11 +16,10 @@ use tracing::warn;
 
 use super::held::Held;
 use super::job_log::JobLog;
-use super::outcome::{Delivery, Outcome, Settlement};
+use super::outcome::{Outcome, Settlement};
 use super::promoter::Alarm;
 use super::recognition::recognise;
 use super::refused::Refused;
-use super::runner::Runners;
 use super::trail::{self, Step};
 use crate::service::jobqueue::redis::batch::{Batch, Destination};
 use crate::service::jobqueue::redis::broker::Broker;
@@ -41,7 +40,7 @@ const LOST: &str = "entries that this worker runs are gone from redis: it came b
 pub(crate) struct Settler {
     broker: Arc<Broker>,
     held: Arc<Held>,
-    runners: Arc<Runners>,
+    log: Arc<JobLog>,
     /// Is set for the jobs that go to the scheduled set.
     alarm: Arc<Alarm>,
     link: Link,
@@ -59,7 +58,7 @@ impl Settler {
     pub(crate) fn new(
         broker: Arc<Broker>,
         held: Arc<Held>,
-        runners: Arc<Runners>,
+        log: Arc<JobLog>,
         alarm: Arc<Alarm>,
         link: Link,
         rules: SettlingRules,
@@ -68,7 +67,7 @@ impl Settler {
         Self {
             broker,
             held,
-            runners,
+            log,
             alarm,
             link,
             window: Window::new(LONG_TRIP),
@@ -89,7 +88,6 @@ impl Settler {
             }
             let batch = self.next_batch();
             self.settle(batch).await;
-            self.held.set_refused(self.refused.count_not_run());
         }
     }
 
@@ -133,11 +131,10 @@ impl Settler {
     /// settled anew, if its entry is one of them.
     async fn begin_epoch(&mut self) -> Result<(), Error> {
         self.held.unsettle(self.refused.take_all());
-        self.held.set_refused(0);
         let epoch = self.link.epoch();
         let lost = recognise(&self.broker, &mut self.link, &self.held).await?;
         if lost > 0
-            && let Some(suppressed) = self.log().admit_many(LOST, "", "", lost as u64)
+            && let Some(suppressed) = self.log.admit_many(LOST, "", "", lost as u64)
         {
             warn!(lost, suppressed, "{LOST}");
         }
@@ -162,9 +159,10 @@ impl Settler {
         match answer {
             Answer::Settled(settled) => self.settled(settled),
             Answer::Failed { error, settlements } if error.class == Class::Operator => {
+                self.held.refuse(&settlements);
                 let beyond = self.refused.keep(settlements, Instant::now());
                 self.held.settled(beyond.let_go.into_iter());
-                self.held.put_off(beyond.put_off);
+                self.held.put_off(&beyond.put_off);
             }
             Answer::Failed { settlements, .. } => self.held.unsettle(settlements),
         }
@@ -180,10 +178,9 @@ impl Settler {
         let mut over = Vec::with_capacity(settled.len());
         let tells = trail::is_on();
         for (settlement, effect) in settled.into_effects() {
-            if let Outcome::Park(delivery) = &settlement.outcome
-                && effect == Effect::AlreadyDue
-            {
-                self.resume(delivery);
+            if effect == Effect::AlreadyDue && matches!(settlement.outcome, Outcome::Park(_)) {
+                // Its delay is over: it runs instead.
+                self.held.resume(settlement, Instant::now());
                 continue;
             }
             // Not owned is settled as well: the lease was lost and another worker has the
@@ -196,18 +193,8 @@ impl Settler {
         self.held.settled(over.into_iter());
     }
 
-    /// Lets a job run that was to be parked, because its delay is over.
-    fn resume(&self, delivery: &Arc<Delivery>) {
-        let now = Instant::now();
-        let called_for = self.held.resume(Arc::clone(delivery), now);
-        if self.runners.stop.is_cancelled() {
-            self.held.put_back_ready(now);
-        }
-        self.runners.start_runner(called_for);
-    }
-
     fn tell_dropped(&self, dropped: u64) {
-        if let Some(suppressed) = self.log().admit_many(DROPPED, "", "", dropped) {
+        if let Some(suppressed) = self.log.admit_many(DROPPED, "", "", dropped) {
             let kept = self.rules.dead_letter_max_len;
             warn!(dropped, kept, suppressed, "{DROPPED}");
         }
@@ -228,10 +215,6 @@ impl Settler {
                 step.tell_of_entry(settlement.id, job_id);
             }
         }
-    }
-
-    fn log(&self) -> &JobLog {
-        &self.runners.log
     }
 }
 

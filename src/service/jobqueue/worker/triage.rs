@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::dead_letter;
 use super::held::{Admission, Held};
+use super::job_log::JobLog;
 use super::outcome::{Delivery, Outcome};
 use super::runner::{MALFORMED, Runners};
 use super::trail::{self, Step};
@@ -27,10 +27,10 @@ const MAX_ASIDE: usize = 64;
 /// See the file's head.
 #[derive(Debug)]
 pub(crate) struct Triage {
-    pub(crate) held: Arc<Held>,
-    pub(crate) runners: Arc<Runners>,
-    pub(crate) max_deliveries: u32,
-    pub(crate) stop: CancellationToken,
+    held: Arc<Held>,
+    runners: Arc<Runners>,
+    log: Arc<JobLog>,
+    max_deliveries: u32,
 }
 
 /// What becomes of an entry.
@@ -41,6 +41,15 @@ enum Kind {
 }
 
 impl Triage {
+    pub(crate) fn new(runners: Arc<Runners>, log: Arc<JobLog>, max_deliveries: u32) -> Self {
+        Self {
+            held: Arc::clone(runners.held()),
+            runners,
+            log,
+            max_deliveries,
+        }
+    }
+
     /// Hands entries that were read in `epoch` on: to the runners, or with their outcome to
     /// the settler. `arrival` is how they came.
     pub(crate) fn deliver(&self, arrival: Step, entries: Vec<Entry>, epoch: u64) {
@@ -52,17 +61,11 @@ impl Triage {
             }
             match self.triage(entry, &admission) {
                 Kind::Run(delivery) => admission.ready.push(delivery),
-                Kind::Settle(outcome) => admission.settled.push((id, deliveries, outcome)),
+                Kind::Settle(outcome) => admission.ended.push((id, deliveries, outcome)),
                 Kind::SetAside { bytes } => admission.aside.push((id, deliveries, bytes)),
             }
         }
-        let now = Instant::now();
-        let called_for = self.held.admit(admission, epoch, now);
-        if self.stop.is_cancelled() {
-            // It came with the last read: nothing is started any more.
-            self.held.put_back_ready(now);
-        }
-        self.runners.start_runner(called_for);
+        self.held.admit(admission, epoch, Instant::now());
     }
 
     /// What becomes of an entry that came together with others.
@@ -70,7 +73,7 @@ impl Triage {
         let (id, deliveries) = (entry.id, entry.deliveries);
         if deliveries > self.max_deliveries {
             let death = dead_letter::poison(&entry);
-            if let Some(suppressed) = self.runners.log.admit(POISON, "", "") {
+            if let Some(suppressed) = self.log.admit(POISON, "", "") {
                 let job_id = death.job_id.as_deref();
                 warn!(job_id, entry_id = %id, deliveries, suppressed, "{POISON}");
             }
@@ -104,7 +107,7 @@ impl Triage {
                 });
                 if delayed {
                     Kind::Settle(Outcome::Park(delivery))
-                } else if self.runners.mux.get(&delivery.job.job_type).is_none() {
+                } else if !self.runners.knows(&delivery.job.job_type) {
                     // Without a slot: any number of them must not keep others waiting.
                     Kind::Settle(self.runners.decide_unknown(&delivery))
                 } else {
@@ -142,7 +145,7 @@ impl Triage {
 
     fn unreadable(&self, entry: &Entry, error: &str) -> Kind {
         let death: DeadLetter = dead_letter::unreadable(entry, error);
-        if let Some(suppressed) = self.runners.log.admit(MALFORMED, "", error) {
+        if let Some(suppressed) = self.log.admit(MALFORMED, "", error) {
             let error = shortened(&death.error);
             warn!(entry_id = %entry.id, error, suppressed, "{MALFORMED}");
         }

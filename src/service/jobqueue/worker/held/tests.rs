@@ -1,13 +1,17 @@
 //! What the parts may rely on when they hand entries to [`Held`] and take them out again.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::aside::PAUSE;
 use super::*;
 use crate::service::jobqueue::job::Job;
+use crate::service::jobqueue::worker::pace::MAX_AHEAD;
 
-fn id(n: u64) -> EntryId {
+pub(super) fn id(n: u64) -> EntryId {
     format!("{n}-0").parse().unwrap()
 }
 
-fn delivery(n: u64) -> Arc<Delivery> {
+pub(super) fn delivery(n: u64) -> Arc<Delivery> {
     let json = br#"{"type":"x"}"#.to_vec();
     Arc::new(Delivery {
         id: id(n),
@@ -17,66 +21,81 @@ fn delivery(n: u64) -> Arc<Delivery> {
     })
 }
 
-fn admit(held: &Held, ready: Vec<Arc<Delivery>>, now: Instant) -> bool {
+/// [`Held`], and how many runners it has started.
+fn held(concurrency: usize) -> (Held, Arc<AtomicUsize>) {
+    let started = Arc::<AtomicUsize>::default();
+    let counter = Arc::clone(&started);
+    let count = move || {
+        counter.fetch_add(1, Ordering::Relaxed);
+    };
+    (Held::new(concurrency, count), started)
+}
+
+fn without_runners(concurrency: usize) -> Held {
+    held(concurrency).0
+}
+
+fn admit(held: &Held, ready: Vec<Arc<Delivery>>, now: Instant) {
+    admit_in(held, 0, ready, now);
+}
+
+fn admit_in(held: &Held, epoch: u64, ready: Vec<Arc<Delivery>>, now: Instant) {
     let admission = Admission {
         ready,
         ..Admission::default()
     };
-    held.admit(admission, 0, now)
+    held.admit(admission, epoch, now);
 }
 
-/// Takes in an entry whose job has run already.
-fn admit_done(held: &Held, n: u64) {
+/// Takes in an entry whose outcome is known.
+fn admit_ended(held: &Held, n: u64, outcome: Outcome) {
     let admission = Admission {
-        settled: vec![(id(n), 1, Outcome::Done)],
+        ended: vec![(id(n), 1, outcome)],
         ..Admission::default()
     };
-    assert!(!held.admit(admission, 0, Instant::now()));
+    held.admit(admission, 0, Instant::now());
 }
 
-/// The next delivery of a runner.
-fn next(next: Option<(Arc<Delivery>, bool)>) -> Arc<Delivery> {
-    next.unwrap().0
-}
-
-fn ids(next: Option<(Arc<Delivery>, bool)>) -> Option<(EntryId, bool)> {
-    next.map(|(delivery, more)| (delivery.id, more))
+fn ids(next: Option<Arc<Delivery>>) -> Option<EntryId> {
+    next.map(|delivery| delivery.id)
 }
 
 #[test]
-fn a_runner_is_called_for_while_something_is_ready_and_a_slot_is_free() {
-    let (held, now) = (Held::new(2), Instant::now());
+fn a_runner_is_on_its_way_while_something_is_ready_and_a_slot_is_free() {
+    let ((held, started), now) = (held(2), Instant::now());
+    let runners = || started.swap(0, Ordering::Relaxed);
     let jobs: Vec<_> = (0..6).map(delivery).collect();
-    assert!(admit(&held, jobs[1..2].to_vec(), now));
-    assert!(!admit(&held, jobs[2..5].to_vec(), now), "one is on its way");
-    assert_eq!(ids(held.start(now)), Some((id(1), true)));
-    assert_eq!(
-        ids(held.start(now)),
-        Some((id(2), false)),
-        "no slot is left"
-    );
+    admit(&held, jobs[1..2].to_vec(), now);
+    assert_eq!(runners(), 1);
+    admit(&held, jobs[2..5].to_vec(), now);
+    assert_eq!(runners(), 0, "one is on its way");
+    assert_eq!(ids(held.start(now)), Some(id(1)));
+    assert_eq!(runners(), 1);
+    assert_eq!(ids(held.start(now)), Some(id(2)));
+    assert_eq!(runners(), 0, "no slot is left");
     let full = Room {
         entries: 0,
         waiting_since: Some(now),
     };
     assert_eq!(held.room(now), full);
     let next = held.end(&jobs[1], Outcome::Done, now);
-    assert_eq!(ids(next), Some((id(3), false)));
-    assert!(
-        held.leave_to_output(&jobs[3], now).is_none(),
-        "it keeps its slot"
-    );
-    assert!(held.end_output(&jobs[3], Outcome::Done));
-    assert_eq!(ids(held.start(now)), Some((id(4), false)));
+    assert_eq!((ids(next), runners()), (Some(id(3)), 0));
+    let next = held.leave_to_output(&jobs[3], now);
+    assert_eq!((ids(next), runners()), (None, 0), "it keeps its slot");
+    held.end_output(&jobs[3], Outcome::Done);
+    assert_eq!(runners(), 1);
+    assert_eq!(ids(held.start(now)), Some(id(4)));
     assert!(held.end(&jobs[4], Outcome::Done, now).is_none());
-    assert!(admit(&held, vec![delivery(5)], now));
+    assert_eq!(runners(), 0);
+    admit(&held, vec![delivery(5)], now);
+    assert_eq!(runners(), 1);
 }
 
 #[test]
 fn an_entry_is_held_until_its_outcome_is_confirmed() {
-    let (held, now) = (Held::new(1), Instant::now());
-    assert!(admit(&held, vec![delivery(1)], now));
-    let run = next(held.start(now));
+    let (held, now) = (without_runners(1), Instant::now());
+    admit(&held, vec![delivery(1)], now);
+    let run = held.start(now).unwrap();
     assert!(held.end(&run, Outcome::Done, now).is_none());
     let batch = held.take_outcomes(10);
     assert!(held.contains(id(1)) && held.unsettled() == 1);
@@ -89,10 +108,10 @@ fn an_entry_is_held_until_its_outcome_is_confirmed() {
 
 #[test]
 fn fetching_stops_at_the_limit_of_unsettled_outcomes() {
-    let (held, now) = (Held::new(1), Instant::now());
+    let (held, now) = (without_runners(1), Instant::now());
     for n in 0..(MAX_AHEAD as u64 + 1) {
         assert!(held.room(now).entries > 0, "{n}");
-        admit_done(&held, n);
+        admit_ended(&held, n, Outcome::Done);
     }
     assert_eq!(held.room(now).entries, 0);
     held.settled(held.take_outcomes(1).into_iter());
@@ -100,20 +119,84 @@ fn fetching_stops_at_the_limit_of_unsettled_outcomes() {
 }
 
 #[test]
-fn refused_outcomes_do_not_stop_the_fetching() {
-    let (held, now) = (Held::new(1), Instant::now());
-    (0..=MAX_AHEAD as u64).for_each(|n| admit_done(&held, n));
+fn refused_outcomes_do_not_stop_the_fetching_unless_they_say_that_a_job_ran() {
+    let (held, now) = (without_runners(1), Instant::now());
+    let limit = MAX_AHEAD as u64;
+    (0..limit).for_each(|n| admit_ended(&held, n, Outcome::Done));
+    admit_ended(&held, limit, Outcome::Park(delivery(limit)));
     assert_eq!(held.room(now).entries, 0);
-    held.set_refused(1);
+    let batch = held.take_outcomes(usize::MAX);
+    held.refuse(&batch[..1]);
+    assert_eq!(held.room(now).entries, 0, "its job ran");
+    held.refuse(&batch);
     assert!(held.room(now).entries > 0);
+    held.unsettle(batch);
+    assert_eq!(held.room(now).entries, 0, "they are sent again");
+}
+
+#[test]
+fn what_is_put_off_is_given_up_with_the_count_before_its_delivery() {
+    let held = without_runners(1);
+    admit_ended(&held, 1, Outcome::Park(delivery(1)));
+    held.put_off(&held.take_outcomes(1));
+    let batch = held.take_outcomes(10);
+    let [settlement] = &batch[..] else {
+        panic!("{batch:?}");
+    };
+    assert!(matches!(
+        settlement.outcome,
+        Outcome::PutOff { deliveries: 0 }
+    ));
+    held.settled(batch.into_iter());
+    assert!(!held.contains(id(1)));
+}
+
+#[test]
+fn what_was_to_be_parked_and_is_due_runs() {
+    let ((held, started), now) = (held(1), Instant::now());
+    admit_ended(&held, 1, Outcome::Park(delivery(1)));
+    let batch = held.take_outcomes(1);
+    batch
+        .into_iter()
+        .for_each(|settlement| held.resume(settlement, now));
+    assert_eq!(started.load(Ordering::Relaxed), 1);
+    assert_eq!((held.unsettled(), ids(held.start(now))), (0, Some(id(1))));
+}
+
+#[test]
+fn once_nothing_is_started_any_more_what_waits_and_what_comes_is_put_back() {
+    let ((held, started), now) = (held(1), Instant::now());
+    admit_ended(&held, 9, Outcome::Park(delivery(9)));
+    let parked = held.take_outcomes(1);
+    admit(&held, vec![delivery(1), delivery(2)], now);
+    let run = held.start(now).unwrap();
+    let aside = Admission {
+        aside: vec![(id(3), 1, 9)],
+        ..Admission::default()
+    };
+    held.admit(aside, 0, now);
+    started.store(0, Ordering::Relaxed);
+
+    held.stop_starting();
+    admit(&held, vec![delivery(4)], now);
+    parked
+        .into_iter()
+        .for_each(|settlement| held.resume(settlement, now));
+    assert!(held.end(&run, Outcome::Done, now).is_none());
+    assert!(held.start(now).is_none());
+    assert_eq!(started.load(Ordering::Relaxed), 0);
+    let mut put_back = held.take_outcomes(10);
+    put_back.retain(|settlement| matches!(settlement.outcome, Outcome::PutBack { deliveries: 0 }));
+    let put_back: Vec<_> = put_back.iter().map(|settlement| settlement.id).collect();
+    assert_eq!(put_back, [id(2), id(3), id(4), id(9)]);
 }
 
 #[test]
 fn what_is_put_back_sets_no_pace() {
-    let (held, now) = (Held::new(1), Instant::now());
+    let (held, now) = (without_runners(1), Instant::now());
     assert_eq!(held.room(now).entries, 1);
-    assert!(admit(&held, (0..50).map(delivery).collect(), now));
-    let run = next(held.start(now));
+    admit(&held, (0..50).map(delivery).collect(), now);
+    let run = held.start(now).unwrap();
     held.put_back_ready(now);
     assert!(held.end(&run, Outcome::Done, now).is_none());
     assert_eq!(
@@ -125,8 +208,8 @@ fn what_is_put_back_sets_no_pace() {
 
 #[test]
 fn a_worker_whose_threads_are_blocked_gets_nothing_until_a_runner_comes_round() {
-    let (held, now) = (Held::new(2), Instant::now());
-    assert!(admit(&held, vec![delivery(1), delivery(2)], now));
+    let (held, now) = (without_runners(2), Instant::now());
+    admit(&held, vec![delivery(1), delivery(2)], now);
     held.start(now).unwrap();
     held.put_back_ready(now);
     assert_eq!(held.room(now).entries, 0);
@@ -136,13 +219,13 @@ fn a_worker_whose_threads_are_blocked_gets_nothing_until_a_runner_comes_round() 
 
 #[test]
 fn a_handler_that_hangs_is_not_renewed_for_ever() {
-    let (held, start) = (Held::new(2), Instant::now());
+    let (held, start) = (without_runners(2), Instant::now());
     let limit = Duration::from_secs(10);
-    assert!(admit(&held, (1..=4).map(delivery).collect(), start));
-    let first = next(held.start(start));
-    let second = next(held.start(start));
+    admit(&held, (1..=4).map(delivery).collect(), start);
+    let first = held.start(start).unwrap();
+    let second = held.start(start).unwrap();
     let third = held.end(&second, Outcome::Done, start + limit);
-    assert_eq!(ids(third), Some((id(3), false)));
+    assert_eq!(ids(third), Some(id(3)));
     assert_eq!(held.renewable(start, limit).len(), 4);
     let mut late = held.renewable(start + limit, limit);
     late.sort();
@@ -157,16 +240,13 @@ fn a_handler_that_hangs_is_not_renewed_for_ever() {
 
 #[test]
 fn what_is_not_recognised_is_forgotten_and_its_handler_has_no_outcome() {
-    let (held, now) = (Held::new(3), Instant::now());
-    assert!(admit(&held, (1..=5).map(delivery).collect(), now));
-    let runs: Vec<_> = (0..3).map(|_| next(held.start(now))).collect();
-    assert_eq!(
-        ids(held.end(&runs[0], Outcome::Done, now)),
-        Some((id(4), false))
-    );
+    let (held, now) = (without_runners(3), Instant::now());
+    admit(&held, (1..=5).map(delivery).collect(), now);
+    let runs: Vec<_> = (0..3).map(|_| held.start(now).unwrap()).collect();
+    assert_eq!(ids(held.end(&runs[0], Outcome::Done, now)), Some(id(4)));
     let in_flight = held.take_outcomes(10);
     assert_eq!(held.begin_epoch(1).len(), 5);
-    assert!(!admit(&held, vec![delivery(9)], now), "read before");
+    admit(&held, vec![delivery(9)], now);
     let same = [id(3), id(5)].into_iter().collect();
     assert_eq!(
         held.recognised(1, &same),
@@ -178,15 +258,12 @@ fn what_is_not_recognised_is_forgotten_and_its_handler_has_no_outcome() {
         assert!(!held.contains(id(n)), "{n}");
     }
     // The same id, another job: what ended is not said of it.
-    let admission = Admission {
-        ready: vec![delivery(1), delivery(2)],
-        ..Admission::default()
-    };
-    assert!(!held.admit(admission, 1, now), "no slot is free");
+    admit_in(&held, 1, vec![delivery(1), delivery(2)], now);
+    assert_eq!(held.running(), 3, "no slot is free");
     held.unsettle(in_flight);
     assert_eq!(held.unsettled(), 0);
     let next = held.end(&runs[1], Outcome::Done, now);
-    assert_eq!(ids(next), Some((id(5), false)));
+    assert_eq!(ids(next), Some(id(5)));
     assert_eq!(held.unsettled(), 0);
     assert!(held.contains(id(2)));
     assert!(held.end(&runs[2], Outcome::Done, now).is_some());
@@ -195,7 +272,7 @@ fn what_is_not_recognised_is_forgotten_and_its_handler_has_no_outcome() {
 
 #[test]
 fn what_is_set_aside_is_held_and_found_again_in_another_epoch() {
-    let (held, now) = (Held::new(1), Instant::now());
+    let (held, now) = (without_runners(1), Instant::now());
     let admission = || Admission {
         aside: vec![(id(1), 1, 9), (id(2), 2, 9)],
         ..Admission::default()
@@ -205,21 +282,21 @@ fn what_is_set_aside_is_held_and_found_again_in_another_epoch() {
         deliveries,
         due: now + pause,
     };
-    assert!(!held.admit(admission(), 0, now));
+    held.admit(admission(), 0, now);
     assert_eq!(held.next_aside(), Some((id(1), aside(1, Duration::ZERO))));
     assert_eq!(held.try_aside(id(1), now), Tries::default());
     held.ended_by_aside(id(1));
     assert_eq!(held.next_aside(), Some((id(2), aside(2, Duration::ZERO))));
     held.drop_aside(id(2));
     assert!(held.contains(id(1)) && !held.contains(id(2)));
-    assert_eq!(held.next_aside(), Some((id(1), aside(1, ASIDE_PAUSE))));
+    assert_eq!(held.next_aside(), Some((id(1), aside(1, PAUSE))));
     assert_eq!(held.try_aside(id(1), now), Tries { all: 1, ended: 1 });
     assert_eq!(held.next_aside().unwrap().1.deliveries, 2);
 
     assert!(held.begin_epoch(1).is_empty());
     assert_eq!(held.recognised(1, &FxHashSet::default()), 0);
     assert!(!held.contains(id(1)) && held.next_aside().is_none());
-    assert!(!held.admit(admission(), 1, now));
+    held.admit(admission(), 1, now);
     held.drop_aside(id(2));
-    assert_eq!(held.next_aside(), Some((id(1), aside(1, 2 * ASIDE_PAUSE))));
+    assert_eq!(held.next_aside(), Some((id(1), aside(1, 2 * PAUSE))));
 }

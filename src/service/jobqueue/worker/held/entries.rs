@@ -1,0 +1,230 @@
+//! The entries that this process holds, each in its phase, and how many there are in which.
+//!
+//! Invariant: a phase changes in [`Entries::step_if`] and [`Entries::forget_others`] and nowhere
+//! else, always by [`next`], and the counters change with it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::phase::{Event, Phase, next};
+use crate::service::jobqueue::redis::reply::EntryId;
+use crate::service::jobqueue::worker::outcome::{Delivery, Settlement};
+
+/// All that is held, by id.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    by_id: FxHashMap<EntryId, HeldEntry>,
+    counts: Counts,
+    /// How many entries were ever held.
+    serials: u64,
+    /// The newest epoch. What was read before it began is not taken in any more.
+    epoch: u64,
+}
+
+/// One entry that is held.
+#[derive(Debug)]
+pub(super) struct HeldEntry {
+    phase: Phase,
+    /// Tells it from an earlier entry of the same id.
+    serial: u64,
+    /// The epoch in which it was known to be the entry of its id.
+    epoch: u64,
+    /// The job that is to run, runs or ran. An entry without one would end in the same way if it
+    /// were delivered once more.
+    delivery: Option<Arc<Delivery>>,
+    deliveries: u32,
+}
+
+/// How many entries are in which phases.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) set_aside: usize,
+    /// Entries that have a slot.
+    pub(super) running: usize,
+    /// Handlers that run on although their entry was forgotten. They have their slots still.
+    pub(super) abandoned: usize,
+    /// Entries whose outcome Redis has not confirmed.
+    pub(super) unsettled: usize,
+    /// How many of the unsettled ones wait for an operator.
+    pub(super) refused: usize,
+}
+
+impl Counts {
+    /// How many slots are taken.
+    pub(super) fn slots(self) -> usize {
+        self.running + self.abandoned
+    }
+
+    fn moved(&mut self, from: Phase, to: Phase) {
+        self.set_aside += usize::from(to.is_set_aside());
+        self.set_aside -= usize::from(from.is_set_aside());
+        self.running += usize::from(to.has_slot());
+        self.running -= usize::from(from.has_slot());
+        self.unsettled += usize::from(to.is_unsettled());
+        self.unsettled -= usize::from(from.is_unsettled());
+        self.refused += usize::from(to.is_refused());
+        self.refused -= usize::from(from.is_refused());
+        self.abandoned += usize::from(from.has_slot() && to == Phase::Forgotten);
+    }
+}
+
+impl HeldEntry {
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    pub(super) fn delivery(&self) -> Option<&Arc<Delivery>> {
+        self.delivery.as_ref()
+    }
+
+    pub(super) fn deliveries(&self) -> u32 {
+        self.deliveries
+    }
+
+    /// With what count an entry is put back that was not started: its delivery does not count.
+    pub(super) fn deliveries_before(&self) -> u32 {
+        self.deliveries.saturating_sub(1)
+    }
+}
+
+impl Entries {
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    pub(super) fn get(&self, id: EntryId) -> Option<&HeldEntry> {
+        self.by_id.get(&id)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (EntryId, &HeldEntry)> {
+        self.by_id.iter().map(|(id, entry)| (*id, entry))
+    }
+
+    /// Takes in an entry, in the phase that `event` leads to. Answers its serial, or None when an
+    /// entry of this id is here already, whose delivery has come. One that was set aside may come
+    /// by itself.
+    pub(super) fn hold(
+        &mut self,
+        id: EntryId,
+        deliveries: u32,
+        delivery: Option<Arc<Delivery>>,
+        event: Event,
+    ) -> Option<u64> {
+        let before = self.by_id.get(&id).map_or(Phase::New, HeldEntry::phase);
+        if before != Phase::New && !before.is_set_aside() {
+            return None;
+        }
+        let phase = next(before, event)?;
+        self.counts.moved(before, phase);
+        self.serials += 1;
+        let entry = HeldEntry {
+            phase,
+            serial: self.serials,
+            epoch: self.epoch,
+            delivery,
+            deliveries,
+        };
+        self.by_id.insert(id, entry);
+        Some(self.serials)
+    }
+
+    /// Something happens to an entry.
+    pub(super) fn step(&mut self, id: EntryId, event: Event) {
+        self.step_if(id, event, |_| true);
+    }
+
+    /// Something happens to the entry of a delivery. Answers its serial, or None when it was
+    /// forgotten.
+    pub(super) fn step_delivery(&mut self, delivery: &Arc<Delivery>, event: Event) -> Option<u64> {
+        let is_its = |entry: &HeldEntry| {
+            let held = entry.delivery.as_ref();
+            held.is_some_and(|held| Arc::ptr_eq(held, delivery))
+        };
+        self.step_if(delivery.id, event, is_its)
+    }
+
+    /// Something happens to the entry of an outcome. False when it was forgotten.
+    pub(super) fn step_settlement(&mut self, settlement: &Settlement, event: Event) -> bool {
+        let is_its = |entry: &HeldEntry| entry.serial == settlement.serial;
+        self.step_if(settlement.id, event, is_its).is_some()
+    }
+
+    fn step_if(
+        &mut self,
+        id: EntryId,
+        event: Event,
+        is_it: impl FnOnce(&HeldEntry) -> bool,
+    ) -> Option<u64> {
+        let entry = self.by_id.get_mut(&id).filter(|entry| is_it(entry))?;
+        let serial = entry.serial;
+        let Some(phase) = next(entry.phase, event) else {
+            debug_assert!(
+                false,
+                "{event:?} cannot happen to {id} in {:?}",
+                entry.phase
+            );
+            return None;
+        };
+        self.counts.moved(entry.phase, phase);
+        entry.phase = phase;
+        if phase.is_over() {
+            self.by_id.remove(&id);
+        }
+        Some(serial)
+    }
+
+    /// A handler is over whose entry was forgotten while it ran.
+    pub(super) fn free_abandoned_slot(&mut self) {
+        self.counts.abandoned -= 1;
+    }
+
+    pub(super) fn set_deliveries(&mut self, id: EntryId, deliveries: u32) {
+        if let Some(entry) = self.by_id.get_mut(&id) {
+            entry.deliveries = deliveries;
+        }
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    pub(super) fn begin_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
+    /// Keeps of what was read before `epoch` the entries that are in `same`, and forgets the rest.
+    /// Answers how many of those ran or were to run. An entry that has ended may have been settled
+    /// by a command whose reply was lost, so that is no loss.
+    pub(super) fn forget_others(&mut self, epoch: u64, same: &FxHashSet<EntryId>) -> usize {
+        let mut lost = 0;
+        let counts = &mut self.counts;
+        self.by_id.retain(|id, entry| {
+            if entry.delivery.is_some() && same.contains(id) {
+                entry.epoch = epoch;
+            }
+            let kept = entry.epoch >= epoch;
+            if !kept && let Some(phase) = next(entry.phase, Event::Forget) {
+                lost += usize::from(entry.delivery.is_some() && !entry.phase.is_unsettled());
+                counts.moved(entry.phase, phase);
+            }
+            kept
+        });
+        lost
+    }
+
+    /// Whether an entry's lease is renewed; see [`Phase::is_renewed`].
+    pub(super) fn renewed(
+        &self,
+        now: Instant,
+        limit: Duration,
+    ) -> impl Iterator<Item = (EntryId, &HeldEntry)> {
+        self.iter()
+            .filter(move |(_, entry)| entry.phase.is_renewed(now, limit))
+    }
+}

@@ -1,0 +1,152 @@
+//! The phases of an entry that this process holds, and the way from one to the next.
+//!
+//! [`next`] is the only place that knows the transitions. It has no clock and changes nothing: the
+//! counters that follow from a transition are in `entries.rs`, the queues in `inner.rs`.
+//!
+//! | phase                       | event           | next               | who does it, and when |
+//! |-----------------------------|-----------------|--------------------|-----------------------|
+//! | `New`, `SetAside`           | `Deliver`       | `Ready`            | triage: a job that is to run |
+//! | `New`, `SetAside`           | `SetAside`      | `SetAside`         | triage: too large for a reply with others; large entry fetcher: another try |
+//! | `New`, `SetAside`           | `End`           | `Ended(Waiting)`   | triage: its outcome is known without a run (parked, buried, left to others) |
+//! | `New`, `SetAside`           | `GiveUp`        | `PutBack(Waiting)` | triage: a second suspect, too many large entries; the shutdown |
+//! | `SetAside`                  | `LoseLease`     | `Lost`             | large entry fetcher: it is no longer this consumer's |
+//! | `Ready`                     | `Start`         | `Running`          | runner |
+//! | `Ready`                     | `GiveUp`        | `PutBack(Waiting)` | fetcher: it waited for too long; the shutdown |
+//! | `Running`                   | `LeaveToOutput` | `Output`           | runner: the handler is over, its output is on its way |
+//! | `Running`, `Output`         | `End`           | `Ended(Waiting)`   | runner: it is done, or failed |
+//! | `Running`, `Output`         | `GiveUp`        | `PutBack(Waiting)` | runner: it was cut off, or this process is unfit |
+//! | `Ended(Waiting)`            | `Send`          | `Ended(Sent)`      | settler: its outcome is in the next command |
+//! | `Ended(Sent or Refused)`    | `Unsettle`      | `Ended(Waiting)`   | settler: no reply came, so the outcome goes out again |
+//! | `Ended(Sent or Refused)`    | `Refuse`        | `Ended(Refused)`   | settler: the outcome waits until an operator mends something |
+//! | `Ended(Sent or Refused)`    | `Confirm`       | `Settled`          | settler: Redis has answered |
+//! | `Ended(Sent or Refused)`    | `Resume`        | `Ready`            | settler: it was to be parked, and Redis says that it is due |
+//! | `Ended(Sent or Refused)`    | `GiveUp`        | `PutBack(Waiting)` | settler: too many outcomes wait for an operator |
+//! | `PutBack`                   | `Send`, `Unsettle`, `Refuse`, `Confirm` | as `Ended` | settler |
+//! | any of these but `New`      | `Forget`        | `Forgotten`        | settler: in a new epoch its id means another entry, or none |
+//!
+//! `Settled`, `Lost` and `Forgotten` are ends: the entry is no longer held. If it is delivered once
+//! more, that is a `New` one.
+
+use std::time::{Duration, Instant};
+
+/// Where an entry is on its way through this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It was just read.
+    New,
+    /// One reply could not carry it together with others: it is fetched by itself, not before `due`.
+    SetAside { bytes: usize, due: Instant },
+    /// It waits for a slot.
+    Ready,
+    /// Its handler was started then. It has a slot.
+    Running(Instant),
+    /// Its handler is over, and its output is on its way. It still has its slot.
+    Output,
+    /// It has an outcome, which is on its way to Redis.
+    Ended(Sending),
+    /// It ended without a result and goes back to Redis, for any worker. It is not renewed: a renewal
+    /// after the command that puts it back would keep it from the others for a whole lease.
+    PutBack(Sending),
+    /// Redis knows its outcome.
+    Settled,
+    /// It is another consumer's, or nobody's.
+    Lost,
+    /// Redis has lost it, or has another entry under its id.
+    Forgotten,
+}
+
+/// How far an outcome has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sending {
+    /// It waits for the settler.
+    Waiting,
+    /// The settler has it.
+    Sent,
+    /// The settler has it, and Redis refuses it until an operator mends something.
+    Refused,
+}
+
+/// What happens to an entry. The table says who does it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Event {
+    Deliver,
+    SetAside { bytes: usize, due: Instant },
+    Start(Instant),
+    LeaveToOutput,
+    End,
+    GiveUp,
+    Send,
+    Unsettle,
+    Refuse,
+    Confirm,
+    Resume,
+    LoseLease,
+    Forget,
+}
+
+/// The phase that follows. None where the event cannot happen in this phase.
+pub(super) fn next(phase: Phase, event: Event) -> Option<Phase> {
+    use Phase::{Ended, Forgotten, Lost, New, Output, PutBack, Ready, Running, SetAside, Settled};
+    use Sending::{Refused, Sent, Waiting};
+    Some(match (phase, event) {
+        (New | SetAside { .. }, Event::Deliver) => Ready,
+        (New | SetAside { .. }, Event::SetAside { bytes, due }) => SetAside { bytes, due },
+        (SetAside { .. } | Ready, Event::LoseLease) => Lost,
+        (Ready, Event::Start(now)) => Running(now),
+        (Running(_), Event::LeaveToOutput) => Output,
+        (New | SetAside { .. } | Running(_) | Output, Event::End) => Ended(Waiting),
+        (
+            New | SetAside { .. } | Ready | Running(_) | Output | Ended(Sent | Refused),
+            Event::GiveUp,
+        ) => PutBack(Waiting),
+        (Ended(Waiting), Event::Send) => Ended(Sent),
+        (PutBack(Waiting), Event::Send) => PutBack(Sent),
+        (Ended(Sent | Refused), Event::Unsettle) => Ended(Waiting),
+        (PutBack(Sent | Refused), Event::Unsettle) => PutBack(Waiting),
+        (Ended(Sent | Refused), Event::Refuse) => Ended(Refused),
+        (PutBack(Sent | Refused), Event::Refuse) => PutBack(Refused),
+        (Ended(Sent | Refused) | PutBack(Sent | Refused), Event::Confirm) => Settled,
+        (Ended(Sent | Refused), Event::Resume) => Ready,
+        (SetAside { .. } | Ready | Running(_) | Output | Ended(_) | PutBack(_), Event::Forget) => {
+            Forgotten
+        }
+        _ => return None,
+    })
+}
+
+impl Phase {
+    /// Whether an entry in this phase is no longer held.
+    pub(super) fn is_over(self) -> bool {
+        matches!(self, Self::Settled | Self::Lost | Self::Forgotten)
+    }
+
+    pub(super) fn has_slot(self) -> bool {
+        matches!(self, Self::Running(_) | Self::Output)
+    }
+
+    /// Whether it has an outcome that Redis has not confirmed.
+    pub(super) fn is_unsettled(self) -> bool {
+        matches!(self, Self::Ended(_) | Self::PutBack(_))
+    }
+
+    pub(super) fn is_refused(self) -> bool {
+        matches!(
+            self,
+            Self::Ended(Sending::Refused) | Self::PutBack(Sending::Refused)
+        )
+    }
+
+    pub(super) fn is_set_aside(self) -> bool {
+        matches!(self, Self::SetAside { .. })
+    }
+
+    /// Whether its lease is renewed. A handler that was started `limit` ago or longer hangs: no
+    /// timeout has ended it, and nobody should wait for it.
+    pub(super) fn is_renewed(self, now: Instant, limit: Duration) -> bool {
+        match self {
+            Self::Running(since) => now.saturating_duration_since(since) < limit,
+            Self::PutBack(_) => false,
+            _ => true,
+        }
+    }
+}
