@@ -1,18 +1,35 @@
-//! A worker process' life: starts its parts, and ends them in an order that loses
-//! nothing.
+//! A worker process' life: starts the parts of a worker, and ends them in an order that loses
+//! nothing. What the parts do is their own business.
+//!
+//! The end, from the request to stop until [`Server::run`] returns:
+//!
+//! 1. What is ready is put back, and the fetcher ends. From here on nothing is delivered, so
+//!    nothing can be started any more. What its last read brought is put back too.
+//! 2. The runners finish the jobs that run. At the deadline the handlers are dropped, and their
+//!    jobs are put back.
+//! 3. The settler sends the outcomes of all that. When it ends, no part changes anything in
+//!    Redis but the heartbeat.
+//! 4. The worker leaves the group, if it has nothing pending.
+//! 5. The heartbeat and the connections end, which served the others until here: the leases of
+//!    jobs that still ran had to be renewed.
+//!
+//! The promoter, the janitor and the fetcher of large entries end at the request. What they
+//! leave undone is done by other workers.
+
+mod exit;
 
 use std::panic::AssertUnwindSafe;
-use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use self::exit::Exit;
 use super::mux::Mux;
 use crate::config::{JobqueueConfig, RedisConfig};
 use crate::service::jobqueue::redis::broker::{Broker, LeaseTimes};
@@ -23,6 +40,7 @@ use crate::service::jobqueue::redis::settling::SettlingRules;
 use crate::service::jobqueue::worker::fetcher::Fetcher;
 use crate::service::jobqueue::worker::heartbeat::Heartbeat;
 use crate::service::jobqueue::worker::held::Held;
+use crate::service::jobqueue::worker::janitor::Janitor;
 use crate::service::jobqueue::worker::job_log::JobLog;
 use crate::service::jobqueue::worker::large_fetcher::LargeEntryFetcher;
 use crate::service::jobqueue::worker::promoter::{Alarm, Promoter};
@@ -30,18 +48,15 @@ use crate::service::jobqueue::worker::runner::Runners;
 use crate::service::jobqueue::worker::settler::Settler;
 use crate::service::jobqueue::worker::shared::{Flags, Shared};
 use crate::service::jobqueue::worker::triage::Triage;
+use crate::service::jobqueue::worker::unblocker::Unblocker;
 
-/// How often a stopping worker repeats the request to end its blocking read: one that
-/// comes before the read does nothing.
-const UNBLOCK_INTERVAL: Duration = Duration::from_millis(10);
-/// What comes after the shutdown's deadline: handlers are dropped, their jobs put back.
+/// How long dropped handlers may take to end, after the shutdown's deadline.
 const CUT_OFF_GRACE: Duration = Duration::from_millis(150);
+/// How long the last outcomes may take to get to Redis, after the shutdown's deadline.
 const SETTLE_GRACE: Duration = Duration::from_millis(350);
-/// Leaving the group is a courtesy: the janitor of others does it as well.
+/// How long leaving the group may take. If it fails, the janitors of other workers do it.
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(100);
-/// The janitor looks once a lease, and no more often than this.
-const MIN_JANITOR_INTERVAL: Duration = Duration::from_secs(1);
-/// Part of the reclaim hold: time to reconnect and send a heartbeat.
+/// Part of the reclaim hold: time to reconnect and to send a heartbeat.
 const RECONNECT_ALLOWANCE: Duration = Duration::from_secs(1);
 
 /// One worker of one queue.
@@ -59,39 +74,13 @@ pub struct Server {
     broken: Arc<AtomicBool>,
 }
 
-/// How a worker ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
-    /// Every job it started has its outcome in Redis.
-    Clean,
-    /// A running job was cut off, or an outcome could not be sent: those jobs run again.
-    CutOff,
-    /// The process could not do any job; see [`super::mux::JobError::ProcessUnfit`].
-    Unfit,
-    /// A part of the worker panicked, which is a defect of this crate.
-    Broken,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        match exit {
-            Exit::Clean => Self::SUCCESS,
-            Exit::CutOff => Self::from(1),
-            // EX_IOERR of sysexits.h.
-            Exit::Unfit => Self::from(74),
-            // EX_SOFTWARE of sysexits.h.
-            Exit::Broken => Self::from(70),
-        }
-    }
-}
-
 /// The parts that the shutdown has to wait for or to end.
 struct Parts {
     runners: Arc<Runners>,
     held: Arc<Held>,
     log: Arc<JobLog>,
     fetcher: JoinHandle<()>,
-    fetcher_client_id: Arc<AtomicI64>,
+    unblocker: Unblocker,
     settler: JoinHandle<()>,
     /// Ends the settler once everything is settled.
     finish: CancellationToken,
@@ -186,14 +175,9 @@ impl Server {
         self.spawn("prober", async move { prober.probe(prober_end).await });
         self.heartbeat(&shared, hang_limit, end.clone())
             .spawn(&self.connector)?;
-        let promoter = Promoter {
-            broker: Arc::clone(&self.broker),
-            alarm: Arc::clone(&alarm),
-            link: self.connector.shared_link(),
-            stop: self.flags.stop.clone(),
-        };
+        let promoter = Promoter::new(&shared, Arc::clone(&alarm));
         self.spawn("promoter", promoter.run());
-        self.spawn("janitor", self.clean_up_after_others());
+        self.spawn("janitor", Janitor::new(&shared, times).run());
         let settler = self.settler(&shared, alarm, &finish);
         let settler = self.spawn("settler", settler.run());
         let triage = || {
@@ -201,7 +185,7 @@ impl Server {
             Triage::new(runners, log, config.max_deliveries)
         };
         let fetcher = Fetcher::new(&shared, triage(), times, hang_limit);
-        let fetcher_client_id = fetcher.client_id();
+        let unblocker = Unblocker::new(&shared, fetcher.client_id());
         let fetcher = self.spawn("fetcher", fetcher.run());
         let large = LargeEntryFetcher::new(&shared, triage(), config.lease, config.max_deliveries);
         self.spawn("aside fetcher", large.run());
@@ -210,7 +194,7 @@ impl Server {
             held: shared.held,
             log: shared.log,
             fetcher,
-            fetcher_client_id,
+            unblocker,
             settler,
             finish,
             end,
@@ -276,27 +260,11 @@ impl Server {
         }
     }
 
+    /// Ends the parts, in the order that the head of this file gives.
     async fn shut_down(&self, parts: Parts, deadline: Instant) -> Exit {
         let Parts { runners, held, .. } = parts;
-        // At once, or jobs would be started while the last read comes to its end.
-        held.stop_starting();
-        let fetcher = timeout_at(deadline.into(), parts.fetcher);
-        let unblock = self.unblock(&parts.fetcher_client_id);
-        tokio::select! {
-            // Past the deadline what it was about to get waits for its lease to end.
-            _ = fetcher => {}
-            () = unblock => {}
-        }
-
-        if timeout_at(deadline.into(), runners.wait()).await.is_err() {
-            warn!(
-                running = held.running(),
-                "the shutdown's deadline is over; cutting jobs off"
-            );
-            self.cutoff.cancel();
-            // A handler that does not yield cannot be waited for.
-            drop(timeout(CUT_OFF_GRACE, runners.wait()).await);
-        }
+        stop_fetching(&held, parts.fetcher, &parts.unblocker, deadline).await;
+        self.finish_running(&runners, deadline).await;
 
         parts.finish.cancel();
         let last = deadline.max(Instant::now()) + SETTLE_GRACE;
@@ -324,17 +292,16 @@ impl Server {
         }
     }
 
-    /// Keeps ending the fetcher's blocking read. Never returns.
-    async fn unblock(&self, client_id: &AtomicI64) {
-        let mut link = self.connector.shared_link();
-        loop {
-            let id = client_id.load(Ordering::Relaxed);
-            if id != 0 && self.connector.shared().is_some() {
-                link.connect().await;
-                // If it cannot be ended, the read ends by itself within a second.
-                self.broker.unblock(&mut link, id).await;
-            }
-            sleep(UNBLOCK_INTERVAL).await;
+    /// Waits for the jobs that run, and cuts them off at the deadline.
+    async fn finish_running(&self, runners: &Runners, deadline: Instant) {
+        if timeout_at(deadline.into(), runners.wait()).await.is_err() {
+            warn!(
+                running = runners.held().running(),
+                "the shutdown's deadline is over; cutting jobs off"
+            );
+            self.cutoff.cancel();
+            // Not for ever: a handler that does not yield cannot be dropped.
+            drop(timeout(CUT_OFF_GRACE, runners.wait()).await);
         }
     }
 
@@ -350,38 +317,21 @@ impl Server {
         };
         drop(timeout(LEAVE_TIMEOUT, leave).await);
     }
+}
 
-    /// The janitor: removes consumers whose process is gone, once a lease.
-    fn clean_up_after_others(&self) -> impl Future<Output = ()> + use<> {
-        let (stop, broker) = (self.flags.stop.clone(), Arc::clone(&self.broker));
-        let mut link = self.connector.shared_link();
-        let lease = self.config.lease;
-        let interval = lease.max(MIN_JANITOR_INTERVAL);
-        let times = self.lease_times();
-        async move {
-            let clean_up = async {
-                // Workers that were started together do not all do it at once.
-                sleep(interval.mul_f64(fastrand::f64())).await;
-                loop {
-                    link.connect().await;
-                    let removed = broker.remove_consumers(&mut link, &times).await;
-                    let pause = match removed {
-                        Ok(0) => interval,
-                        Ok(removed) => {
-                            info!(removed, "removed consumers of processes that are gone");
-                            interval
-                        }
-                        // The link has logged it. What an operator mends is to be seen.
-                        Err(_) => interval.min(OPERATOR_RETRY),
-                    };
-                    sleep(pause).await;
-                }
-            };
-            tokio::select! {
-                () = clean_up => {}
-                () = stop.cancelled() => {}
-            }
-        }
+/// Puts back all that was not started, and waits until the fetcher has ended.
+async fn stop_fetching(
+    held: &Held,
+    fetcher: JoinHandle<()>,
+    unblocker: &Unblocker,
+    deadline: Instant,
+) {
+    // Before the fetcher has ended, or jobs would be started while its last read ends.
+    held.stop_starting();
+    tokio::select! {
+        // Past the deadline, what the read was about to get waits for its lease to end.
+        _ = timeout_at(deadline.into(), fetcher) => {}
+        _ = unblocker.run() => {}
     }
 }
 

@@ -3,13 +3,14 @@
 //! `fetcher` reads entries, `triage` decides what each of them is, `held` keeps it, `runner`
 //! runs it and decides its outcome, and `settler` tells Redis. `large_fetcher` fetches entries
 //! that one reply cannot carry. `heartbeat` renews the leases of what is held, `promoter` moves
-//! scheduled jobs that are due to the stream, and `janitor` removes workers that are gone from
-//! the group.
+//! scheduled jobs that are due to the stream, `janitor` removes workers that are gone from the
+//! group, and `unblocker` ends the fetcher's read when this worker stops.
 
 pub(crate) mod dead_letter;
 pub(crate) mod fetcher;
 pub(crate) mod heartbeat;
 pub(crate) mod held;
+pub(crate) mod janitor;
 pub(crate) mod job_log;
 pub(crate) mod large_fetcher;
 pub(crate) mod outcome;
@@ -23,3 +24,4 @@ pub(crate) mod settler;
 pub(crate) mod shared;
 mod trail;
 pub(crate) mod triage;
+pub(crate) mod unblocker;

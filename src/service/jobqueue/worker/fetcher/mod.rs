@@ -3,7 +3,7 @@
 //!
 //! It is one task with a connection of its own, and sends one command at a time. `plan` decides
 //! what it does next, and [`Triage`] what becomes of the entries. Only the fetcher adds entries
-//! to [`Held`], so what it does not find there cannot be started behind its back.
+//! to [`Held`], so nobody else can start an entry that it does not find there.
 
 mod lease_log;
 mod orphans;
@@ -154,9 +154,9 @@ impl Fetcher {
 
     /// Reads until something else is to be done.
     ///
-    /// What a read brought is handed on while the next read is on its way. Otherwise Redis
-    /// would wait while this worker parses jobs, and the worker while Redis reads: this is what
-    /// bounds the number of short jobs a second.
+    /// What a read brought is handed on while the next read is on its way. So Redis works while
+    /// this worker parses jobs, and neither waits for the other. This counts where jobs are
+    /// short: their number in a second is what one such connection brings.
     async fn read(&mut self, room: usize, block: Duration) -> Result<(), Error> {
         let epoch = self.epoch;
         let mut began = Instant::now();

@@ -1,0 +1,29 @@
+//! How a worker ended, and what that is as the exit code of a program.
+
+use std::process::ExitCode;
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Every job it started has its outcome in Redis.
+    Clean,
+    /// A running job was cut off, or an outcome could not be sent: those jobs run again.
+    CutOff,
+    /// The process could not do any job; see [`crate::service::jobqueue::mux::JobError::ProcessUnfit`].
+    Unfit,
+    /// A part of the worker panicked, which is a defect of this crate.
+    Broken,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Clean => Self::SUCCESS,
+            Exit::CutOff => Self::from(1),
+            // EX_IOERR of sysexits.h.
+            Exit::Unfit => Self::from(74),
+            // EX_SOFTWARE of sysexits.h.
+            Exit::Broken => Self::from(70),
+        }
+    }
+}
