@@ -202,13 +202,8 @@ impl Server {
     }
 
     fn heartbeat(&self, shared: &Shared, limit: Duration, stop: CancellationToken) -> Heartbeat {
-        Heartbeat {
-            broker: Arc::clone(&shared.broker),
-            held: Arc::clone(&shared.held),
-            interval: self.config.heartbeat,
-            limit,
-            stop,
-        }
+        let (broker, held) = (Arc::clone(&shared.broker), Arc::clone(&shared.held));
+        Heartbeat::new(broker, held, self.config.heartbeat, limit, stop)
     }
 
     fn settler(&self, shared: &Shared, alarm: Arc<Alarm>, finish: &CancellationToken) -> Settler {

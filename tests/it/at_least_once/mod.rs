@@ -9,6 +9,7 @@ mod data_loss;
 mod ids_again;
 mod kills;
 mod leases;
+mod lost_leases;
 mod renewals;
 mod rhythms;
 mod workers;

@@ -1,8 +1,7 @@
 //! Renews the lease of everything this process holds.
 //!
-//! From a thread, a runtime and a connection of its own: a handler that burns every
-//! executor thread, or a reply that takes long, cannot make others think that this
-//! process is dead.
+//! It has a thread, a runtime and a connection of its own: a handler that burns every executor
+//! thread, or a reply that takes long, cannot make others think that this process is dead.
 
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -12,38 +11,58 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::held::Held;
+use super::held::{Held, Lease};
+use super::trail::{self, Step};
 use crate::service::jobqueue::redis::broker::Broker;
 use crate::service::jobqueue::redis::connector::{Connector, OPERATOR_RETRY};
 use crate::service::jobqueue::redis::error::Class;
 use crate::service::jobqueue::redis::link::Link;
+use crate::service::jobqueue::redis::reply::EntryId;
 use crate::service::jobqueue::redis::window::{LONG_TRIP, NAME_BYTES, Window};
 use crate::threads;
 
 /// How many leases one command renews.
 const BATCH: usize = 500;
 
-/// See the file's head.
+/// The renewals of one worker.
 #[derive(Debug)]
 pub(crate) struct Heartbeat {
-    pub(crate) broker: Arc<Broker>,
-    pub(crate) held: Arc<Held>,
-    pub(crate) interval: Duration,
-    /// A handler that was started longer ago is not renewed: it hangs.
-    pub(crate) limit: Duration,
-    pub(crate) stop: CancellationToken,
+    broker: Arc<Broker>,
+    held: Arc<Held>,
+    interval: Duration,
+    limit: Duration,
+    stop: CancellationToken,
 }
 
 impl Heartbeat {
-    /// Starts the thread, which ends soon after [`Self::stop`] is cancelled. Nobody
-    /// waits for it: a renewal more does no harm.
+    /// Renews each `interval`. A handler that was started `limit` ago or longer hangs, and its
+    /// entry is not renewed.
+    pub(crate) fn new(
+        broker: Arc<Broker>,
+        held: Arc<Held>,
+        interval: Duration,
+        limit: Duration,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            broker,
+            held,
+            interval,
+            limit,
+            stop,
+        }
+    }
+
+    /// Starts the thread, which ends soon after `stop` is cancelled. Nobody waits for it: one more
+    /// renewal does no harm.
     ///
     /// # Errors
     /// When the system gives no thread or no runtime.
     pub(crate) fn spawn(self, connector: &Connector) -> std::io::Result<()> {
         let link = connector.link("heartbeat", Duration::ZERO);
         let (told, built) = mpsc::sync_channel(1);
-        // A runtime must not be dropped here, where the thread was refused: the thread builds it.
+        // The thread builds its runtime: where the thread is refused, there is none to be dropped
+        // here, which must not be done within another runtime.
         threads::spawn("heartbeat", move || {
             match threads::runtime(&mut Builder::new_current_thread()) {
                 Ok(runtime) => {
@@ -67,7 +86,7 @@ impl Heartbeat {
             let pause = match self.beat(&mut link, &mut window).await {
                 Ok(()) => self.interval,
                 Err(Class::Operator) => OPERATOR_RETRY.min(self.interval),
-                // The link waits until Redis is there again, then it is urgent.
+                // The link waits until Redis is there again, and then this is urgent.
                 Err(_) => Duration::ZERO,
             };
             tokio::select! {
@@ -77,30 +96,85 @@ impl Heartbeat {
         }
     }
 
+    /// Renews all leases once. A command is sent also when there are none: a refusal has to be
+    /// noticed before it costs a lease, and its end when there is nothing left to renew.
     async fn beat(&self, link: &mut Link, window: &mut Window) -> Result<(), Class> {
-        let held = self.held.renewable(Instant::now(), self.limit);
-        // At least once: a refusal has to be noticed before it costs a lease, and its end
-        // when there is nothing left to renew.
-        let mut left = &held[..];
+        let leases = self.held.renewable(Instant::now(), self.limit);
+        let mut left = &leases[..];
         loop {
-            let fit = (window.bytes() / NAME_BYTES).min(BATCH);
-            let (ids, rest) = left.split_at(left.len().min(fit));
+            let (batch, rest) = left.split_at(batch_size(left.len(), window.bytes()));
             left = rest;
+            let ids: Vec<EntryId> = batch.iter().map(|lease| lease.id).collect();
             let (bytes, began) = (ids.len() * NAME_BYTES, Instant::now());
-            let owned = self.broker.renew(link, ids, window.time(bytes)).await;
+            let owned = self.broker.renew(link, &ids, window.time(bytes)).await;
             match &owned {
                 Ok(_) => window.passed(bytes, began.elapsed()),
                 Err(_) => window.lost(bytes),
             }
-            let owned = owned.map_err(|error| error.class)?;
-            for (id, _) in ids.iter().zip(owned).filter(|(_, owned)| !owned) {
-                // Settled a moment ago, or taken over by another worker: then only a
-                // success of the handler here still counts, by the fences.
-                debug!(entry_id = %id, "an entry is no longer pending for this worker");
-            }
+            drop_lost(&self.held, batch, &owned.map_err(|error| error.class)?);
             if left.is_empty() {
                 return Ok(());
             }
         }
+    }
+}
+
+/// How many of `left` leases the next command renews, when a round trip carries `bytes`.
+fn batch_size(left: usize, bytes: usize) -> usize {
+    left.min((bytes / NAME_BYTES).clamp(1, BATCH))
+}
+
+/// Drops what Redis says is no longer this consumer's, where that can still be done.
+fn drop_lost(held: &Held, leases: &[Lease], owned: &[bool]) {
+    let lost = leases.iter().zip(owned).filter(|(_, owned)| !**owned);
+    let lost: Vec<Lease> = lost.map(|(lease, _)| *lease).collect();
+    if lost.is_empty() {
+        return;
+    }
+    for lease in &lost {
+        // It was settled a moment ago, or another worker has taken it over. If a handler runs it
+        // here, only a success still counts, by the fences.
+        debug!(entry_id = %lease.id, "an entry is no longer pending for this worker");
+    }
+    for delivery in held.lose(lost) {
+        if trail::is_on() {
+            delivery.tell(Step::LeaseLost);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::jobqueue::worker::held::Admission;
+    use crate::service::jobqueue::worker::held::tests::{delivery, id};
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_batch_is_what_a_command_and_the_line_carry() {
+        let line = |names| names * NAME_BYTES;
+        assert_eq!(batch_size(0, line(1000)), 0);
+        assert_eq!(batch_size(499, line(1000)), 499);
+        assert_eq!(batch_size(501, line(1000)), 500);
+        assert_eq!(batch_size(501, line(100)), 100);
+        assert_eq!(batch_size(501, 1), 1, "or there would be no end");
+    }
+
+    #[test]
+    fn what_another_worker_has_taken_is_dropped_and_the_rest_stays() {
+        let (held, now) = (Held::new(1, || {}), Instant::now());
+        let admission = Admission {
+            ready: (1..=4).map(delivery).collect(),
+            ..Admission::default()
+        };
+        held.admit(admission, 0, now);
+        let running = held.start(now).unwrap();
+        let mut leases = held.renewable(now, LIMIT);
+        leases.sort_by_key(|lease| lease.id);
+        drop_lost(&held, &leases, &[false, true, false, true]);
+        let mut left: Vec<_> = held.ids().into_iter().collect();
+        left.sort();
+        assert_eq!(left, [running.id, id(2), id(4)], "it runs on");
     }
 }

@@ -238,10 +238,11 @@ impl Fetcher {
     /// Renews everything that is held, before anything else is sent on a new connection: the
     /// outage may have lasted for most of a lease.
     async fn on_connect(&mut self) -> Result<(), Error> {
-        let held = self.held.renewable(Instant::now(), self.hang_limit);
-        for ids in held.chunks(MAX_REPLY) {
+        let leases = self.held.renewable(Instant::now(), self.hang_limit);
+        for leases in leases.chunks(MAX_REPLY) {
+            let ids: Vec<EntryId> = leases.iter().map(|lease| lease.id).collect();
             let time = time_for(ids.len() * NAME_BYTES);
-            self.broker.renew(&mut self.link, ids, time).await?;
+            self.broker.renew(&mut self.link, &ids, time).await?;
         }
         let asked = Instant::now();
         let client_id = self.broker.client_id(&mut self.link).await;

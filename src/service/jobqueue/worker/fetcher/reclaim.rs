@@ -5,10 +5,12 @@
 
 use std::time::Instant;
 
+use rustc_hash::FxHashSet;
+
 use super::Fetcher;
 use crate::service::jobqueue::redis::broker::Touch;
 use crate::service::jobqueue::redis::error::{Class, Error};
-use crate::service::jobqueue::redis::reply::Entry;
+use crate::service::jobqueue::redis::reply::{Entry, EntryId};
 use crate::service::jobqueue::worker::trail::Step;
 
 impl Fetcher {
@@ -58,7 +60,9 @@ impl Fetcher {
         if mine.is_empty() {
             return;
         }
+        self.held.claimed_again(mine.iter().map(|entry| entry.id));
         let living = self.held.renewable(Instant::now(), self.hang_limit);
+        let living: FxHashSet<EntryId> = living.iter().map(|lease| lease.id).collect();
         let counts = mine
             .iter()
             .map(|entry| (entry.id, entry.deliveries.saturating_sub(1)));

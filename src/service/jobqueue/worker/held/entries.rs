@@ -4,7 +4,6 @@
 //! else, always by [`next`], and the counters change with it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -218,13 +217,37 @@ impl Entries {
         lost
     }
 
-    /// Whether an entry's lease is renewed; see [`Phase::is_renewed`].
-    pub(super) fn renewed(
-        &self,
-        now: Instant,
-        limit: Duration,
-    ) -> impl Iterator<Item = (EntryId, &HeldEntry)> {
-        self.iter()
-            .filter(move |(_, entry)| entry.phase.is_renewed(now, limit))
+    /// The entry with this serial is lost if it is ready, and only then. Answers its job.
+    pub(super) fn lose(&mut self, id: EntryId, serial: u64) -> Option<Arc<Delivery>> {
+        let entry = self.by_id.get(&id)?;
+        let delivery = entry.delivery.clone()?;
+        let is_it = |entry: &HeldEntry| entry.serial == serial && entry.phase == Phase::Ready;
+        self.step_if(id, Event::LoseLease, is_it)?;
+        Some(delivery)
+    }
+
+    /// An entry that is ready is as one that was delivered just now.
+    pub(super) fn renumber_ready(&mut self, id: EntryId) {
+        if let Some(entry) = self.by_id.get_mut(&id)
+            && entry.phase == Phase::Ready
+        {
+            self.serials += 1;
+            entry.serial = self.serials;
+        }
+    }
+}
+
+#[cfg(test)]
+impl Entries {
+    /// The counters as they are when they are counted anew, but for handlers whose entry is gone.
+    pub(super) fn recount(&self) -> Counts {
+        let mut counts = Counts {
+            abandoned: self.counts.abandoned,
+            ..Counts::default()
+        };
+        for entry in self.by_id.values() {
+            counts.moved(Phase::New, entry.phase);
+        }
+        counts
     }
 }

@@ -76,7 +76,21 @@ impl Inner {
         }
     }
 
-    /// A new runner has come, or could not.
+    /// Takes entries that are no longer held out of the queue for runners.
+    pub(super) fn keep_held_ready(&mut self) {
+        let entries = &self.entries;
+        self.ready
+            .retain(|(_, delivery)| entries.get(delivery.id).is_some());
+    }
+
+    /// Takes entries that are no longer held out of the queue for the settler.
+    pub(super) fn keep_held_outcomes(&mut self) {
+        let entries = &self.entries;
+        self.outcomes
+            .retain(|settlement| entries.get(settlement.id).is_some());
+    }
+
+    /// The runner that was started has come.
     pub(super) fn runner_came(&mut self) {
         self.runner_comes = false;
     }

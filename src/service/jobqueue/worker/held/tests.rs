@@ -2,16 +2,20 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::aside::PAUSE;
+use std::time::Duration;
+
+use rustc_hash::FxHashSet;
+
+use super::aside::{PAUSE, Tries};
 use super::*;
 use crate::service::jobqueue::job::Job;
 use crate::service::jobqueue::worker::pace::MAX_AHEAD;
 
-pub(super) fn id(n: u64) -> EntryId {
+pub(crate) fn id(n: u64) -> EntryId {
     format!("{n}-0").parse().unwrap()
 }
 
-pub(super) fn delivery(n: u64) -> Arc<Delivery> {
+pub(crate) fn delivery(n: u64) -> Arc<Delivery> {
     let json = br#"{"type":"x"}"#.to_vec();
     Arc::new(Delivery {
         id: id(n),
@@ -227,7 +231,8 @@ fn a_handler_that_hangs_is_not_renewed_for_ever() {
     let third = held.end(&second, Outcome::Done, start + limit);
     assert_eq!(ids(third), Some(id(3)));
     assert_eq!(held.renewable(start, limit).len(), 4);
-    let mut late = held.renewable(start + limit, limit);
+    let late = held.renewable(start + limit, limit);
+    let mut late: Vec<_> = late.iter().map(|lease| lease.id).collect();
     late.sort();
     assert_eq!(
         late,
@@ -299,4 +304,54 @@ fn what_is_set_aside_is_held_and_found_again_in_another_epoch() {
     held.admit(admission(), 1, now);
     held.drop_aside(id(2));
     assert_eq!(held.next_aside(), Some((id(1), aside(1, 2 * PAUSE))));
+}
+
+/// The leases of all that is held, as a heartbeat would take them now.
+fn leases(held: &Held) -> Vec<Lease> {
+    held.renewable(Instant::now(), Duration::MAX)
+}
+
+#[test]
+fn an_entry_that_was_not_started_is_dropped_when_its_lease_is_lost() {
+    let (held, now) = (without_runners(2), Instant::now());
+    admit(&held, (1..=3).map(delivery).collect(), now);
+    let run = held.start(now).unwrap();
+    admit_ended(&held, 4, Outcome::Done);
+    let lost = held.lose(leases(&held));
+    let mut lost: Vec<_> = lost.iter().map(|delivery| delivery.id).collect();
+    lost.sort();
+    assert_eq!(lost, [id(2), id(3)]);
+    assert!(held.contains(id(1)) && held.contains(id(4)));
+    assert!(held.end(&run, Outcome::Done, now).is_none());
+    assert_eq!((held.unsettled(), held.room(now).entries), (2, 2));
+}
+
+#[test]
+fn an_old_answer_drops_nothing_that_was_delivered_anew() {
+    let (held, now) = (without_runners(1), Instant::now());
+    admit(&held, vec![delivery(1)], now);
+    let old = leases(&held);
+    held.put_back_ready(now);
+    held.settled(held.take_outcomes(1).into_iter());
+    admit(&held, vec![delivery(1)], now);
+    assert!(held.lose(old).is_empty() && held.contains(id(1)));
+
+    let old = leases(&held);
+    held.claimed_again([id(1)]);
+    assert!(held.lose(old).is_empty() && held.contains(id(1)));
+}
+
+#[test]
+fn an_old_answer_drops_nothing_that_has_moved_on_or_turned_out_to_be_due() {
+    let (held, now) = (without_runners(1), Instant::now());
+    admit(&held, vec![delivery(1)], now);
+    admit_ended(&held, 2, Outcome::Park(delivery(2)));
+    let parked = held.take_outcomes(1);
+    let old = leases(&held);
+    parked
+        .into_iter()
+        .for_each(|settlement| held.resume(settlement, now));
+    held.start(now).unwrap();
+    assert!(held.lose(old).is_empty());
+    assert!(held.contains(id(1)) && held.contains(id(2)));
 }
