@@ -1,4 +1,5 @@
-//! The worker: takes jobs from the queue and runs them. Wiring only.
+//! The worker program: takes jobs from the queue and runs them. It only wires up what the
+//! library has.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -48,10 +49,10 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let server = Server::new(settings, &config.redis, mux)?;
     telemetry::name_consumer(server.consumer());
 
-    // Several workers run on one host with the same settings.
+    // Several workers run on one host with the same settings, so the port may be taken.
     let listener = tokio::select! {
         listener = listen::bind_or_any(&settings.host, settings.port, "jobqueue") => listener?,
-        // Looking up a host name may take its time.
+        // Looking up the host's name may take long.
         _ = signals.recv() => return Ok(ExitCode::SUCCESS),
     };
     info!(addr = %listener.local_addr()?, "listening");
@@ -85,7 +86,7 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     });
     let exit = server.run().await?;
     http_stop.cancel();
-    // Health checks in progress are not worth waiting for.
+    // A health check that is being answered is not worth waiting for.
     http.abort();
     Ok(exit.into())
 }

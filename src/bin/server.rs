@@ -1,4 +1,4 @@
-//! The API server: registers jobs. Wiring only.
+//! The server program: registers jobs over HTTP. It only wires up what the library has.
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -39,7 +39,7 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     let client = Client::new(&config.redis, &config.jobqueue.queue)?;
     let listener = tokio::select! {
         listener = listen::bind(&settings.host, settings.port, "server") => listener?,
-        // Looking up a host name may take its time.
+        // Looking up the host's name may take long.
         _ = signals.recv() => return Ok(ExitCode::SUCCESS),
     };
     info!(addr = %listener.local_addr()?, "listening");

@@ -7,11 +7,10 @@
 //!    nothing can be started any more. What its last read brought is put back too.
 //! 2. The runners finish the jobs that run. At the deadline the handlers are dropped, and their
 //!    jobs are put back.
-//! 3. The settler sends the outcomes of all that. When it ends, no part changes anything in
-//!    Redis but the heartbeat.
-//! 4. The worker leaves the group, if it has nothing pending.
-//! 5. The heartbeat and the connections end, which served the others until here: the leases of
-//!    jobs that still ran had to be renewed.
+//! 3. The settler sends the outcomes of all that.
+//! 4. The worker leaves the group, if every outcome was sent.
+//! 5. The heartbeat and the prober end. The other parts needed them until here: the leases of
+//!    jobs that still ran had to be renewed, and an outage had to be overcome.
 //!
 //! The promoter, the janitor and the fetcher of large entries end at the request. What they
 //! leave undone is done by other workers.
@@ -84,7 +83,7 @@ struct Parts {
     settler: JoinHandle<()>,
     /// Ends the settler once everything is settled.
     finish: CancellationToken,
-    /// Ends what serves the others until the end: the connections and the heartbeat.
+    /// Ends the heartbeat and the prober, which the other parts need until they have ended.
     end: CancellationToken,
 }
 
@@ -135,8 +134,8 @@ impl Server {
         Arc::clone(&self.flags.suspended)
     }
 
-    /// Takes and runs jobs until [`Self::stop`] is cancelled or a handler finds the
-    /// process unfit, then shuts down within `shutdown_timeout` and half a second.
+    /// Takes and runs jobs until [`Self::stop`] is cancelled or a handler finds the process
+    /// unfit. Then it shuts down within `shutdown_timeout` and half a second.
     ///
     /// # Errors
     /// When the system gives no thread for the heartbeat or the handlers.
@@ -224,7 +223,7 @@ impl Server {
     }
 
     /// Runs a part of the worker. When it panics, the worker stops, so that a new process can
-    /// take its place: the other parts would go on, and the worker would never do its work.
+    /// take its place. Otherwise the other parts would go on without the one that is missing.
     fn spawn(
         &self,
         part: &'static str,
@@ -295,12 +294,12 @@ impl Server {
                 "the shutdown's deadline is over; cutting jobs off"
             );
             self.cutoff.cancel();
-            // Not for ever: a handler that does not yield cannot be dropped.
+            // A handler that does not yield cannot be dropped, so this wait has an end.
             drop(timeout(CUT_OFF_GRACE, runners.wait()).await);
         }
     }
 
-    /// Leaves the group, if nothing is pending.
+    /// Leaves the group, if Redis knows of nothing that is pending for this worker.
     async fn leave(&self) {
         if self.connector.shared().is_none() {
             return;
@@ -321,10 +320,11 @@ async fn stop_fetching(
     unblocker: &Unblocker,
     deadline: Instant,
 ) {
-    // Before the fetcher has ended, or jobs would be started while its last read ends.
+    // This does not wait for the fetcher: while its last read ends, jobs would be started.
     held.stop_starting();
     tokio::select! {
-        // Past the deadline, what the read was about to get waits for its lease to end.
+        // If the read has not ended at the deadline, other workers run what it was about to get
+        // once the leases are over.
         _ = timeout_at(deadline.into(), fetcher) => {}
         _ = unblocker.run() => {}
     }
