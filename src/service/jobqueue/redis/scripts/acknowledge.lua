@@ -4,9 +4,9 @@
 -- ARGV[1] group    ARGV[2] incarnation   ARGV[3...] entry ids
 -- Returns how many entries were still pending.
 --
--- One step, so that an entry is never acknowledged and still there, where it would
--- count as waiting for ever. A script and not MULTI: a Redis whose memory is full
--- refuses to queue any command, and the workers could not drain it.
+-- One step, because an entry that is acknowledged and not deleted would count as waiting
+-- for ever. A script and not MULTI, because a Redis whose memory is full refuses to queue
+-- commands in MULTI, and the workers could not drain it.
 
 local refused = replaced(KEYS[2], ARGV[2]) or refusal(KEYS[1], 'stream', {
   {'XDEL', KEYS[1], '0-1'}, {'XACK', KEYS[1], ARGV[1], '0-1'}, {'XPENDING', KEYS[1], ARGV[1]},
@@ -17,8 +17,8 @@ end
 
 local acknowledged = redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 3))
 if acknowledged < #ARGV - 2 then
-  -- Some are not pending: settled before, or the group is gone, which this says. Without it
-  -- an id may be another job's already.
+  -- Some are not pending. They were settled before, or the group is gone, which this command
+  -- answers with an error. Without the group an id may be another job's already.
   redis.call('XPENDING', KEYS[1], ARGV[1])
 end
 redis.call('XDEL', KEYS[1], unpack(ARGV, 3))

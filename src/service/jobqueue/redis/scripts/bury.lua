@@ -7,9 +7,9 @@
 -- Returns {{1|0, ...}, dropped}: whether this consumer still owned the entry, and
 -- how many of the oldest dead letters made room.
 --
--- One step: the dead letter is there before the job leaves the stream, and a
--- worker that lost its lease buries nothing. What the entry holds is copied within Redis,
--- however large it is: no line has to carry it, and nobody needs to have read it.
+-- One step, so that the dead letter is there before the job leaves the stream, and a worker
+-- that lost its lease buries nothing. Redis copies what the entry holds. So no line has to
+-- carry it, and an entry that is too large to be read can be buried.
 
 local refused = replaced(KEYS[3], ARGV[3]) or refusal(KEYS[2], 'stream', {
   {'XADD', KEYS[2], '*', 'job', ''}, {'XTRIM', KEYS[2], 'MAXLEN', '1'},
@@ -19,14 +19,15 @@ if refused then
   return refused
 end
 
--- So many fields of a foreign entry each have one to itself. Lua passes no more than about
--- 8,000 arguments to a command, so those beyond are kept together.
+-- So many fields of a foreign entry become a field of the dead letter each. Lua passes no
+-- more than about 8,000 arguments to a command, so the other fields are kept together.
 local MAX_FIELDS = 1000
--- About so many bytes are kept together: no client takes a value of more than 512 MB.
+-- About so many bytes are kept together in one value. No client takes more than 512 MB.
 local MAX_TOGETHER = 64 * 1024 * 1024
 
--- Appends the fields from the `from`th string on as netstrings, `5:field,3:val,`, which
--- hold any bytes and add little to them: in `entries`, or `entries.1`, `entries.2`, ...
+-- Appends the fields from the `from`th string on to the dead letter, in `entries`, or in
+-- `entries.1`, `entries.2`, ... They are written as netstrings, such as `5:field,3:val,`,
+-- which hold any bytes and add little to them.
 local function append_together(letter, fields, from)
   local values, parts, bytes = {}, {}, 0
   local function finish()
@@ -54,7 +55,7 @@ local function append_together(letter, fields, from)
   end
 end
 
--- What an entry holds, as the dead letter's first fields.
+-- The first fields of the dead letter: what the entry holds.
 local function carried(fields)
   if #fields == 2 and fields[1] == 'job' then
     return fields
@@ -78,7 +79,7 @@ for i = 5, #ARGV, 5 do
   owned[#owned + 1] = mine and 1 or 0
   if mine then
     local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
-    -- Absent when somebody has deleted the entry: there is nothing left to keep.
+    -- Somebody may have deleted the entry. Then there is nothing left to keep.
     if entry then
       local letter = carried(entry[2])
       for k, name in ipairs(NAMES) do

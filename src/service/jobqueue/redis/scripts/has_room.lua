@@ -4,7 +4,7 @@
 -- KEYS[1] stream
 -- Returns 0, or the error OOM.
 --
--- Does nothing: without flags Redis refuses it for the reasons for which it would refuse
--- XADD, and looks at its memory first. The stream is named for the cluster slot's sake.
+-- It does nothing. It has no flags, so Redis refuses it for the reasons for which it would
+-- refuse XADD, and looks at its memory first. The key only says which cluster slot to ask.
 
 return 0

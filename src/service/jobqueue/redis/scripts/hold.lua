@@ -1,24 +1,24 @@
 -- Stands before `reclaim.lua`: how long an entry must have been idle before it may be
--- claimed. Its owner's lease decides, and whether Redis was there for its owner to renew it.
+-- claimed. That depends on its owner's lease, and on whether the owner could renew it.
 --
--- A gap between two looks of anybody's is what a stall looks like: Redis or all workers
--- stood still, and leases ran out that nobody could renew. How much a gap says depends on
--- who looked: one whose looks are always that far apart saw nothing unusual.
+-- When Redis or all workers stand still, leases run out that nobody could renew. Such a
+-- stall shows as a gap between two looks, whoever looks. A worker whose looks are always
+-- that far apart sees nothing unusual in a gap.
 --
 -- A gap that is not usual begins a hold: nobody claims anything but what was put back.
 -- For example, with a stall of 6 s and looks at 0, 1, 2 and 9 s, the gap of 7 s begins one.
--- It ends after its length. A gap in it is added to it, since Redis may not have been
--- there. Stalls that come one after the other make it no longer than MAX_HOLDS holds.
--- A usual gap begins no hold, or there would be no end of it. After such a gap only those
--- leases count as over that had run out before it.
+-- The hold ends after its length. A gap within the hold is added to it, because Redis may
+-- not have been there. Stalls that follow each other make it no longer than MAX_HOLDS holds.
+-- A usual gap begins no hold: otherwise the holds of a slow worker would never end. After a
+-- usual gap only those leases count as over that had run out before the gap.
 
 local MAX_HOLDS = 10
 
 local Hold = {}
 Hold.__index = Hold
 
--- `looker` has the times of who looks: lease, stall, usual, hold and reconnect, in ms.
--- `shortest` and `longest` are the leases of all workers that are known.
+-- `looker` has the times of the worker that looks: lease, stall, usual, hold and reconnect,
+-- in ms. `shortest` and `longest` are the shortest and the longest lease of all known workers.
 function Hold.load(state, now, looker, shortest, longest)
   local fields = redis.call('HMGET', state, 'reclaim_seen_ms', 'reclaim_hold_ms',
     'reclaim_hold_length_ms', 'reclaim_held_since_ms', 'reclaim_gap_from_ms', 'reclaim_gap_to_ms')
@@ -27,11 +27,11 @@ function Hold.load(state, now, looker, shortest, longest)
   self.longest_length = self:length_for(longest)
   self.length = tonumber(fields[3]) or self.longest_length
   self.shortest_stall = self:stall_for(shortest)
-  -- What lies in the future was written before the clock went back.
+  -- A time in the future was written before the clock went back.
   self.ends = math.min(tonumber(fields[2]) or 0, now + math.max(self.length, self.longest_length))
   self.since = math.min(tonumber(fields[4]) or now, now)
   if self.ends - self.since > 2 * MAX_HOLDS * looker.hold then
-    -- A worker of an older version has begun the hold, and has not said when.
+    -- A worker of an older version began the hold, and did not say when.
     self.since = now
   end
   self.gap_from, self.gap_to = tonumber(fields[5]) or 0, tonumber(fields[6]) or 0
@@ -90,7 +90,7 @@ function Hold:stalled(gap)
   end
 end
 
--- How much longer than it should be the hold is already, in ms.
+-- By how much the hold has lasted longer than one hold, in ms.
 function Hold:overdue()
   return self.now < self.ends and math.max(0, self.now - self.since - self.length) or 0
 end
@@ -98,7 +98,7 @@ end
 -- How long an entry whose owner has this lease must have been idle, in ms.
 function Hold:min_idle(lease)
   local length = self:length_for(lease)
-  -- An owner with a short lease is not waited for as long as one with a long lease.
+  -- An owner with a short lease needs less time to renew than one with a long lease.
   if self.now < self.ends - math.max(0, self.length - length) then
     return put_back_idle()
   end

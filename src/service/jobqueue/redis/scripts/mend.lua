@@ -1,17 +1,17 @@
--- Stands before `reclaim.lua`: mends what keeps entries from ever being claimed, one page
--- a look. All workers share the cursors, which are in the state hash.
+-- Stands before `reclaim.lua`: mends what would keep entries from ever being claimed. Each
+-- look mends one page. All workers share the cursors, which are in the state hash.
 
--- Pages that block Redis for about a millisecond.
+-- Pages of these sizes block Redis for about a millisecond.
 local DELIVERIES_A_PAGE = 1000
 local GAPS_A_PAGE = 200
 local STRANDED_A_PAGE = 500
--- A command returns the bodies of so many stranded entries while they are small.
+-- One command returns the bodies of so many stranded entries, as long as they are small.
 local STRANDED_A_COMMAND = 10
 local SMALL_BYTES = 10000
--- A look reads about so many bytes of them.
+-- One look reads about so many bytes of stranded entries.
 local STRANDED_BYTES = 1024 * 1024
 
--- A cursor of the state hash. What is no entry id was written by somebody else.
+-- A cursor of the state hash. A text that is no entry id was written by somebody else.
 local function cursor_of(queue, text)
   if not text or redis.pcall('XPENDING', queue.stream, queue.group, text, text, 1).err then
     return '0-0'
@@ -19,8 +19,8 @@ local function cursor_of(queue, text)
   return text
 end
 
--- XCLAIM of several entries that stay where they are in the order of things: no delivery
--- is counted. Returns how many of them are still in the stream; it drops the others.
+-- XCLAIM of several entries, which counts no delivery. Returns how many of them are still in
+-- the stream. The others are dropped from the pending list.
 local function claim_ids(queue, owner, ids, ...)
   local command = {'XCLAIM', queue.stream, queue.group, owner, 0}
   for _, id in ipairs(ids) do
@@ -33,9 +33,9 @@ local function claim_ids(queue, owner, ids, ...)
   return #redis.call(unpack(command))
 end
 
--- After the clock has gone back, entries that were delivered in the future would be idle
--- for 0 ms until it is that time again. They count as delivered now, for their own owner.
--- Returns whether the walk goes on, and how many entries had left the stream.
+-- After the clock has gone back, the time of an entry's delivery may lie in the future. Such
+-- an entry would be idle for 0 ms until that time comes. It counts as delivered now, to the
+-- same owner. Returns whether there are more pages, and how many entries had left the stream.
 local function reset_future_deliveries(queue, now, clock_went_back)
   local cursor = redis.call('HGET', queue.state, 'reset_cursor')
   if clock_went_back then
@@ -66,8 +66,8 @@ local function reset_future_deliveries(queue, now, clock_went_back)
   return next_row ~= nil, deleted
 end
 
--- What the group has pending, its lag (false when Redis cannot tell) and the id up to
--- which it has read.
+-- What XINFO says of the group: how many entries are pending, its lag (false when Redis
+-- cannot tell), and the id up to which it has read.
 local function group_info(queue)
   for _, flat in ipairs(redis.call('XINFO', 'GROUPS', queue.stream)) do
     local info = {}
@@ -80,8 +80,8 @@ local function group_info(queue)
   end
 end
 
--- Puts back the entries between two ids, both of them excluded, that nobody has pending.
--- Returns how many, and the last of them when there may be more.
+-- Puts back the entries between two ids, without these two. Nobody has them pending. Returns
+-- how many they are, and the last of them when there may be more.
 local function put_back_between(queue, from, to)
   local found, bytes, count = 0, 0, 1
   repeat
@@ -104,10 +104,10 @@ local function put_back_between(queue, from, to)
   return found, from
 end
 
--- Finds entries that the group has read and nobody has pending, which an operator's
--- DELCONSUMER or SETID leaves behind. No command would ever deliver them again. They are
--- put back, so that the next claim brings them. The bodies of pending entries are not read.
--- Returns whether the walk goes on at once, and how many were found.
+-- Finds stranded entries: the group has read them, and nobody has them pending. An operator's
+-- DELCONSUMER or SETID leaves them behind, and no command would ever deliver them again. They
+-- are put back, so that the next claim brings them. The bodies of pending entries are not
+-- read. Returns whether the next look should go on at once, and how many were found.
 local function find_stranded(queue, now, interval)
   local fields = redis.call('HMGET', queue.state, 'stranded_cursor', 'stranded_next_ms')
   local next_ms = tonumber(fields[2]) or 0
@@ -133,7 +133,7 @@ local function find_stranded(queue, now, interval)
     end
     after = row and row[1]
   end
-  -- Exactly what is stranded, where Redis knows the lag.
+  -- Where Redis knows the lag, this is exactly how many are stranded.
   local missing = group.lag and redis.call('XLEN', queue.stream) - group.pending - group.lag or 0
   local again = total > 0 or (stopped_at ~= nil and missing > 0)
   redis.call('HSET', queue.state, 'stranded_cursor', stopped_at or '0-0',

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Stands before each of the other scripts. Its flag lets them run while Redis' memory
--- is full: workers must be able to drain it.
+-- Stands before the other scripts. Its flag lets them run while Redis' memory is full:
+-- workers must be able to drain the queue then.
 
 -- Redis' clock, in microseconds.
 local function now_us()
@@ -8,9 +8,9 @@ local function now_us()
   return time[1] * 1000000 + time[2]
 end
 
--- How long something has been idle, in ms, that was last delivered at the beginning of
--- 1970: what is put back is given such a time, which no lease that ran out has, whatever
--- the clock did.
+-- An entry that is put back gets a time of delivery at the beginning of 1970. This is how
+-- long such an entry has been idle, in ms. No lease that ran out is as old, even after the
+-- clock has leapt.
 local function put_back_idle()
   return math.floor(now_us() / 1000) - 1000
 end
@@ -20,8 +20,8 @@ local function owns(stream, group, consumer, id)
   return #redis.call('XPENDING', stream, group, id, id, 1, consumer) == 1
 end
 
--- A script is not rolled back, so what Redis would refuse has to be known before the
--- first write: a key of another type than `kind`, or a command that an ACL forbids.
+-- A script is not rolled back. So before the first write it must know what Redis would
+-- refuse: a key of another type than `kind`, or a command that an ACL forbids.
 -- Returns the error to answer with, or nil.
 local function refusal(key, kind, commands)
   local found = redis.call('TYPE', key).ok
@@ -36,20 +36,19 @@ local function refusal(key, kind, commands)
   end
 end
 
--- What the stream's entries are called may mean something else by now: a Redis that lost
--- its data, and whose clock is behind, gives the same ids again. Each time the group is
--- made anew it gets another mark. Returns the error to answer with when the stream is not
--- the one that the caller read from, or nil.
+-- A Redis that lost its data, and whose clock is behind, gives the same ids again, to other
+-- entries. So the group gets another mark each time it is made anew. Returns an error when
+-- the stream is not the one that the caller has read from, or nil.
 local function replaced(state, incarnation)
   local mark = redis.pcall('HGET', state, 'incarnation')
-  -- A key of another type is an operator's mistake and no loss of data: jobs go on.
+  -- A key of another type is an operator's mistake and no loss of data, so jobs go on.
   local broken = type(mark) == 'table'
   if mark ~= incarnation and not broken then
     return redis.error_reply('INCARNATION the stream is not the one that was read')
   end
 end
 
--- How many bytes an entry has: its fields' names and values, in turn.
+-- How many bytes the names and values of an entry's fields have. They stand in turn.
 local function size(fields)
   local bytes = 0
   for _, text in ipairs(fields) do

@@ -1,15 +1,14 @@
 -- Moves jobs that are due from the scheduled set to the stream.
 --
 -- KEYS[1] scheduled   KEYS[2] stream
--- ARGV[1] how many at most   ARGV[2] 1 to be told which, for the log
+-- ARGV[1] how many at most   ARGV[2] 1 when the reply is to name them, for the log
 -- Returns {moved, due_in_us, told}:
 --   moved      how many were moved
 --   due_in_us  the time until the next job is due (0 when some are due already), -1 when
 --              none is left
---   told       {{id of the entry that it left, of the one it is now, job's id}, ...}, or
---              nothing
+--   told       {{id of the job's old entry, of its new entry, job's id}, ...}, or nothing
 --
--- One step: a job is in the stream before it leaves the set, and two workers
+-- One step, so that a job is in the stream before it leaves the set, and two workers
 -- cannot promote it twice. Redis' clock decides when a job is due.
 
 local refused = refusal(KEYS[2], 'stream', {
@@ -19,7 +18,8 @@ if refused then
   return refused
 end
 
--- The job's id, cut at 200 bytes, or ''. cjson changes what it writes, but this only reads.
+-- The job's id, cut at 200 bytes, or ''. cjson changes numbers and arrays when it writes
+-- JSON. It is safe here, because nothing is written.
 local function job_id_of(job)
   local is_json, decoded = pcall(cjson.decode, job)
   local id = is_json and type(decoded) == 'table' and decoded.id
@@ -32,7 +32,7 @@ local now = math.floor(clock_us / 1000)
 local told = {}
 local due = redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[1])
 for _, member in ipairs(due) do
-  -- The entry id before the colon only keeps equal jobs apart.
+  -- The entry id before the colon only tells equal jobs apart.
   local _, prefix = string.find(member, '^%d+%-%d+:')
   local job = string.sub(member, (prefix or 0) + 1)
   local id = redis.call('XADD', KEYS[2], '*', 'job', job)

@@ -2,12 +2,12 @@
 --
 -- KEYS[1] stream
 -- ARGV[1] group   ARGV[2] this consumer   ARGV[3] how many at most   ARGV[4] max_bytes
--- Returns {{id, fields or bytes, 1}, ...}: the entry with which they have more than
---   max_bytes comes as the number of its bytes, without its fields, and is the last one.
+-- Returns {{id, fields or bytes, 1}, ...}: the entry that makes them more than max_bytes
+--   comes as the number of its bytes, without its fields. It is the last one.
 --
 -- XREADGROUP counts entries and not bytes, so its reply may be too large to arrive. A
--- script cannot wait for entries: this is for when such entries have been met. It reads
--- one at a time, since Redis copies each of them before its bytes are known.
+-- script cannot wait for entries, so it is used only for a while after such an entry was
+-- met. It reads one entry at a time, because Redis copies an entry before it knows its size.
 
 local left = tonumber(ARGV[4])
 local read = {}

@@ -1,35 +1,36 @@
 -- Takes over entries whose lease ran out, keeps the mark that tells a dead worker from a
--- stalled Redis, and mends what would never be claimed. `hold.lua` and `mend.lua` stand
--- before it.
+-- stalled Redis, and mends what would keep entries from being claimed. `hold.lua` and
+-- `mend.lua` stand before it.
 --
 -- KEYS[1] stream   KEYS[2] state   KEYS[3] leases
 -- ARGV[1] group          ARGV[2] this consumer   ARGV[3] lease_ms
--- ARGV[4] stall_ms: a gap between two looks that is longer may have aged a lease to its end
--- ARGV[5] usual_ms: the gap that this consumer's own looks explain, 0 when that is unknown
--- ARGV[6] hold_ms        ARGV[7] reconnect_ms: the part of it that is not the heartbeat
+-- ARGV[4] stall_ms: during a longer gap between two looks a lease may have run out that
+--   nobody could renew
+-- ARGV[5] usual_ms: the longest gap that is usual for this consumer, 0 when that is unknown
+-- ARGV[6] hold_ms        ARGV[7] reconnect_ms: the part of the hold that is not the heartbeat
 -- ARGV[8] interval_ms
 -- ARGV[9] how many entries this consumer has room for, 0 to only keep the mark
 -- ARGV[10] max_bytes: how many bytes of bodies the reply may carry
 -- Returns {paused, more, deleted, entries, unmended, stranded, overdue_ms, shortest, longest}:
 --   paused    1 while an operator has set `paused` in the state
---   more      1 when the pass has not wrapped yet
+--   more      1 when the pass through the pending entries is not over yet
 --   deleted   pending entries whose stream entry was gone; they were dropped
---   entries   {{id, fields, deliveries}, ...}; the number of bytes stands in the place of
---             the fields of an entry that is larger than max_bytes by itself
+--   entries   {{id, fields or bytes, deliveries}, ...}: a single entry with more than
+--             max_bytes comes as the number of its bytes, without its fields
 --   unmended  1 when another look should go on mending at once
 --   stranded  how many entries were found that nobody had pending
---   overdue_ms  how much longer than it should be nobody has claimed because of stalls
---   shortest, longest  the leases of the workers that are known, in ms
+--   overdue_ms  by how much the time in which nobody claims has exceeded one hold
+--   shortest, longest  the shortest and the longest lease of all known workers, in ms
 --
--- One step, because the decision to claim is only as good as the mark it was taken from.
--- After a freeze, a restart or a leap of the clock every lease looks expired at once while
--- its owner may be reconnecting.
+-- One step, because the mark must not change between the look at it and the claim. After a
+-- freeze, a restart or a leap of the clock every lease looks expired at once, although its
+-- owner may be reconnecting.
 
--- XAUTOCLAIM looks at ten entries for each that it may claim. So many in one step
--- keep a long pending list moving, and block Redis for about a millisecond.
+-- XAUTOCLAIM looks at ten entries for each one that it may claim. So many looks in one step
+-- get through a long pending list soon, and block Redis for about a millisecond.
 local LOOKS_PER_CLAIM = 10
 local MAX_LOOKS = 1000
--- Before the last id there is, so that a read of what is pending behind it finds nothing.
+-- The id before the last possible one: a read of what is pending after it finds nothing.
 local BEHIND_ALL = '18446744073709551615-18446744073709551614'
 
 local refused = refusal(KEYS[3], 'zset', {})
@@ -43,14 +44,14 @@ local looker = {lease = tonumber(ARGV[3]), stall = tonumber(ARGV[4]), usual = to
   hold = tonumber(ARGV[6]), reconnect = tonumber(ARGV[7])}
 local interval, room, max_bytes = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 
--- Without these permissions the mark is kept all the same. Reads and heartbeats, which need
--- them too, tell what is missing.
+-- Without these permissions the mark is kept all the same. Reads and heartbeats need the
+-- permissions too, and their errors tell what is missing.
 local exist = {'XREADGROUP', 'GROUP', queue.group, queue.me, 'COUNT', 1, 'STREAMS', queue.stream, BEHIND_ALL}
 local may_exist = redis.acl_check_cmd(unpack(exist))
 local may_claim = redis.acl_check_cmd('XCLAIM', queue.stream, queue.group, queue.me, 0, '0-1')
 
--- A look shows that this consumer lives, also while it reads nothing. Redis 7.0 would not
--- know it before its first delivery.
+-- A look shows that this consumer lives, also while it reads nothing. Without this, Redis 7.0
+-- would not list the consumer before its first delivery.
 if may_exist then
   redis.call(unpack(exist))
 end
@@ -77,8 +78,8 @@ local paused = state[3] and not NOT_PAUSED[string.lower(state[3])]
 
 local entries, bytes_left = {}, max_bytes
 
--- Delivers an entry to this consumer, and counts the delivery. Returns false when the reply
--- has no room for it: then it is put back.
+-- Delivers an entry to this consumer, and counts the delivery. When the reply has no room
+-- for the entry, it is put back, and this returns false.
 local function deliver(id)
   local entry = redis.call('XCLAIM', queue.stream, queue.group, queue.me, 0, id)[1]
   if not entry then
@@ -96,7 +97,7 @@ local function deliver(id)
   return true
 end
 
--- All leases are equal: Redis finds what is over.
+-- Claims when all leases are equal: then XAUTOCLAIM finds those that ran out.
 local function claim_expired(min_idle)
   local looks = 0
   repeat
@@ -116,8 +117,8 @@ local function claim_expired(min_idle)
   until cursor == '0-0' or #entries >= room or looks >= MAX_LOOKS
 end
 
--- Leases differ: that of its owner counts for each entry. An owner that is not known may
--- have any lease.
+-- Claims when leases differ: for each entry the lease of its owner counts. An owner that is
+-- not known is given the longest lease.
 local function claim_by_owner()
   local rows = redis.call('XPENDING', queue.stream, queue.group, cursor, '+', MAX_LOOKS + 1)
   local min_idle_of = {}
@@ -136,9 +137,9 @@ local function claim_by_owner()
 end
 
 local function claim()
-  -- One pass an interval for the whole group, however many workers ask. Half of
-  -- the interval is allowed for, or a lone worker whose timer is a little early
-  -- would skip every other pass.
+  -- The whole group makes one pass in an interval, however many workers ask. A pass may come
+  -- half an interval early: otherwise a lone worker whose timer is a little early would skip
+  -- every other pass.
   if cursor == '0-0' then
     if pass <= now and now - pass < interval / 2 then
       return

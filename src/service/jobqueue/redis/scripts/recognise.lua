@@ -4,8 +4,8 @@
 -- ARGV[...] pairs: entry id, the beginning of the SHA-1 of its job, in hex
 -- Returns {1|0, ...}: 1 when an entry of this id is there, with this job.
 --
--- A Redis that comes back may have lost what it was given last, and its clock may be
--- behind: then another job gets the same id.
+-- A Redis that comes back may have lost its newest data, and its clock may be behind. Then
+-- another job gets the same id.
 
 local same = {}
 for i = 1, #ARGV, 2 do

@@ -1,21 +1,21 @@
 -- Removes consumers that are gone from the group.
 --
 -- KEYS[1] stream   KEYS[2] leases   KEYS[3] state
--- ARGV[1] group   ARGV[2] this consumer   ARGV[3] 1 when it is leaving and is the one to
---   remove, 0 to remove any other that is gone
--- ARGV[4] min_idle_ms: a living worker is idle for less, wherever it is
--- ARGV[5] recovery_ms: by then a living worker has looked for expired leases, after a stall too
+-- ARGV[1] group   ARGV[2] this consumer   ARGV[3] 1 when this consumer leaves and is to be
+--   removed, 0 when all others that are gone are to be removed
+-- ARGV[4] min_idle_ms: a living worker is idle for less, however far away it is
+-- ARGV[5] recovery_ms: within this time after a stall a living worker looks for expired leases
 -- Returns how many were removed.
 --
--- One step, because deleting a consumer drops what it has pending: only one
--- that has nothing pending may go. One that lives is created again by its next
--- look for expired leases.
+-- One step, because deleting a consumer drops what it has pending: only a consumer that
+-- has nothing pending may be removed. If it lives all the same, its next look for expired
+-- leases creates it again.
 
 local longest = tonumber(redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2]) or 0
 local leaving = ARGV[3] == '1'
 
--- After a freeze of Redis or of all workers, or a leap of the clock, everybody looks idle
--- who had no time to show that it lives. The looks leave marks that tell this.
+-- After a freeze of Redis or of all workers, or a leap of the clock, living consumers look
+-- idle until they had time to show that they live. The looks leave marks that tell this.
 local function stalled()
   local marks = redis.pcall('HMGET', KEYS[3], 'reclaim_seen_ms', 'reclaim_stall_ms')
   local now = math.floor(now_us() / 1000)
@@ -24,7 +24,7 @@ local function stalled()
   return not seen or seen > now or now - seen > recovery or now - stall < recovery
 end
 
--- Its own lease counts, and not that of who looks.
+-- The consumer's own lease counts, and not that of the worker that looks.
 local function is_gone(consumer)
   if leaving or consumer.name == ARGV[2] then
     return leaving and consumer.name == ARGV[2]
@@ -51,7 +51,8 @@ for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   end
 end
 
--- Whoever looks for expired leases is a consumer. The others were removed, here or by hand.
+-- A worker that looks for expired leases is a consumer. So a lease without a consumer
+-- belongs to one that was removed, here or by hand.
 for _, name in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
   if not known[name] then
     redis.call('ZREM', KEYS[2], name)

@@ -5,17 +5,17 @@
 -- ARGV[1] group    ARGV[2] this consumer   ARGV[3] incarnation
 -- ARGV[4...] for each entry: its id, what the delay counts from ('entry' or 'now'),
 --   delay_ms, how many bytes its job has, the number n of edits that follow, and n times
---   the place where an edit begins and ends (bytes, from 0), and the text to put there
+--   where an edit begins, where it ends (bytes, from 0), and the text to put there
 -- Returns {{outcome, ...}, due_in_us}:
---   outcome    1 moved, 0 not owned any more, 2 its delay is over: left where it is,
---              to be run. A failed job is moved in any case: its move is what counts
---              the attempt, however short the wait.
+--   outcome    1 moved, 0 not owned any more, 2 its delay is over: it is left where it
+--              is, to be run. A failed job is moved even when its wait is over, because
+--              the move is what counts the attempt.
 --   due_in_us  time until the earliest of the moved jobs, when that is now the
 --              earliest of all, else -1
 --
--- One step: the job is in the set before it leaves the stream, and a worker that
--- lost its lease moves nothing. Redis' clock decides when a job is due. The job is taken
--- from the entry, so that no line has to carry it back.
+-- One step, so that the job is in the set before it leaves the stream, and a worker that
+-- lost its lease moves nothing. Redis' clock decides when a job is due. Redis copies the
+-- job from the entry, so that no line has to carry it back.
 
 local refused = replaced(KEYS[3], ARGV[3]) or refusal(KEYS[2], 'zset', {
   {'ZADD', KEYS[2], '0', ''}, {'XACK', KEYS[1], ARGV[1], '0-1'}, {'XDEL', KEYS[1], '0-1'},
@@ -52,7 +52,7 @@ while i <= #ARGV do
   if owns(KEYS[1], ARGV[1], ARGV[2], id) then
     local due = now + delay
     if from == 'entry' then
-      -- An id lies in the future after the clock has leapt back.
+      -- After the clock has leapt back, an id may lie in the future.
       due = math.min(tonumber(string.match(id, '^%d+')), now) + delay
     end
     if from == 'entry' and due <= now then
@@ -60,7 +60,7 @@ while i <= #ARGV do
     else
       local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
       if not entry then
-        -- Somebody has deleted it: there is nothing left to move.
+        -- Somebody has deleted the entry, and there is nothing left to move.
         redis.call('XACK', KEYS[1], ARGV[1], id)
       elseif #entry[2][2] == bytes then
         redis.call('ZADD', KEYS[2], due, id .. ':' .. edited(entry[2][2], i + 5, n))

@@ -2,17 +2,17 @@
 -- anyone to claim, at once or later.
 --
 -- KEYS[1] stream
--- ARGV[1] group   ARGV[2] this consumer   ARGV[3] 'renew', 'put_back', or for how many ms
---   they are to look idle, which leaves the rest of their lease
+-- ARGV[1] group   ARGV[2] this consumer   ARGV[3] 'renew', 'put_back', or a number of ms:
+--   the entries look as if they had been idle for so long, and keep the rest of a lease
 -- ARGV[4...] pairs: entry id, delivery count to set ('' leaves it)
 -- Returns {1|0, ...}: whether this consumer still owned the entry.
 --
--- One step, because XCLAIM with a min-idle-time of 0 takes an entry from
--- whoever owns it: without the check a worker that lost its lease would steal
--- the job back while another runs it. JUSTID leaves the delivery count alone. What is
--- put back stays so: a renewal may have been on its way when its worker gave it up.
+-- One step, because XCLAIM with a min-idle-time of 0 takes an entry from any owner. Without
+-- the check a worker that lost its lease would steal the job back while another runs it.
+-- JUSTID leaves the delivery count alone. A renewal does not touch an entry that was put
+-- back: it may have been on its way when its worker gave the entry up.
 
--- Known before there is an entry to touch, too.
+-- A refusal is found out also when there is no entry to touch.
 local refused = refusal(KEYS[1], 'stream', {{'XCLAIM', KEYS[1], ARGV[1], ARGV[2], '0', '0-1'}})
 if refused then
   return refused
