@@ -24,7 +24,7 @@
 //! finds files that import each other in a circle.
 //!
 //! ```text
-//! src does not name crate redis; except service::jobqueue::redis, service::jobqueue::client, service::jobqueue::worker::settler
+//! src does not name crate redis; except service::jobqueue::redis
 //! api does not name usecase::jobqueue, service::jobqueue::worker, service::jobqueue::redis
 //! usecase does not name api
 //! usecase::jobqueue does not name service::jobqueue

@@ -17,6 +17,4 @@ mod redis;
 pub mod server;
 mod worker;
 
-pub use self::redis::connector::Connector;
-pub use self::redis::error;
-pub use self::redis::keys::Keys;
+pub use self::redis::{Class, Connector, Error, Keys};

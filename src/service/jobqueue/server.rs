@@ -31,11 +31,9 @@ use tracing::{error, info, warn};
 pub use self::exit::Exit;
 use super::mux::Mux;
 use crate::config::{JobqueueConfig, RedisConfig};
-use crate::service::jobqueue::redis::broker::{Broker, LeaseTimes};
-use crate::service::jobqueue::redis::connector::{Connector, OPERATOR_RETRY};
-use crate::service::jobqueue::redis::error::Error;
-use crate::service::jobqueue::redis::migrations;
-use crate::service::jobqueue::redis::settling::SettlingRules;
+use crate::service::jobqueue::redis::{
+    Broker, Connector, Error, LeaseTimes, OPERATOR_RETRY, SettlingRules,
+};
 use crate::service::jobqueue::worker::fetcher::Fetcher;
 use crate::service::jobqueue::worker::heartbeat::Heartbeat;
 use crate::service::jobqueue::worker::held::Held;
@@ -95,7 +93,7 @@ impl Server {
     /// When the address in `redis` cannot be understood.
     pub fn new(config: &JobqueueConfig, redis: &RedisConfig, mux: Mux) -> Result<Self, Error> {
         let broker = Broker::new(&config.queue, consumer_name());
-        let connector = Connector::new(redis, &broker.keys, migrations::commands(&broker.keys))?;
+        let connector = Connector::of_worker(redis, broker.keys())?;
         Ok(Self {
             config: config.clone(),
             max_retry_backoff: redis.max_retry_backoff,
@@ -110,7 +108,7 @@ impl Server {
 
     /// The name of this worker in the queue's group.
     pub fn consumer(&self) -> &str {
-        &self.broker.consumer
+        self.broker.consumer()
     }
 
     /// The way to ask whether Redis can be used.
@@ -142,7 +140,7 @@ impl Server {
     pub async fn run(self) -> std::io::Result<Exit> {
         let parts = self.start()?;
         info!(
-            consumer = %self.broker.consumer,
+            consumer = %self.broker.consumer(),
             queue = %self.config.queue,
             concurrency = self.config.concurrency,
             "worker started"
@@ -301,7 +299,7 @@ impl Server {
 
     /// Leaves the group, if Redis knows of nothing that is pending for this worker.
     async fn leave(&self) {
-        if self.connector.shared().is_none() {
+        if !self.connector.is_up() {
             return;
         }
         let mut link = self.connector.shared_link();

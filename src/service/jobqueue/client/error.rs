@@ -3,11 +3,12 @@
 /// Why a job was not appended, or may not have been.
 #[derive(Debug, thiserror::Error)]
 pub enum EnqueueError {
-    /// Nothing was sent, or [`Client::run`](super::Client::run) has ended before.
+    /// Nothing was sent, because there is no connection or
+    /// [`Client::run`](super::Client::run) has ended.
     #[error("Redis is not connected")]
     NotConnected,
-    /// Nothing was sent: other jobs were on their way, and no reply to them came in time,
-    /// or [`Client::run`](super::Client::run) ended.
+    /// Nothing was sent: the job waited behind others to which no reply came in time, or
+    /// [`Client::run`](super::Client::run) ended while it waited.
     #[error("Redis does not answer, and the job was not sent")]
     NotSent,
     /// The command was handed to the connection and no reply came: the job may
@@ -20,8 +21,8 @@ pub enum EnqueueError {
 }
 
 impl EnqueueError {
-    /// Redis answered with the error `code`. A client reads the text of this error, so the
-    /// server's own words stay in the log.
+    /// Redis answered with the error `code`. An API client reads the text of this error, so
+    /// Redis' own words stay in the log.
     pub(super) fn refused(code: &str) -> Self {
         Self::Refused(match code {
             "OOM" => "Redis is out of memory (maxmemory is reached)".to_owned(),

@@ -1,12 +1,14 @@
-//! Which setting to look at when a connection cannot be opened. It knows how the settings
-//! are called and where the user and the password came from, and shows neither.
+//! Which setting to look at when a connection cannot be opened.
+//!
+//! The advice names the settings and the places where the user and the password came from. It
+//! shows neither the user nor the password.
 
 use std::io;
 use std::path::PathBuf;
 
 use redis::{ErrorKind, RedisError};
 
-use super::error::{io_cause, is_unknown_name};
+use super::words::{io_cause, is_unknown_name};
 use crate::config::{RedisConfig, plain};
 
 const ADDR: &str = "cache_server.redis.jobqueue.addr (REDIS_JOBQUEUE_ADDR)";
@@ -14,12 +16,12 @@ const USERNAME: &str = "cache_server.redis.jobqueue.username";
 const PASSWORD: &str = "cache_server.redis.jobqueue.password \
                         (APP__CACHE_SERVER__REDIS__JOBQUEUE__PASSWORD)";
 const TLS: &str = "cache_server.redis.jobqueue.tls";
-/// How the URLs begin whose connections are encrypted.
+/// The beginnings of URLs that ask for TLS.
 const TLS_SCHEMES: [&str; 2] = ["rediss:", "valkeys:"];
 const HELLO: &str = "the queue needs a Redis 7.0 or later whose HELLO is not renamed";
 
-/// See the file's head.
-pub(crate) struct Advice {
+/// What the advice depends on: how this process' settings name its Redis.
+pub(super) struct Advice {
     password: Origin,
     is_url: bool,
     is_socket: bool,
@@ -36,7 +38,7 @@ enum Origin {
 
 impl Advice {
     /// `in_url` says whether the address holds a password.
-    pub(crate) fn new(config: &RedisConfig, in_url: bool) -> Self {
+    pub(super) fn new(config: &RedisConfig, in_url: bool) -> Self {
         let password = match (&config.password_file, &config.password) {
             (Some(file), _) => Origin::File(file.clone()),
             (None, Some(_)) => Origin::Setting,
@@ -51,9 +53,9 @@ impl Advice {
         }
     }
 
-    /// What to do about a connection that ended with `error` before it could be used.
-    /// Where one `worked` before, nothing is wrong with the place.
-    pub(crate) fn on(&self, error: &RedisError, worked: bool) -> Option<String> {
+    /// What to do about a connection that ended with `error` before it could be used. When an
+    /// earlier one `worked`, nothing is wrong with the address.
+    pub(super) fn on(&self, error: &RedisError, worked: bool) -> Option<String> {
         let details = error.detail().unwrap_or_default();
         match (error.kind(), error.code()) {
             (_, Some("NOAUTH" | "WRONGPASS")) => Some(self.on_password()),
@@ -80,7 +82,8 @@ impl Advice {
         }
     }
 
-    /// A server that waits for TLS answers in it, and ends a connection that does not begin with it.
+    /// The advice to try TLS. A server that expects TLS answers in TLS, and ends a connection that
+    /// does not begin with it.
     fn or_tls(&self) -> String {
         match self.tls || self.is_socket {
             true => String::new(),
@@ -102,7 +105,7 @@ impl Advice {
     }
 }
 
-/// Whether the other side ended the connection.
+/// Whether the other side has ended the connection.
 fn is_end(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     let kind = error.kind();

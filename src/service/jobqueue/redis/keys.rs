@@ -1,7 +1,7 @@
 //! The keys of one queue in Redis, and the field of a stream entry.
 
 /// The field of a stream entry that holds the job.
-pub(crate) const JOB_FIELD: &str = "job";
+pub(super) const JOB_FIELD: &str = "job";
 
 /// The keys of one queue. Their common hash tag keeps them in one cluster slot.
 #[derive(Debug, Clone)]
@@ -12,7 +12,7 @@ pub struct Keys {
     pub scheduled: String,
     /// Stream: dead letters.
     pub dead: String,
-    /// Hash: what the workers share.
+    /// Hash: the schema's version, the mark of the stream, and what the workers know together.
     pub state: String,
     /// Sorted set: the lease of each worker, in milliseconds.
     pub leases: String,

@@ -1,7 +1,7 @@
-//! One part's connection to Redis, opened anew by itself after an outage.
+//! One part's connection to Redis. It is opened again by itself after an outage.
 //!
-//! A connection of its own that ends, or whose reply is too late, is no outage: it is opened
-//! anew, and only if that fails the others are told.
+//! When a part's own connection ends, or a reply on it is too late, that is no outage: the
+//! connection is opened anew, and the other parts are told only if that fails.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,14 +11,16 @@ use redis::{Cmd, Pipeline, Value};
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::connector::{Connector, MIN_ATTEMPT_GAP};
+use super::backoff::gap_left;
+use super::connector::Connector;
 use super::error::{Class, Error};
 
-/// So many ends of a part's connection are told, and no more often than this.
+/// A part's connection that has ended so many times is told, but no more often than once in
+/// this interval.
 const MANY_ENDS: u32 = 10;
 const ENDS_INTERVAL: Duration = Duration::from_secs(60);
 
-/// See the file's head.
+/// What a part sends its commands over.
 #[derive(Debug)]
 pub(crate) struct Link {
     connector: Connector,
@@ -26,13 +28,15 @@ pub(crate) struct Link {
     own: Option<&'static str>,
     /// How long a reply may take that brings next to nothing.
     response_timeout: Duration,
+    /// The open connection, and the generation in which it was opened.
     open: Option<(u64, MultiplexedConnection)>,
     /// When it was opened last.
     opened: Option<Instant>,
-    /// How often it has ended since that was told.
+    /// How often it has ended since its ends were told last.
     ends: u32,
+    /// When its ends were told last.
     told: Option<Instant>,
-    /// The epoch in which it was found connected last, and the stream's mark then.
+    /// The epoch at the last [`Self::connect`], and the stream's mark in that epoch.
     epoch: u64,
     incarnation: Arc<str>,
 }
@@ -42,31 +46,31 @@ impl Link {
     /// True when it was opened now. Cancel safe.
     pub(crate) async fn connect(&mut self) -> bool {
         loop {
-            let state = self.connector.up().await;
-            self.epoch = state.epoch;
-            self.incarnation = state.incarnation;
+            let status = self.connector.up_beyond(None).await;
+            self.epoch = status.epoch;
+            self.incarnation = status.incarnation;
             if let Some((generation, _)) = &self.open
-                && *generation == state.generation
+                && *generation == status.generation
             {
                 return false;
             }
             self.open = None;
             let opened = match self.own {
-                None => match self.connector.shared_now() {
-                    Some((state, shared)) => {
-                        self.epoch = state.epoch;
-                        self.incarnation = state.incarnation;
-                        Ok((state.generation, shared))
+                None => match self.connector.shared() {
+                    Some((status, shared)) => {
+                        self.epoch = status.epoch;
+                        self.incarnation = status.incarnation;
+                        Ok((status.generation, shared))
                     }
-                    // Lost again since it was up.
+                    // It was lost again after `up_beyond` had returned.
                     None => continue,
                 },
                 Some(name) => {
-                    let since = self.opened.map_or(Duration::MAX, |at| at.elapsed());
-                    sleep(MIN_ATTEMPT_GAP.saturating_sub(since)).await;
+                    sleep(gap_left(self.opened.map(|at| at.elapsed()))).await;
                     self.opened = Some(Instant::now());
-                    let opened = self.connector.open(name, self.response_timeout, None).await;
-                    opened.map(|connection| (state.generation, connection))
+                    let opened = self.connector.open_own(name, self.response_timeout);
+                    let opened = opened.await;
+                    opened.map(|connection| (status.generation, connection))
                 }
             };
             match opened {
@@ -78,7 +82,7 @@ impl Link {
                 Err(error) if self.own.is_some() && error.is_timeout() => {
                     debug!(%error, "cannot open a connection in time");
                 }
-                Err(error) => self.connector.lost(state.generation, &error),
+                Err(error) => self.connector.lost(status.generation, &error),
             }
         }
     }
@@ -89,7 +93,7 @@ impl Link {
     }
 
     /// The mark of the stream in that epoch.
-    pub(crate) fn incarnation(&self) -> &str {
+    pub(super) fn incarnation(&self) -> &str {
         &self.incarnation
     }
 
@@ -106,14 +110,14 @@ impl Link {
     /// Sends one command. `what` names it in the log while it fails.
     ///
     /// Not cancel safe: a dropped future's command may still run.
-    pub(crate) async fn call(&mut self, what: &'static str, cmd: &Cmd) -> Result<Value, Error> {
+    pub(super) async fn call(&mut self, what: &'static str, cmd: &Cmd) -> Result<Value, Error> {
         self.call_within(what, cmd, Duration::ZERO).await
     }
 
     /// Sends one command whose reply may take `time` longer than others.
     ///
     /// Not cancel safe: a dropped future's command may still run.
-    pub(crate) async fn call_within(
+    pub(super) async fn call_within(
         &mut self,
         what: &'static str,
         cmd: &Cmd,
@@ -125,8 +129,8 @@ impl Link {
         self.judge(what, reply)
     }
 
-    /// Sends one command whose failure matters to nobody but the caller.
-    pub(crate) async fn ask(&mut self, cmd: &Cmd) -> Result<Value, Error> {
+    /// Sends one command. Its failure changes nothing for other parts and is not logged.
+    pub(super) async fn ask(&mut self, cmd: &Cmd) -> Result<Value, Error> {
         let Some((_, connection)) = &mut self.open else {
             return Err(not_connected());
         };
@@ -137,12 +141,12 @@ impl Link {
         }
     }
 
-    /// Sends commands in one round trip that may take `time` longer than others. An error
-    /// that Redis answers to one of them stands in its place among the replies, for the
-    /// caller to [`Self::judge`].
+    /// Sends commands in one round trip that may take `time` longer than others. When Redis
+    /// answers one of them with an error, that error stands among the replies, and the caller
+    /// gives it to [`Self::judge`].
     ///
     /// Not cancel safe: a dropped future's commands may still run.
-    pub(crate) async fn send(
+    pub(super) async fn send(
         &mut self,
         pipeline: &Pipeline,
         time: Duration,
@@ -158,7 +162,8 @@ impl Link {
         self.judge("pipeline", replies.map_err(Error::from))
     }
 
-    /// A connection of our own has ended. Once is nothing to tell, again and again is.
+    /// This part's own connection has ended. That is worth a warning when it happens again and
+    /// again.
     fn ended(&mut self, what: &'static str, error: &Error) {
         debug!(what, %error, "this connection is of no use any more");
         self.ends += 1;
@@ -177,8 +182,9 @@ impl Link {
         }
     }
 
-    /// Draws the consequences of a command's result for the whole process.
-    pub(crate) fn judge<T>(
+    /// Draws the consequences of a command's result: for the log, for this connection, and for
+    /// the other parts.
+    pub(super) fn judge<T>(
         &mut self,
         what: &'static str,
         result: Result<T, Error>,
@@ -190,7 +196,7 @@ impl Link {
             Err(error) if error.class == Class::Operator => {
                 self.connector.log().failed(what, error, Instant::now());
             }
-            // No answer came, on a connection that is nobody else's.
+            // No answer came, and nobody else uses this connection.
             Err(error) if self.own.is_some() && error.code.is_none() => {
                 self.open = None;
                 self.ended(what, error);
@@ -209,13 +215,13 @@ impl Link {
 }
 
 impl Connector {
-    /// A part's own connection; `name` says which part in `CLIENT LIST`. Its replies
-    /// may take `blocking` longer than others do.
+    /// A link with a connection of its own, which `CLIENT LIST` shows by `name`. Its replies may
+    /// take `blocking` longer than those of other links.
     pub(crate) fn link(&self, name: &'static str, blocking: Duration) -> Link {
         self.new_link(Some(name), blocking)
     }
 
-    /// The shared connection, as a link.
+    /// A link that uses the shared connection.
     pub(crate) fn shared_link(&self) -> Link {
         self.new_link(None, Duration::ZERO)
     }

@@ -1,36 +1,37 @@
 //! How a connection to Redis is opened: the place, the user, the password.
 //!
 //! The place and the user are known from the start. A password file is read again for each
-//! connection, so that a new password needs no restart. Nothing here tries twice: whoever
-//! opens a connection decides what its failure means.
+//! connection, so that a new password needs no restart. Nothing here tries twice: the caller
+//! decides what a failure means.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
+use redis::aio::{MultiplexedConnection, SendError};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
-    ProtocolVersion, RedisConnectionInfo, RedisError,
+    ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError,
 };
 
 use super::advice::Advice;
-use super::error::{self, Class, Error};
+use super::error::{Class, Error};
 use super::password_file::PasswordFile;
 use super::tls;
+use super::words::without_arguments;
 use crate::config::RedisConfig;
 
 /// How long a connection may be silent before the kernel asks whether it lives.
 const KEEPALIVE: Duration = Duration::from_secs(15);
-/// Whoever repeats so much of a password tells it.
+/// An error that repeats so many bytes of the password shows it to whoever reads the log.
 const TELLING_BYTES: usize = 16;
 
-/// See the file's head.
-pub(crate) struct Login {
+/// Opens connections with the settings of one Redis.
+pub(super) struct Login {
     info: ConnectionInfo,
     password_file: Option<PasswordFile>,
     advice: Advice,
-    /// A connection came about: what the settings say was right once.
+    /// A connection could be opened once, so what the settings say was right then.
     worked: AtomicBool,
     dial_timeout: Duration,
 }
@@ -38,7 +39,7 @@ pub(crate) struct Login {
 impl Login {
     /// # Errors
     /// When `config.addr` cannot be understood.
-    pub(crate) fn new(config: &RedisConfig) -> Result<Self, RedisError> {
+    pub(super) fn new(config: &RedisConfig) -> Result<Self, Error> {
         let info = connection_info(config)?;
         let password = info.redis_settings().password();
         Ok(Self {
@@ -50,12 +51,32 @@ impl Login {
         })
     }
 
-    /// Opens one connection, as the configured user.
-    pub(crate) async fn open(
+    /// Opens one connection as the configured user. `CLIENT LIST` shows `name`. `on_end` is
+    /// called when the connection has ended.
+    pub(super) async fn open(
         &self,
-        config: AsyncConnectionConfig,
+        name: &str,
+        response_timeout: Duration,
+        on_end: impl Fn() + Send + Sync + 'static,
     ) -> Result<MultiplexedConnection, Error> {
-        let config = config.set_connection_timeout(Some(self.dial_timeout));
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.dial_timeout))
+            .set_response_timeout(Some(response_timeout))
+            .set_push_sender(move |push: PushInfo| {
+                if push.kind == PushKind::Disconnection {
+                    on_end();
+                }
+                Ok::<(), SendError>(())
+            });
+        let mut connection = self.connect(config).await?;
+        let mut name_it = redis::cmd("CLIENT");
+        name_it.arg("SETNAME").arg(format!("jobqueue-{name}"));
+        // The name is for the eyes of an operator only, so a refusal does not matter.
+        connection.send_packed_command(&name_it).await?;
+        Ok(connection)
+    }
+
+    async fn connect(&self, config: AsyncConnectionConfig) -> Result<MultiplexedConnection, Error> {
         let info = self.info_now().await?;
         let password = info.redis_settings().password().unwrap_or_default();
         let password = password.to_owned();
@@ -72,7 +93,7 @@ impl Login {
         opened.map_err(|error| self.explain(error, &password))
     }
 
-    /// The place, and who we are by now.
+    /// The place, the user and the password as they are now.
     async fn info_now(&self) -> Result<ConnectionInfo, Error> {
         let info = self.info.clone();
         let Some(file) = &self.password_file else {
@@ -83,14 +104,15 @@ impl Login {
         Ok(info.set_redis_settings(redis))
     }
 
-    /// What it means for an operator that no connection came about with `password`.
+    /// What an operator is told when no connection could be opened with `password`.
     fn explain(&self, error: RedisError, password: &str) -> Error {
         let advice = self.advice.on(&error, self.worked.load(Ordering::Relaxed));
         let timeout = error.is_timeout();
-        // What is said of these two is known, and may well have a password such as `user`.
+        // The words of these two errors are our own. They may contain a password such as `user`
+        // by chance.
         let known = matches!(error.code(), Some("NOAUTH" | "WRONGPASS"));
         let start = &password[..password.floor_char_boundary(TELLING_BYTES)];
-        let words = error::without_arguments(error.detail().unwrap_or_default());
+        let words = without_arguments(error.detail().unwrap_or_default());
         let tells = !known && !start.is_empty() && words.contains(start);
         let error = match timeout {
             true => {
@@ -103,8 +125,8 @@ impl Login {
         error.advised(advice)
     }
 
-    /// Whether the server is addressed by TLS and speaks none.
-    pub(crate) async fn lacks_tls(&self) -> bool {
+    /// Whether the settings ask for TLS and the server does not speak it.
+    pub(super) async fn lacks_tls(&self) -> bool {
         match self.info.addr() {
             ConnectionAddr::TcpTls { host, port, .. } => {
                 tls::answers_in_plain_text(host, *port).await
@@ -132,8 +154,8 @@ fn connection_info(config: &RedisConfig) -> Result<ConnectionInfo, RedisError> {
     if let Some(password) = &config.password {
         redis = redis.set_password(password.reveal());
     }
-    // Without a password redis-rs would not say who we are, and Redis would take us for its
-    // user `default`, whose rights may be others.
+    // Without a password redis-rs would not send the user's name, and Redis would take this
+    // process for its user `default`, who may have other rights.
     if redis.username().is_some() && redis.password().is_none() {
         redis = redis.set_password("");
     }
@@ -153,7 +175,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    /// Who logs in, and with which password.
+    /// The user and the password that are sent.
     fn credentials(variables: &[(&str, &str)]) -> (Option<String>, Option<String>) {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
         let variables = variables

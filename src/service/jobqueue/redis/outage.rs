@@ -1,5 +1,5 @@
-//! What is said of Redis' troubles: one line when an outage starts, one a minute
-//! while it lasts, one when it ends. Never a line per attempt or per connection.
+//! What the log says of Redis' troubles: one line when an outage starts, one a minute while it
+//! lasts, and one when it ends. There is never a line for each attempt or each connection.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,17 +10,17 @@ use super::error::{Class, Error};
 
 /// How often a lasting outage is mentioned again.
 const REMINDER: Duration = Duration::from_secs(60);
-/// An outage that would be the sixth to start within this time is not announced: a
+/// So many outages that start within this time are announced. The next one is not, because a
 /// Redis that comes and goes would fill the log.
 const FLAPPING: Duration = Duration::from_secs(30);
 const FLAPPING_STARTS: usize = 5;
 
 /// The troubles of one process with its Redis. Takes the time as an argument.
 #[derive(Debug)]
-pub(crate) struct OutageLog {
+pub(super) struct OutageLog {
     /// The address of the Redis, without secrets.
     redis: String,
-    /// What does not work, and why. The outage lasts while there is anything.
+    /// What does not work, and why. The outage lasts until this is empty.
     troubles: BTreeMap<&'static str, Trouble>,
     current: Option<Outage>,
     recent_starts: VecDeque<Instant>,
@@ -29,7 +29,7 @@ pub(crate) struct OutageLog {
 #[derive(Debug)]
 struct Trouble {
     reason: String,
-    /// Somebody has to mend it.
+    /// An operator has to mend it.
     operator: bool,
 }
 
@@ -41,7 +41,7 @@ struct Outage {
 }
 
 impl OutageLog {
-    pub(crate) fn new(redis: String) -> Self {
+    pub(super) fn new(redis: String) -> Self {
         Self {
             redis,
             troubles: BTreeMap::new(),
@@ -51,12 +51,12 @@ impl OutageLog {
     }
 
     /// `what` failed.
-    pub(crate) fn failed(&mut self, what: &'static str, error: &Error, now: Instant) {
+    pub(super) fn failed(&mut self, what: &'static str, error: &Error, now: Instant) {
         let reason = error.told_of(&self.redis);
         let operator = error.class == Class::Operator;
-        // What somebody has to mend is a different matter than the outage that was
-        // announced, be it the same part that fails: a Redis that comes back may ask for
-        // a password. One reason is said once, whichever parts it stops.
+        // A trouble that an operator has to mend is news even during an outage that was
+        // announced. For example, a Redis that comes back may ask for a password. But one reason
+        // is told once, however many parts it stops.
         let mut known = self.troubles.iter();
         let news = operator
             && !known.any(|(part, trouble)| {
@@ -91,7 +91,7 @@ impl OutageLog {
     }
 
     /// `what` works. True when that was the last trouble and its end was logged.
-    pub(crate) fn recovered(&mut self, what: &'static str, now: Instant) -> bool {
+    pub(super) fn recovered(&mut self, what: &'static str, now: Instant) -> bool {
         if self.troubles.remove(what).is_none() || !self.troubles.is_empty() {
             return false;
         }
@@ -105,8 +105,8 @@ impl OutageLog {
         outage.announced
     }
 
-    /// Mentions an outage that goes on, once a minute.
-    pub(crate) fn remind(&mut self, now: Instant) {
+    /// Mentions an outage that lasts, once a minute.
+    pub(super) fn remind(&mut self, now: Instant) {
         let reason = self.reason();
         if let (Some(outage), Some(reason)) = (&mut self.current, reason)
             && now - outage.mentioned >= REMINDER
@@ -119,7 +119,7 @@ impl OutageLog {
     }
 
     /// Why Redis cannot be used, when it cannot.
-    pub(crate) fn reason(&self) -> Option<String> {
+    pub(super) fn reason(&self) -> Option<String> {
         let reasons = self
             .troubles
             .values()

@@ -1,8 +1,8 @@
 //! A password that is kept in a file, as secret stores and orchestrators hand it out.
 //!
-//! It is read for each connection, so that a new password is taken up without a restart. A
-//! file that cannot be used is an operator's matter: it is waited for, as a mounted secret
-//! may come later than the program. No error shows what the file holds.
+//! It is read for each connection, so that a new password is taken up without a restart. When
+//! the file cannot be used, an operator has to do something about it, and the program waits: a
+//! mounted secret may come later than the program. No error shows what the file holds.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -15,24 +15,26 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::error::{Class, Error};
+use super::words::io_words;
 use crate::config::plain;
 
 /// A longer file is no password.
 const MAX_BYTES: u64 = 64 * 1024;
 /// A file system that is gone may never answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
-/// Editors of some systems write it before the text.
+/// Some editors write this before the text.
 const BYTE_ORDER_MARK: &str = "\u{feff}";
 
-/// See the file's head.
-pub(crate) struct PasswordFile {
+/// The file with the password.
+pub(super) struct PasswordFile {
     path: PathBuf,
-    /// Held while the file is read: one that never answers costs one thread and no more.
+    /// Locked while the file is read, so that a file system which never answers keeps one
+    /// thread waiting and no more.
     reading: Arc<Mutex<()>>,
 }
 
 impl PasswordFile {
-    pub(crate) fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf) -> Self {
         Self {
             path,
             reading: Arc::default(),
@@ -40,7 +42,7 @@ impl PasswordFile {
     }
 
     /// The password as the file has it now. Cancel safe.
-    pub(crate) async fn read(&self) -> Result<String, Error> {
+    pub(super) async fn read(&self) -> Result<String, Error> {
         let reading = async {
             let guard = Arc::clone(&self.reading).lock_owned().await;
             let path = self.path.clone();
@@ -68,24 +70,22 @@ impl PasswordFile {
 
 /// The password in the file at `path`, or what is wrong with it.
 fn read(path: &Path) -> Result<String, String> {
-    // Asked first: opening a named pipe would wait for somebody who writes.
-    let is_file = fs::metadata(path).map_err(|error| words(&error))?.is_file();
+    // The kind is asked for first, because opening a named pipe would wait for a writer.
+    let is_file = fs::metadata(path)
+        .map_err(|error| io_words(&error))?
+        .is_file();
     if !is_file {
         return Err("it is no regular file".to_owned());
     }
     let mut bytes = Vec::new();
     File::open(path)
         .and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes))
-        .map_err(|error| words(&error))?;
+        .map_err(|error| io_words(&error))?;
     password(bytes)
 }
 
-fn words(error: &std::io::Error) -> String {
-    super::error::io_words(error)
-}
-
-/// What a file with these bytes says. One line end behind it is the editor's and not the
-/// password's; any other white space may be meant.
+/// The password in a file with these bytes. One line end after it belongs to the editor and not
+/// to the password. Any other white space may be a part of the password.
 fn password(bytes: Vec<u8>) -> Result<String, String> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(format!("it has more than {MAX_BYTES} bytes"));

@@ -1,4 +1,4 @@
-//! What a failed TLS handshake means for whoever runs the queue. None of it mends itself.
+//! What a failed TLS handshake means for the operator, who has to mend it.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// What is said of a server that does not speak TLS.
-pub(crate) const NO_TLS: &str = "TLS: the server does not speak TLS on this port; name its TLS port in \
+pub(super) const NO_TLS: &str = "TLS: the server does not speak TLS on this port; name its TLS port in \
      cache_server.redis.jobqueue.addr (REDIS_JOBQUEUE_ADDR), or connect without TLS \
      (cache_server.redis.jobqueue.tls, and redis:// in a URL)";
 /// How long a server may take to answer a question that it can answer at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// What is wrong, and what to do about it.
-pub(crate) fn explain(error: &Error) -> String {
+pub(super) fn explain(error: &Error) -> String {
     use AlertDescription as Alert;
     use CertificateError as Certificate;
     let advice = match error {
@@ -32,7 +32,7 @@ pub(crate) fn explain(error: &Error) -> String {
             "add the CA of the server's certificate to those that this system trusts, or name it in \
              SSL_CERT_FILE"
         }
-        // OpenSSL says handshake failure where TLS 1.2 has no alert of its own.
+        // TLS 1.2 has no alert for a missing certificate: OpenSSL says handshake failure then.
         Error::AlertReceived(
             Alert::CertificateRequired | Alert::BadCertificate | Alert::HandshakeFailure,
         ) => {
@@ -44,9 +44,9 @@ pub(crate) fn explain(error: &Error) -> String {
     format!("TLS: {error}; {advice}")
 }
 
-/// Whether the Redis at this place answers to who does not speak TLS. One that is addressed
-/// by TLS and speaks none waits for the end of a line, and never answers the handshake.
-pub(crate) async fn answers_in_plain_text(host: &str, port: u16) -> bool {
+/// Whether the server at this place answers a client that does not speak TLS. A Redis without
+/// TLS never answers a TLS handshake: it waits for the end of a line.
+pub(super) async fn answers_in_plain_text(host: &str, port: u16) -> bool {
     let ask = async {
         let stream = TcpStream::connect((host, port)).await.ok()?;
         stream.writable().await.ok()?;

@@ -1,20 +1,21 @@
-//! How much one round trip carries: no more than gets through in time.
+//! How many bytes one round trip carries, so that it ends in time. Decides from values alone.
 
 use std::time::Duration;
 
-/// What the name of an entry has on the wire, about.
+/// About how many bytes the name of an entry has on the wire.
 pub(crate) const NAME_BYTES: usize = 40;
-/// The slowest line that is waited for, in bytes a second. What is sent or asked for may
-/// take so much longer than a reply that brings nothing.
+/// The slowest line that is waited for, in bytes a second. A round trip may take as long as its
+/// bytes take on such a line, beyond the time of one that carries nothing.
 const SLOWEST_LINE: u64 = 64 * 1024;
-/// A worker's round trip that takes so much longer than the fastest carried too much.
+/// A worker's round trip that takes so much longer than the fastest one carried too much.
 pub(crate) const LONG_TRIP: Duration = Duration::from_secs(1);
-/// What a lost round trip adds to the time of the next: it doubles, up to so many times.
+/// A lost round trip doubles the time of the next one, of which this is a part. It is doubled up
+/// to so many times.
 const SLACK: Duration = Duration::from_millis(500);
 const MAX_SLACK: u32 = 16;
-/// How many round trips pass after a loss before one carries more again.
+/// So many round trips pass after a loss before the next one may carry more again.
 pub(crate) const CALM: u32 = 1000;
-/// The bytes of one round trip, at the start, at least and at most.
+/// How many bytes one round trip carries at the start, at least and at most.
 const START_BYTES: usize = 64 * 1024;
 const MIN_BYTES: usize = 4 * 1024;
 const MAX_BYTES: usize = 1024 * 1024;
@@ -25,23 +26,24 @@ pub(crate) fn time_for(bytes: usize) -> Duration {
     Duration::from_millis(1000 * bytes as u64 / SLOWEST_LINE)
 }
 
-/// How many bytes one round trip carries, so that it ends in time.
+/// How many bytes one round trip carries over one line, by what the line has shown.
 ///
-/// What takes too long over a slow line would be given up and sent again, for ever. And
-/// Redis closes a connection whose reply is larger than its output buffer may be.
+/// Without a limit, what takes too long over a slow line would be given up and sent again for
+/// ever. And Redis closes a connection whose reply is larger than its output buffer may be.
 #[derive(Debug)]
 pub(crate) struct Window {
     bytes: usize,
-    /// What a round trip may take beyond the fastest.
+    /// How much longer than the fastest a round trip may take.
     long_trip: Duration,
-    /// What a round trip takes that carries next to nothing, as far as is known: a Redis
-    /// that is far away is no slow line.
+    /// The time of the fastest round trip so far. It is subtracted from all others, because a
+    /// Redis that is far away is no slow line.
     fastest: Duration,
-    /// What the line carries has been seen.
+    /// Whether a round trip has shown how much the line carries.
     known: bool,
-    /// How many times more than the slowest line it may take: doubled by each loss.
+    /// How many times longer than on the slowest line it may take. Each loss doubles this.
     slack: u32,
-    /// It grows no further before so many round trips have passed: at this size one was lost.
+    /// The window does not grow before so many round trips have passed, because one of this size
+    /// was lost.
     calm: u32,
 }
 
@@ -57,19 +59,20 @@ impl Window {
         }
     }
 
-    /// Another connection, perhaps to another server.
+    /// The connection is a new one, perhaps to another server.
     pub(crate) fn connected(&mut self) {
         self.fastest = Duration::MAX;
     }
 
     /// How much longer than a reply that brings nothing a round trip of `bytes` may take.
-    /// Once the line is known, what is sent at once is what it carries in a long trip: one
-    /// that takes four times as long has gone dark, however much is on its way.
+    ///
+    /// Once the line is known, no more is sent than it carries in a long trip. When that takes
+    /// four times as long, the line is dead, however much is on its way.
     pub(crate) fn time(&self, bytes: usize) -> Duration {
         if self.known {
             time_for(bytes).min(4 * self.long_trip)
         } else {
-            // On a line that others fill, even a short reply may take long.
+            // Others may fill the line, and then even a short reply takes long.
             (time_for(bytes) + SLACK) * self.slack - SLACK
         }
     }
@@ -93,7 +96,7 @@ impl Window {
         }
     }
 
-    /// No reply came to a round trip of `bytes`. One of next to none was not too large.
+    /// No reply came to a round trip of `bytes`. If it had next to none, it was not too large.
     pub(crate) fn lost(&mut self, bytes: usize) {
         self.known = false;
         self.slack = (self.slack * 2).min(MAX_SLACK);

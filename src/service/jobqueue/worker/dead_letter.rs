@@ -3,8 +3,7 @@
 
 use super::outcome::Delivery;
 use crate::service::jobqueue::job::Job;
-use crate::service::jobqueue::redis::broker::DeadLetter;
-use crate::service::jobqueue::redis::reply::{Body, Entry};
+use crate::service::jobqueue::redis::{Body, DeadLetter, Entry};
 use crate::shortened::shortened;
 
 /// An error's text is cut at this many bytes: it is for a reader, not an archive.

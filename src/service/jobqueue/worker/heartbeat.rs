@@ -13,12 +13,9 @@ use tracing::debug;
 
 use super::held::{Held, Lease};
 use super::trail::{self, Step};
-use crate::service::jobqueue::redis::broker::Broker;
-use crate::service::jobqueue::redis::connector::{Connector, OPERATOR_RETRY};
-use crate::service::jobqueue::redis::error::Class;
-use crate::service::jobqueue::redis::link::Link;
-use crate::service::jobqueue::redis::reply::EntryId;
-use crate::service::jobqueue::redis::window::{LONG_TRIP, NAME_BYTES, Window};
+use crate::service::jobqueue::redis::{
+    Broker, Class, Connector, EntryId, LONG_TRIP, Link, NAME_BYTES, OPERATOR_RETRY, Window,
+};
 use crate::threads;
 
 /// How many leases one command renews.

@@ -11,10 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::shared::Shared;
-use crate::service::jobqueue::redis::broker::{Broker, LeaseTimes};
-use crate::service::jobqueue::redis::connector::OPERATOR_RETRY;
-use crate::service::jobqueue::redis::error::Error;
-use crate::service::jobqueue::redis::link::Link;
+use crate::service::jobqueue::redis::{Broker, Error, LeaseTimes, Link, OPERATOR_RETRY};
 
 /// It looks once a lease, and no more often than this.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -86,7 +83,7 @@ fn next_pause(interval: Duration, removed: &Result<i64, Error>) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::jobqueue::redis::error::Class;
+    use crate::service::jobqueue::redis::Class;
 
     #[test]
     fn it_looks_once_a_lease_but_not_many_times_a_second() {

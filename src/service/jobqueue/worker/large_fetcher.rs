@@ -14,12 +14,9 @@ use super::held::{Aside, Held, Tries};
 use super::shared::{Flags, Shared, Taking};
 use super::trail::Step;
 use super::triage::Triage;
-use crate::service::jobqueue::redis::broker::{Broker, Take};
-use crate::service::jobqueue::redis::connector::OPERATOR_RETRY;
-use crate::service::jobqueue::redis::error::{Class, Error};
-use crate::service::jobqueue::redis::link::Link;
-use crate::service::jobqueue::redis::reply::{Body, Entry, EntryId};
-use crate::service::jobqueue::redis::window::time_for;
+use crate::service::jobqueue::redis::{
+    Body, Broker, Class, Entry, EntryId, Error, Link, OPERATOR_RETRY, Take, time_for,
+};
 
 /// How often it looks whether there is room, while there is none.
 const ROOM_CHECK: Duration = Duration::from_millis(100);

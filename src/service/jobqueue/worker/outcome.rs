@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::service::jobqueue::job::{Edits, Job};
-use crate::service::jobqueue::redis::broker::DeadLetter;
-use crate::service::jobqueue::redis::reply::EntryId;
+use crate::service::jobqueue::redis::{DeadLetter, EntryId};
 
 /// A job that is to run: an entry that was delivered and understood.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::service::jobqueue::redis::window::scaled;
+use crate::service::jobqueue::redis::scaled;
 
 /// How far a worker fetches ahead of its free slots at most. These are two replies: one is run
 /// and settled while the other is on its way. Half of it costs a tenth of the drain rate.

@@ -15,10 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::shared::Shared;
 use super::trail;
-use crate::service::jobqueue::redis::broker::{Broker, Promoted};
-use crate::service::jobqueue::redis::connector::OPERATOR_RETRY;
-use crate::service::jobqueue::redis::error::Class;
-use crate::service::jobqueue::redis::link::Link;
+use crate::service::jobqueue::redis::{Broker, Class, Link, OPERATOR_RETRY, Promoted};
 
 /// How often every worker looks.
 const INTERVAL: Duration = Duration::from_secs(1);

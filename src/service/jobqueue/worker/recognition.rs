@@ -8,10 +8,7 @@ use rustc_hash::FxHashSet;
 use tokio::time::sleep;
 
 use super::held::Held;
-use crate::service::jobqueue::redis::broker::Broker;
-use crate::service::jobqueue::redis::connector::OPERATOR_RETRY;
-use crate::service::jobqueue::redis::error::{Class, Error};
-use crate::service::jobqueue::redis::link::Link;
+use crate::service::jobqueue::redis::{Broker, Class, Error, Link, OPERATOR_RETRY};
 
 /// So many hex digits of a job's SHA-1 tell it from another job that got the id of its entry.
 const DIGEST_DIGITS: usize = 16;

@@ -7,7 +7,7 @@
 use std::time::Instant;
 
 use super::outcome::{Outcome, Settlement};
-use crate::service::jobqueue::redis::connector::OPERATOR_RETRY;
+use crate::service::jobqueue::redis::OPERATOR_RETRY;
 
 /// How many settlements wait here. Each takes memory, and a renewal with every heartbeat.
 const MAX_REFUSED: usize = 4096;

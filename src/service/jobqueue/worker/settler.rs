@@ -21,13 +21,10 @@ use super::promoter::Alarm;
 use super::recognition::recognise;
 use super::refused::Refused;
 use super::trail::{self, Step};
-use crate::service::jobqueue::redis::batch::{Batch, Destination};
-use crate::service::jobqueue::redis::broker::Broker;
-use crate::service::jobqueue::redis::error::{Class, Error};
-use crate::service::jobqueue::redis::link::Link;
-use crate::service::jobqueue::redis::reply::EntryId;
-use crate::service::jobqueue::redis::settling::{Answer, Effect, Settled, SettlingRules};
-use crate::service::jobqueue::redis::window::{LONG_TRIP, Window};
+use crate::service::jobqueue::redis::{
+    Answer, Batch, Broker, Class, Destination, Effect, EntryId, Error, LONG_TRIP, Link, Settled,
+    SettlingRules, Window,
+};
 
 /// How many settlements are taken together.
 const MAX_BATCH: usize = 1000;
@@ -41,7 +38,7 @@ pub(crate) struct Settler {
     broker: Arc<Broker>,
     held: Arc<Held>,
     log: Arc<JobLog>,
-    /// Is set for the jobs that go to the scheduled set.
+    /// The promoter's alarm, which is set for jobs that go to the scheduled set.
     alarm: Arc<Alarm>,
     link: Link,
     window: Window,
@@ -49,7 +46,7 @@ pub(crate) struct Settler {
     refused: Refused,
     /// The epoch in which all that is held was recognised.
     epoch: u64,
-    /// Cancelled when nothing more will end. Then what there is is settled, and that is all.
+    /// Cancelled when no more deliveries will end. Then the settler settles what is left and ends.
     finish: CancellationToken,
 }
 

@@ -8,8 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::held::Held;
 use super::job_log::JobLog;
-use crate::service::jobqueue::redis::broker::Broker;
-use crate::service::jobqueue::redis::connector::Connector;
+use crate::service::jobqueue::redis::{Broker, Connector};
 
 /// What a part is made from. Each part keeps what it needs.
 #[derive(Debug)]

@@ -9,8 +9,7 @@ use tracing::{Level, Span, debug, debug_span, enabled};
 
 use super::outcome::Delivery;
 use crate::service::jobqueue::job::Job;
-use crate::service::jobqueue::redis::broker::PromotedJob;
-use crate::service::jobqueue::redis::reply::{Body, Entry, EntryId};
+use crate::service::jobqueue::redis::{Body, Entry, EntryId, PromotedJob};
 use crate::shortened::shortened;
 
 /// Whether anybody wants to know. To be asked first: telling costs time for each job.

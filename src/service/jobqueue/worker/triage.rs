@@ -13,8 +13,7 @@ use super::outcome::{Delivery, Outcome};
 use super::runner::{MALFORMED, Runners};
 use super::trail::{self, Step};
 use crate::service::jobqueue::job::{self, Job};
-use crate::service::jobqueue::redis::broker::DeadLetter;
-use crate::service::jobqueue::redis::reply::{Body, Entry, EntryId};
+use crate::service::jobqueue::redis::{Body, DeadLetter, Entry, EntryId};
 use crate::shortened::shortened;
 
 /// From this delivery on an entry is a suspect: it may be what kills workers.

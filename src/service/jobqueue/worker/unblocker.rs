@@ -11,8 +11,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::shared::Shared;
-use crate::service::jobqueue::redis::broker::Broker;
-use crate::service::jobqueue::redis::connector::Connector;
+use crate::service::jobqueue::redis::{Broker, Connector};
 
 /// How often the request is repeated: one that comes before the read begins does nothing.
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -40,7 +39,7 @@ impl Unblocker {
         let mut link = self.connector.shared_link();
         loop {
             let id = self.client_id.load(Ordering::Relaxed);
-            if id != 0 && self.connector.shared().is_some() {
+            if id != 0 && self.connector.is_up() {
                 link.connect().await;
                 self.broker.unblock(&mut link, id).await;
             }

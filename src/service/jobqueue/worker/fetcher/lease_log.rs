@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use crate::service::jobqueue::redis::broker::{LeaseTimes, Look, Reclaimed};
+use crate::service::jobqueue::redis::{LeaseTimes, Look, Reclaimed};
 use crate::service::jobqueue::worker::job_log::JobLog;
 
 const DELETED: &str = "pending jobs had been deleted from the stream by somebody else";

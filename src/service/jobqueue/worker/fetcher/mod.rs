@@ -28,12 +28,10 @@ use super::job_log::JobLog;
 use super::shared::{Flags, Shared};
 use super::trail::Step;
 use super::triage::Triage;
-use crate::service::jobqueue::redis::broker::{Broker, LeaseTimes};
-use crate::service::jobqueue::redis::connector::OPERATOR_RETRY;
-use crate::service::jobqueue::redis::error::{Class, Error};
-use crate::service::jobqueue::redis::link::Link;
-use crate::service::jobqueue::redis::reply::{Body, Entry, EntryId};
-use crate::service::jobqueue::redis::window::{NAME_BYTES, time_for};
+use crate::service::jobqueue::redis::{
+    Body, Broker, Class, Entry, EntryId, Error, LeaseTimes, Link, NAME_BYTES, OPERATOR_RETRY,
+    time_for,
+};
 
 /// The longest time that a read blocks. Within this time Redis notices a client that vanished,
 /// and a worker notices a stream that was deleted, or a stop when its read could not be ended.

@@ -11,9 +11,7 @@ use tracing::info;
 use super::Fetcher;
 use super::plan::{Cause, OrphanCheck};
 use super::reply_size::MAX_REPLY;
-use crate::service::jobqueue::redis::broker::Take;
-use crate::service::jobqueue::redis::error::Error;
-use crate::service::jobqueue::redis::reply::EntryId;
+use crate::service::jobqueue::redis::{EntryId, Error, Take};
 
 use crate::service::jobqueue::worker::trail::Step;
 

@@ -8,9 +8,7 @@ use std::time::Instant;
 use rustc_hash::FxHashSet;
 
 use super::Fetcher;
-use crate::service::jobqueue::redis::broker::Touch;
-use crate::service::jobqueue::redis::error::{Class, Error};
-use crate::service::jobqueue::redis::reply::{Entry, EntryId};
+use crate::service::jobqueue::redis::{Class, Entry, EntryId, Error, Touch};
 use crate::service::jobqueue::worker::trail::Step;
 
 impl Fetcher {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::service::jobqueue::redis::window::{LONG_TRIP, Window};
+use crate::service::jobqueue::redis::{LONG_TRIP, Window};
 
 /// How many entries one reply brings at most: enough that a round trip costs little by the job,
 /// and few enough that Redis has the next command before it gets idle.
@@ -91,7 +91,7 @@ impl ReplySize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::jobqueue::redis::window::CALM;
+    use crate::service::jobqueue::redis::CALM;
 
     #[test]
     fn a_lost_reply_is_asked_for_in_halves() {

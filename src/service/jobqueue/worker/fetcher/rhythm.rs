@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::service::jobqueue::redis::broker::{LeaseTimes, Look};
+use crate::service::jobqueue::redis::{LeaseTimes, Look};
 
 /// The shortest of so many gaps, or round trips, is the usual one. A single one that was longer,
 /// by chance or because Redis stood still, changes nothing.

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 
 use super::Held;
 use super::phase::{Event, Phase};
-use crate::service::jobqueue::redis::reply::EntryId;
+use crate::service::jobqueue::redis::EntryId;
 
 /// How long an entry waits at first after a try that failed. After each further one the pause is
 /// twice as long, up to four times this.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::phase::{Event, Phase, next};
-use crate::service::jobqueue::redis::reply::EntryId;
+use crate::service::jobqueue::redis::EntryId;
 use crate::service::jobqueue::worker::outcome::{Delivery, Settlement};
 
 /// All that is held, by id.

@@ -9,7 +9,7 @@ use super::Room;
 use super::aside::TryLog;
 use super::entries::Entries;
 use super::phase::Event;
-use crate::service::jobqueue::redis::reply::EntryId;
+use crate::service::jobqueue::redis::EntryId;
 use crate::service::jobqueue::worker::outcome::{Delivery, Outcome, Settlement};
 use crate::service::jobqueue::worker::pace::{MAX_AHEAD, Pace};
 

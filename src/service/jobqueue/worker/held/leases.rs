@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use super::Held;
 use super::phase::Phase;
-use crate::service::jobqueue::redis::reply::EntryId;
+use crate::service::jobqueue::redis::EntryId;
 use crate::service::jobqueue::worker::outcome::Delivery;
 
 /// The lease of an entry, as it was when the ids for a renewal were taken.

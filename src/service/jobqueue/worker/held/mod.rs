@@ -32,7 +32,7 @@ use tokio::sync::{Notify, watch};
 
 use self::inner::Inner;
 use super::outcome::{Delivery, Outcome};
-use crate::service::jobqueue::redis::reply::EntryId;
+use crate::service::jobqueue::redis::EntryId;
 
 pub(crate) use self::aside::{Aside, Tries};
 pub(crate) use self::leases::Lease;

@@ -9,7 +9,7 @@ use rustc_hash::FxHashSet;
 use super::Held;
 use super::inner::Inner;
 use super::phase::Event;
-use crate::service::jobqueue::redis::reply::EntryId;
+use crate::service::jobqueue::redis::EntryId;
 use crate::service::jobqueue::worker::outcome::{Delivery, Outcome, Settlement};
 
 impl Held {

@@ -10,10 +10,7 @@ mod tests;
 use std::time::{Duration, Instant};
 
 use super::MAX_BLOCK;
-use crate::service::jobqueue::redis::broker::Reclaimed;
-use crate::service::jobqueue::redis::connector::OPERATOR_RETRY;
-use crate::service::jobqueue::redis::error::{Class, Error};
-use crate::service::jobqueue::redis::reply::EntryId;
+use crate::service::jobqueue::redis::{Class, EntryId, Error, OPERATOR_RETRY, Reclaimed};
 use crate::service::jobqueue::worker::held::Room;
 use crate::service::jobqueue::worker::shared::Taking;
 

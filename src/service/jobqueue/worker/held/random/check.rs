@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::How;
 use super::account::{Account, Place};
-use crate::service::jobqueue::redis::reply::EntryId;
+use crate::service::jobqueue::redis::EntryId;
 use crate::service::jobqueue::worker::held::phase::Phase;
 use crate::service::jobqueue::worker::held::tests::id;
 

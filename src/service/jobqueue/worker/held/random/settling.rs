@@ -6,7 +6,7 @@ use rustc_hash::FxHashSet;
 
 use super::account::{Account, Place};
 use super::{How, Op};
-use crate::service::jobqueue::redis::reply::EntryId;
+use crate::service::jobqueue::redis::EntryId;
 use crate::service::jobqueue::worker::held::Lease;
 use crate::service::jobqueue::worker::held::phase::Sending;
 use crate::service::jobqueue::worker::held::tests::id;

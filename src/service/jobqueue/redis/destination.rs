@@ -1,0 +1,115 @@
+//! Where an entry goes when its delivery has ended, which command sends it there, and how much
+//! that costs: bytes on the wire, and bytes that Redis moves.
+
+use std::time::Duration;
+
+use super::window::NAME_BYTES;
+use crate::service::jobqueue::job::Edits;
+
+/// How many entries one acknowledgement names. Redis serves nobody else while it works on one.
+const MAX_ACKNOWLEDGED: usize = 500;
+/// How many entries another command names.
+const MAX_SCRIPTED: usize = 100;
+
+/// Where an entry goes now that its delivery has ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Destination<'a> {
+    /// Nowhere. Its job ran, so the entry is acknowledged and deleted, whoever owns it.
+    Gone,
+    /// To the scheduled set until its delay is over. The delay counts from the entry's id.
+    Delay {
+        /// The job as it stands in the entry.
+        json: &'a [u8],
+        delay_ms: u64,
+        attempt: u32,
+    },
+    /// To the scheduled set for a pause that counts from now. The edits make the entry's job
+    /// the one that the set carries.
+    Pause { edits: &'a Edits, pause: Duration },
+    /// To the dead letters.
+    DeadLetters(&'a DeadLetter),
+    /// It stays in the stream. Anybody may claim it at once, with this delivery count.
+    PutBack { deliveries: u32 },
+    /// It stays in the stream. Anybody may claim it after the rest of a lease.
+    PutOff { deliveries: u32 },
+}
+
+/// What a dead letter says beside what its entry held, which Redis copies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeadLetter {
+    pub(crate) reason: &'static str,
+    pub(crate) error: String,
+    /// How many attempts have failed.
+    pub(crate) attempt: u32,
+    pub(crate) deliveries: u32,
+    /// The job's id for the log, when it could be read.
+    pub(crate) job_id: Option<String>,
+    /// How many bytes the entry holds.
+    pub(crate) bytes: usize,
+}
+
+/// The commands that settle entries. One command settles many entries of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Acknowledge,
+    Schedule,
+    Bury,
+    PutBack,
+    PutOff,
+}
+
+impl Destination<'_> {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Gone => Kind::Acknowledge,
+            Self::Delay { .. } | Self::Pause { .. } => Kind::Schedule,
+            Self::DeadLetters(_) => Kind::Bury,
+            Self::PutBack { .. } => Kind::PutBack,
+            Self::PutOff { .. } => Kind::PutOff,
+        }
+    }
+
+    /// How many bytes Redis moves for it.
+    pub(super) fn moved_bytes(&self) -> usize {
+        match self {
+            Self::Gone | Self::PutBack { .. } | Self::PutOff { .. } => 0,
+            Self::Delay { json, .. } => json.len(),
+            Self::Pause { edits, .. } => edits.of_bytes,
+            Self::DeadLetters(letter) => letter.bytes,
+        }
+    }
+
+    /// About how many bytes it has on the wire.
+    pub(super) fn sent_bytes(&self) -> usize {
+        let after_the_name = match self {
+            Self::Gone | Self::PutBack { .. } | Self::PutOff { .. } => 0,
+            // The edits take the delay away, and may give the job its id.
+            Self::Delay { .. } => 4 * NAME_BYTES,
+            Self::Pause { edits, .. } => {
+                let texts = edits.edits.iter().map(|edit| NAME_BYTES + edit.text.len());
+                NAME_BYTES + texts.sum::<usize>()
+            }
+            Self::DeadLetters(letter) => 2 * NAME_BYTES + letter.error.len(),
+        };
+        NAME_BYTES + after_the_name
+    }
+}
+
+impl Kind {
+    /// As the log calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Acknowledge => "acknowledge",
+            Self::Schedule => "schedule",
+            Self::Bury => "bury",
+            Self::PutBack | Self::PutOff => "put back",
+        }
+    }
+
+    pub(super) fn max_entries(self) -> usize {
+        match self {
+            Self::Acknowledge => MAX_ACKNOWLEDGED,
+            _ => MAX_SCRIPTED,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What a command that settles entries did to each of them, as its reply tells.
+
+use std::time::Duration;
+
+use redis::Value;
+
+use super::destination::Kind;
+use super::error::Error;
+use super::reply::{array, flags, int, items, micros};
+
+/// What a settlement did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// The entry is where the settlement sends it.
+    Applied,
+    /// Nothing. The lease was lost, and another worker decides what becomes of the entry; or
+    /// the settlement was sent before, and the reply to that was lost.
+    NotOwner,
+    /// Nothing. The job's delay is over, so it stays where it is, to be run.
+    AlreadyDue,
+}
+
+/// What one command's reply says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Effects {
+    /// Of each settlement, in their order.
+    pub(super) each: Vec<Effect>,
+    /// When the earliest job that went to the scheduled set is due, if no other one is earlier.
+    pub(super) due_in: Option<Duration>,
+    /// How many of the oldest dead letters made room.
+    pub(super) dropped: u64,
+}
+
+impl Effects {
+    fn new(each: Vec<Effect>) -> Self {
+        Self {
+            each,
+            due_in: None,
+            dropped: 0,
+        }
+    }
+}
+
+/// Reads the reply to a command of this kind that settles `count` entries. A reply that tells of
+/// more or fewer entries is an error: nobody can say which of them it is about.
+pub(super) fn effects_of(kind: Kind, count: usize, reply: Value) -> Result<Effects, Error> {
+    if let Value::ServerError(error) = &reply {
+        return Err(Error::from(error));
+    }
+    match kind {
+        Kind::Acknowledge => acknowledged(&reply, count),
+        Kind::Schedule => scheduled(reply, count),
+        Kind::Bury => buried(reply, count),
+        Kind::PutBack | Kind::PutOff => {
+            let owned = flags(reply, count, "the touch script")?;
+            Ok(Effects::new(moved(owned)))
+        }
+    }
+}
+
+/// The script tells how many entries were still pending. All count as settled, whoever owned
+/// them: the jobs ran.
+fn acknowledged(reply: &Value, count: usize) -> Result<Effects, Error> {
+    let _pending = int(reply).ok_or_else(|| Error::unexpected_reply("the acknowledge script"))?;
+    Ok(Effects::new(vec![Effect::Applied; count]))
+}
+
+/// The reply of the schedule script.
+fn scheduled(reply: Value, count: usize) -> Result<Effects, Error> {
+    let shape = || Error::unexpected_reply("the schedule script");
+    let [outcomes, due_in] = array(reply).ok_or_else(shape)?;
+    let outcomes = items(outcomes).filter(|outcomes| outcomes.len() == count);
+    let outcomes = outcomes.ok_or_else(shape)?;
+    let outcomes = outcomes.iter().map(|outcome| match int(outcome) {
+        Some(1) => Effect::Applied,
+        Some(2) => Effect::AlreadyDue,
+        _ => Effect::NotOwner,
+    });
+    Ok(Effects {
+        due_in: micros(&due_in),
+        ..Effects::new(outcomes.collect())
+    })
+}
+
+/// The reply of the bury script.
+fn buried(reply: Value, count: usize) -> Result<Effects, Error> {
+    let script = "the bury script";
+    let [owned, dropped] = array(reply).ok_or_else(|| Error::unexpected_reply(script))?;
+    let dropped = int(&dropped).and_then(|count| count.try_into().ok());
+    Ok(Effects {
+        dropped: dropped.unwrap_or(0),
+        ..Effects::new(moved(flags(owned, count, script)?))
+    })
+}
+
+fn moved(owned: Vec<bool>) -> Vec<Effect> {
+    let effect = |owned| match owned {
+        true => Effect::Applied,
+        false => Effect::NotOwner,
+    };
+    owned.into_iter().map(effect).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::error::Class;
+    use super::*;
+
+    fn numbers(numbers: &[i64]) -> Value {
+        Value::Array(numbers.iter().copied().map(Value::Int).collect())
+    }
+
+    /// A reply of this kind that tells of these entries, 1 for each that was this consumer's.
+    fn reply(kind: Kind, each: &[i64], rest: i64) -> Value {
+        match kind {
+            Kind::Acknowledge => Value::Int(rest),
+            Kind::Schedule | Kind::Bury => Value::Array(vec![numbers(each), Value::Int(rest)]),
+            Kind::PutBack | Kind::PutOff => numbers(each),
+        }
+    }
+
+    #[test]
+    fn each_settlement_has_the_effect_that_stands_in_its_place() {
+        use Effect::{AlreadyDue, Applied, NotOwner};
+        let read = |kind, each: &[i64], rest| effects_of(kind, 3, reply(kind, each, rest)).unwrap();
+        let scheduled = read(Kind::Schedule, &[1, 0, 2], 1500);
+        assert_eq!(scheduled.each, [Applied, NotOwner, AlreadyDue]);
+        assert_eq!(scheduled.due_in, Some(Duration::from_micros(1500)));
+        assert_eq!(read(Kind::Schedule, &[1, 1, 1], -1).due_in, None);
+        let buried = read(Kind::Bury, &[0, 1, 1], 7);
+        assert_eq!(buried.each, [NotOwner, Applied, Applied]);
+        assert_eq!(buried.dropped, 7);
+        let put_back = read(Kind::PutBack, &[1, 1, 0], 0);
+        assert_eq!(put_back.each, [Applied, Applied, NotOwner]);
+        let finished = read(Kind::Acknowledge, &[], 2);
+        assert_eq!(finished.each, [Applied; 3], "whoever owned them");
+    }
+
+    #[test]
+    fn a_reply_that_does_not_tell_of_each_settlement_is_an_error() {
+        for kind in [Kind::Schedule, Kind::Bury, Kind::PutBack, Kind::PutOff] {
+            for each in [&[1, 1][..], &[1, 1, 1, 1]] {
+                let read = effects_of(kind, 3, reply(kind, each, 0));
+                assert_eq!(read.unwrap_err().class, Class::Operator, "{kind:?}");
+            }
+            let missing = effects_of(kind, 3, Value::Nil);
+            assert_eq!(missing.unwrap_err().class, Class::Operator, "{kind:?}");
+        }
+        let missing = effects_of(Kind::Acknowledge, 3, Value::Nil);
+        assert_eq!(missing.unwrap_err().class, Class::Operator);
+    }
+}
