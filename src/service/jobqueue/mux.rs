@@ -1,13 +1,12 @@
 //! Job type to handler: what a program registers before it runs the workers.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use serde_json::value::RawValue;
-
-use crate::service::line_writer::Written;
 
 /// What a handler gets.
 #[derive(Debug)]
@@ -44,10 +43,70 @@ pub enum JobError {
 pub enum Completion {
     /// The job is done.
     Done,
-    /// The job's output is with the writer, which alone decides from here on whether it
-    /// was done: neither the job's timeout nor the shutdown may cut this short, or a
-    /// line could be printed of a job that is put back.
-    Written(Written),
+    /// The job has had its effect, or will have it, through something else that says so later: its
+    /// line is with a writer of lines, say. From here on neither the job's timeout nor the shutdown
+    /// ends it, or the effect could be had of a job that is put back.
+    Later(Later),
+}
+
+/// A promise to say how a job ended.
+pub struct Later(Box<dyn FnOnce(Finish) + Send>);
+
+impl Later {
+    /// `promise` is called once and at once. It must not block, and it has to see to it that what it
+    /// gets is told the job's result: [`Finish::with`].
+    pub fn new(promise: impl FnOnce(Finish) + Send + 'static) -> Self {
+        Self(Box::new(promise))
+    }
+
+    pub(crate) fn begin(self, finish: Finish) {
+        (self.0)(finish);
+    }
+}
+
+impl fmt::Debug for Later {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Later")
+    }
+}
+
+/// Waits for the result of one job, which has its slot until then. When it is dropped without one,
+/// the job has failed.
+pub struct Finish(Option<Box<End>>);
+
+/// What ends one job with its result.
+type End = dyn FnOnce(Result<(), JobError>) + Send;
+
+impl Finish {
+    pub(crate) fn new(end: impl FnOnce(Result<(), JobError>) + Send + 'static) -> Self {
+        Self(Some(Box::new(end)))
+    }
+
+    /// The job has ended like this. May be called on any thread, and does not block.
+    pub fn with(mut self, result: Result<(), JobError>) {
+        self.end(result);
+    }
+
+    fn end(&mut self, result: Result<(), JobError>) {
+        if let Some(end) = self.0.take() {
+            end(result);
+        }
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            let error = "the handler has lost its promise to say how the job ended";
+            self.end(Err(JobError::Failed(error.to_owned())));
+        }
+    }
+}
+
+impl fmt::Debug for Finish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Finish")
+    }
 }
 
 pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Result<Completion, JobError>> + Send>>;
@@ -84,8 +143,36 @@ impl Mux {
     }
 }
 
-impl std::fmt::Debug for Mux {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Mux {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.handlers.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// What a job ends with whose handler keeps its promise in this way.
+    fn ended(promise: impl FnOnce(Finish) + Send + 'static) -> Vec<Result<(), JobError>> {
+        let (sender, results) = mpsc::channel();
+        let finish = Finish::new(move |result| sender.send(result).unwrap());
+        Later::new(promise).begin(finish);
+        results.iter().collect()
+    }
+
+    #[test]
+    fn a_promise_ends_its_job_once() {
+        assert_eq!(ended(|finish| finish.with(Ok(()))), [Ok(())]);
+        let interrupted = ended(|finish| finish.with(Err(JobError::Interrupted)));
+        assert_eq!(interrupted, [Err(JobError::Interrupted)]);
+    }
+
+    #[test]
+    fn a_promise_that_is_lost_is_a_failure() {
+        let results = ended(drop);
+        assert!(matches!(results[..], [Err(JobError::Failed(_))]));
     }
 }

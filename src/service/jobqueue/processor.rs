@@ -1,14 +1,15 @@
-//! Input and output of the handlers: decodes a job's payload, calls its usecase, and
-//! tells the queue what the result means for the job.
+//! Input and output of the handlers: decodes a job's payload, calls its usecase, and tells the queue
+//! what the result means for the job.
 //!
-//! The only part of the queue that looks up into `usecase::jobqueue`.
+//! The only part of the queue that knows `usecase::jobqueue` and what a job prints to.
 
 use serde::de::DeserializeOwned;
 
+use crate::service::line_writer::{WriteError, Written};
 use crate::usecase::jobqueue::delay_print::{DelayPrintPayload, DelayPrintUsecase};
 
 use super::constants::JOB_TYPE_DELAY_PRINT;
-use super::mux::{Completion, JobError, Mux, Task};
+use super::mux::{Completion, JobError, Later, Mux, Task};
 
 /// Registers the handler of delay-print jobs.
 pub fn register(mux: &mut Mux, usecase: DelayPrintUsecase) {
@@ -22,7 +23,19 @@ fn delay_print(usecase: &DelayPrintUsecase, task: &Task) -> Result<Completion, J
     // A bare job may leave its payload out.
     let payload = task.payload.as_ref().map_or("{}", |payload| payload.get());
     let payload: DelayPrintPayload = decode(payload)?;
-    Ok(Completion::Written(usecase.run(payload)))
+    Ok(once_written(usecase.run(payload)))
+}
+
+/// A job is done when its line has gone out, and not before.
+fn once_written(written: Written) -> Completion {
+    Completion::Later(Later::new(move |finish| {
+        written.then(move |result| {
+            finish.with(result.map_err(|error| match error {
+                WriteError::Abandoned => JobError::Interrupted,
+                WriteError::Output(_) => JobError::ProcessUnfit(error.to_string()),
+            }));
+        });
+    }))
 }
 
 /// Reads a payload, which is a JSON object.

@@ -34,6 +34,7 @@ use crate::config::{JobqueueConfig, RedisConfig};
 use crate::service::jobqueue::redis::{
     Broker, Connector, Error, LeaseTimes, OPERATOR_RETRY, SettlingRules,
 };
+use crate::service::jobqueue::worker::decide::Rules;
 use crate::service::jobqueue::worker::fetcher::Fetcher;
 use crate::service::jobqueue::worker::heartbeat::Heartbeat;
 use crate::service::jobqueue::worker::held::Held;
@@ -177,14 +178,15 @@ impl Server {
         self.spawn("janitor", Janitor::new(&shared, times).run());
         let settler = self.settler(&shared, alarm, &finish);
         let settler = self.spawn("settler", settler.run());
-        let triage = || {
-            let (runners, log) = (Arc::clone(&runners), Arc::clone(&shared.log));
-            Triage::new(runners, log, config.max_deliveries)
-        };
-        let fetcher = Fetcher::new(&shared, triage(), times, hang_limit);
+        let fetcher = Fetcher::new(&shared, self.triage(&shared), times, hang_limit);
         let unblocker = Unblocker::new(&shared, fetcher.client_id());
         let fetcher = self.spawn("fetcher", fetcher.run());
-        let large = LargeEntryFetcher::new(&shared, triage(), config.lease, config.max_deliveries);
+        let large = LargeEntryFetcher::new(
+            &shared,
+            self.triage(&shared),
+            config.lease,
+            config.max_deliveries,
+        );
         self.spawn("aside fetcher", large.run());
         Ok(Parts {
             runners,
@@ -241,6 +243,12 @@ impl Server {
         let (stop, cutoff) = (self.flags.stop.clone(), self.cutoff.clone());
         let mux = self.mux.clone();
         Runners::new(&self.config, mux, Arc::clone(log), stop, cutoff)
+    }
+
+    fn triage(&self, shared: &Shared) -> Triage {
+        let (held, log) = (Arc::clone(&shared.held), Arc::clone(&shared.log));
+        let (rules, max_deliveries) = (Rules::new(&self.config), self.config.max_deliveries);
+        Triage::new(held, self.mux.clone(), log, rules, max_deliveries)
     }
 
     fn lease_times(&self) -> LeaseTimes {

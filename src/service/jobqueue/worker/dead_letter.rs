@@ -1,12 +1,12 @@
-//! Why a job will not run again: what its dead letter says of it, beside what the entry
-//! holds, which Redis copies.
+//! Why a job will not run again: what its dead letter says of it. What the entry holds stands there
+//! too, but that is copied within Redis.
 
 use super::outcome::Delivery;
 use crate::service::jobqueue::job::Job;
 use crate::service::jobqueue::redis::{Body, DeadLetter, Entry};
 use crate::shortened::shortened;
 
-/// An error's text is cut at this many bytes: it is for a reader, not an archive.
+/// An error's text is cut at this many bytes: it is for people to read, and no archive.
 const MAX_ERROR_BYTES: usize = 1024;
 
 /// A job whose retries are used up.
@@ -91,16 +91,16 @@ mod tests {
 
     #[test]
     fn a_long_error_is_cut_between_characters() {
-        let death = unreadable(&foreign(), &"é".repeat(1000));
-        assert_eq!(death.error.len(), MAX_ERROR_BYTES);
+        let letter = unreadable(&foreign(), &"é".repeat(1000));
+        assert_eq!(letter.error.len(), MAX_ERROR_BYTES);
     }
 
     #[test]
     fn the_delivery_that_finds_out_does_not_count() {
         let mut entry = foreign();
         entry.deliveries = 6;
-        let death = poison(&entry);
-        assert_eq!(death.deliveries, 5);
-        assert_eq!(death.error, "5 deliveries ended without an outcome");
+        let letter = poison(&entry);
+        assert_eq!(letter.deliveries, 5);
+        assert_eq!(letter.error, "5 deliveries ended without an outcome");
     }
 }

@@ -1,5 +1,5 @@
-//! What the log says of single jobs when something is wrong with them: a few lines a minute
-//! for each kind of trouble, and how many others there were.
+//! What the log says of single jobs when something is wrong with them: a few lines a minute for
+//! each kind of trouble, and how many others there were.
 //!
 //! A million foreign entries, or a service that is down and fails every job, must neither
 //! fill the log nor go unseen.
@@ -8,7 +8,10 @@ use std::time::Instant;
 
 use tracing::warn;
 
-use crate::shortened::shortened_to;
+use super::decide::{Decision, Trouble};
+use super::outcome::{Delivery, Outcome};
+use super::trail::{self, Step};
+use crate::shortened::{shortened, shortened_to};
 use crate::throttle::Throttle;
 
 /// So many lines of each kind are written in a minute.
@@ -16,7 +19,7 @@ const LINES: u32 = 3;
 /// So much of a type or an error tells kinds apart.
 const MAX_KIND_BYTES: usize = 64;
 
-/// See the file's head.
+/// The lines of one worker.
 #[derive(Debug)]
 pub(crate) struct JobLog(Throttle<Kind>);
 
@@ -43,7 +46,7 @@ impl Kind {
 }
 
 impl JobLog {
-    /// Belongs into a runtime, which tells the rest when a minute is over.
+    /// A new log. It needs a runtime, which writes the counts when a minute is over.
     pub(crate) fn new() -> Self {
         Self(Throttle::new(LINES, |kind: Option<&Kind>, suppressed| {
             let Some(kind) = kind else {
@@ -58,8 +61,8 @@ impl JobLog {
         }))
     }
 
-    /// Whether a line that says `what` is to be written now, and then how many of its kind
-    /// were suppressed before.
+    /// How many lines of this kind were suppressed before, if a line that says `what` is to be
+    /// written now. None if it is to be suppressed.
     pub(crate) fn admit(&self, what: &'static str, job_type: &str, error: &str) -> Option<u64> {
         self.admit_many(what, job_type, error, 1)
     }
@@ -76,7 +79,48 @@ impl JobLog {
         self.0.admit_many(kind, count, Instant::now())
     }
 
-    /// Tells what was suppressed: the process ends.
+    /// Says what was decided about a job, and answers its outcome. A job that goes wrong is seen
+    /// from its first attempt on.
+    pub(super) fn tell(&self, delivery: &Delivery, decision: Decision) -> Outcome {
+        let Decision { outcome, trouble } = decision;
+        if let Some(trouble) = trouble {
+            self.tell_trouble(delivery, &trouble);
+        }
+        if trail::is_on() {
+            match outcome {
+                Outcome::Done => delivery.tell(Step::Finished),
+                Outcome::LeaveToOthers { .. } => delivery.tell(Step::LeftToOthers),
+                // Another worker may have the job by now: told when Redis confirms it.
+                _ => {}
+            }
+        }
+        outcome
+    }
+
+    fn tell_trouble(&self, delivery: &Delivery, trouble: &Trouble) {
+        let Trouble {
+            what,
+            error,
+            again_in,
+        } = trouble;
+        let job = &delivery.job;
+        if let Some(suppressed) = self.admit(what, &job.job_type, error) {
+            let delivery = delivery.shown();
+            warn!(
+                job_id = delivery.job_id,
+                entry_id = %delivery.entry_id,
+                job_type = delivery.job_type,
+                attempt = delivery.attempt,
+                error = shortened(error),
+                max_retry = job.max_retry,
+                again_in = again_in.map(tracing::field::debug),
+                suppressed,
+                "{what}"
+            );
+        }
+    }
+
+    /// Writes the counts of what was suppressed, when the process ends.
     pub(crate) fn tell_rest(&self) {
         self.0.tell_rest();
     }

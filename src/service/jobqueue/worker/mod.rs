@@ -1,12 +1,13 @@
 //! The parts of a worker process, in the order in which a job passes them.
 //!
-//! `fetcher` reads entries, `triage` decides what each of them is, `held` keeps it, `runner`
-//! runs it and decides its outcome, and `settler` tells Redis. `large_fetcher` fetches entries
+//! `fetcher` reads entries, `triage` decides what each of them is, `held` keeps it, `runner` runs
+//! it, `decide` decides its outcome, and `settler` tells Redis. `large_fetcher` fetches entries
 //! that one reply cannot carry. `heartbeat` renews the leases of what is held, `promoter` moves
 //! scheduled jobs that are due to the stream, `janitor` removes workers that are gone from the
 //! group, and `unblocker` ends the fetcher's read when this worker stops.
 
 pub(crate) mod dead_letter;
+pub(crate) mod decide;
 pub(crate) mod fetcher;
 pub(crate) mod heartbeat;
 pub(crate) mod held;

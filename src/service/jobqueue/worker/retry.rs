@@ -27,18 +27,18 @@ pub(crate) fn jittered(pause: Duration, jitter: f64, random: f64) -> Duration {
     Duration::from_secs_f64((pause.as_secs_f64() * spread).max(0.0))
 }
 
-/// The shortest and the longest pause of a job whose type is not known: often enough for a
-/// worker that was upgraded to get it soon, and seldom enough to cost next to nothing.
+/// The shortest and the longest pause of a job whose type is not known. It comes back often enough
+/// for a worker that was upgraded to get it soon, and seldom enough to cost next to nothing.
 const MIN_UNKNOWN_PAUSE_MS: u64 = 100;
 const MAX_UNKNOWN_PAUSE_MS: u64 = 60_000;
 
-/// How long a job pauses next that has waited for `waited_ms` for a worker that knows its
-/// type, in milliseconds; nothing when its `grace` is over.
+/// The next pause, in milliseconds, of a job that has waited `waited_ms` for a worker that knows its
+/// type. None when its `grace` is over.
 ///
-/// A quarter of all its pauses before together: with the default settings five times 1 s,
-/// then 1.25 s, 1.6 s, ... up to a minute after four. They grow slowly, since a job may meet
-/// the wrong worker several times where the right one is there. The last one ends with the
-/// grace.
+/// The pause is a quarter of all pauses before it together. With the default settings that is 1 s
+/// five times, then 1.25 s, 1.6 s, and so on, up to a minute once the job has waited for four. The
+/// pauses grow slowly, since a job may meet the wrong worker several times although the right one is
+/// there. The last pause ends with the grace.
 pub(crate) fn unknown_pause(config: RetryConfig, waited_ms: u64, grace: Duration) -> Option<u64> {
     let whole_ms = |time: Duration| u64::try_from(time.as_nanos().div_ceil(1_000_000));
     let whole_ms = |time| whole_ms(time).unwrap_or(u64::MAX);

@@ -1,9 +1,9 @@
-//! A job's trail in the log: an event at debug level for each step that it takes, with
-//! `job_id`, the id that the API gave it, and `entry_id`, that of its present entry.
+//! A job's trail in the log: an event at debug level for each step that it takes, with `job_id`,
+//! the id that the API gave it, and `entry_id`, that of its present entry.
 //!
-//! What this worker decides is told when it is decided. What Redis must confirm, because
-//! another worker may have taken the job meanwhile, is told when it is confirmed. Nobody
-//! comes here while the level is off.
+//! A step that this worker decides is told when it is decided. A step that Redis must confirm,
+//! because another worker may have taken the job meanwhile, is told when it is confirmed. Callers
+//! ask [`is_on`] first, so that the trail costs nothing while the level is off.
 
 use tracing::{Level, Span, debug, debug_span, enabled};
 
@@ -12,7 +12,7 @@ use crate::service::jobqueue::job::Job;
 use crate::service::jobqueue::redis::{Body, Entry, EntryId, PromotedJob};
 use crate::shortened::shortened;
 
-/// Whether anybody wants to know. To be asked first: telling costs time for each job.
+/// Whether the trail is logged.
 pub(crate) fn is_on() -> bool {
     enabled!(Level::DEBUG)
 }
@@ -20,9 +20,9 @@ pub(crate) fn is_on() -> bool {
 /// A step of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// A read brought it, or this worker's own search for what a lost reply carried.
+    /// A read has brought it, or the search for what a lost reply carried.
     Delivered,
-    /// Its worker is gone, or has put it back.
+    /// This worker has claimed it: its worker is gone, or has put it back.
     TakenOver,
     /// Its handler is called.
     Started,
@@ -36,9 +36,9 @@ pub(crate) enum Step {
     LeftToOthers,
     /// It is a dead letter.
     Buried,
-    /// It ended without an outcome, and is anybody's.
+    /// It ended without a result, and any worker may take it.
     PutBack,
-    /// Another worker has it, and decides what becomes of it.
+    /// Another worker has it and decides what becomes of it, or somebody has deleted it.
     LeaseLost,
 }
 
@@ -58,13 +58,13 @@ impl Step {
         }
     }
 
-    /// Tells of a job of which little more than its entry is known.
+    /// Tells a step of a job of which little more than its entry is known.
     pub(crate) fn tell_of_entry(self, entry_id: EntryId, job_id: Option<&str>) {
         debug!(job_id, %entry_id, "{}", self.name());
     }
 }
 
-/// An entry has come, before anything is decided about it.
+/// Tells that an entry has come. Nothing is decided about it yet.
 pub(crate) fn tell_arrival(step: Step, entry: &Entry) {
     let job = match &entry.body {
         Body::Job(json) => Job::parse(json).ok(),
@@ -82,8 +82,8 @@ pub(crate) fn tell_arrival(step: Step, entry: &Entry) {
     );
 }
 
-/// Its time has come: it waits in the stream, as another entry. Its type and attempts are told
-/// when it is delivered.
+/// Tells that a scheduled job is due and waits in the stream, as another entry. Its type and attempts
+/// are told when it is delivered.
 pub(crate) fn tell_promoted(job: &PromotedJob) {
     debug!(
         job_id = job.job_id.as_deref().map(shortened),
@@ -132,7 +132,7 @@ impl Delivery {
         );
     }
 
-    /// What the handler's own log lines stand in.
+    /// The span in which the handler's own log lines stand.
     pub(crate) fn span(&self) -> Span {
         debug_span!(
             "delivery",

@@ -1,5 +1,6 @@
-//! What becomes of an entry that was delivered: a job to run, or an outcome that needs no
-//! run.
+//! What an entry is that was delivered: a job to run, or something with an outcome that needs no
+//! run. [`kind`] decides that from values alone; [`Triage`] looks up the values, hands the entry on
+//! and says in the log what is wrong with it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,147 +8,333 @@ use std::time::Instant;
 use tracing::warn;
 
 use super::dead_letter;
+use super::decide::{MALFORMED, Rules};
 use super::held::{Admission, Held};
 use super::job_log::JobLog;
 use super::outcome::{Delivery, Outcome};
-use super::runner::{MALFORMED, Runners};
 use super::trail::{self, Step};
 use crate::service::jobqueue::job::{self, Job};
+use crate::service::jobqueue::mux::Mux;
 use crate::service::jobqueue::redis::{Body, DeadLetter, Entry, EntryId};
 use crate::shortened::shortened;
 
 /// From this delivery on an entry is a suspect: it may be what kills workers.
 const SUSPECT_DELIVERIES: u32 = 3;
-const POISON: &str = "a job that ends no delivery; moving it to the dead letters";
-/// How many entries that one reply could not carry a worker has at most: others get the
-/// rest.
+/// How many entries that one reply could not carry a worker has at most. Others get the rest.
 const MAX_ASIDE: usize = 64;
+const POISON: &str = "a job that ends no delivery; moving it to the dead letters";
 
-/// See the file's head.
+/// Sorts the entries of one worker.
 #[derive(Debug)]
 pub(crate) struct Triage {
     held: Arc<Held>,
-    runners: Arc<Runners>,
+    mux: Mux,
     log: Arc<JobLog>,
+    rules: Rules,
     max_deliveries: u32,
 }
 
-/// What becomes of an entry.
+/// What an entry is.
+#[derive(Debug)]
 enum Kind {
-    Run(Arc<Delivery>),
-    Settle(Outcome),
-    SetAside { bytes: usize },
+    /// A job to run.
+    Ready(Arc<Delivery>),
+    /// One reply could not carry it with others. It is fetched by itself, with all the time that
+    /// its bytes may take.
+    Large { bytes: usize },
+    /// Something that does not run here.
+    Other(Other),
+}
+
+/// What an entry is that has its outcome without a run.
+#[derive(Debug)]
+enum Other {
+    /// A job with a delay, which may be over or not: only Redis' clock knows.
+    Delayed(Arc<Delivery>),
+    UnknownType(Arc<Delivery>),
+    /// It has been delivered so often that it may be what kills workers, and this worker has
+    /// another one like that. Of those a process holds one at a time, so that the one that kills it
+    /// reaches the limit alone.
+    SecondSuspect,
+    /// One reply could not carry it with others, and this worker has enough of those.
+    OneLargeTooMany,
+    /// It has been delivered too often.
+    Poison(DeadLetter),
+    /// It is no job.
+    Unreadable(DeadLetter),
+}
+
+/// What this worker has beside an entry.
+#[derive(Debug, Clone, Copy, Default)]
+struct Beside {
+    /// Another suspect.
+    suspect: bool,
+    /// How many entries are set aside.
+    aside: usize,
 }
 
 impl Triage {
-    pub(crate) fn new(runners: Arc<Runners>, log: Arc<JobLog>, max_deliveries: u32) -> Self {
+    /// `max_deliveries`: how often an entry may be delivered without an outcome.
+    pub(crate) fn new(
+        held: Arc<Held>,
+        mux: Mux,
+        log: Arc<JobLog>,
+        rules: Rules,
+        max_deliveries: u32,
+    ) -> Self {
         Self {
-            held: Arc::clone(runners.held()),
-            runners,
+            held,
+            mux,
             log,
+            rules,
             max_deliveries,
         }
     }
 
-    /// Hands entries that were read in `epoch` on: to the runners, or with their outcome to
-    /// the settler. `arrival` is how they came.
+    /// Hands entries that were read in `epoch` on: to the runners, or with their outcome to the
+    /// settler. `arrival` is how they came.
     pub(crate) fn deliver(&self, arrival: Step, entries: Vec<Entry>, epoch: u64) {
         let mut admission = Admission::default();
         for entry in entries {
-            let (id, deliveries) = (entry.id, entry.deliveries);
             if trail::is_on() {
                 trail::tell_arrival(arrival, &entry);
             }
-            match self.triage(entry, &admission) {
-                Kind::Run(delivery) => admission.ready.push(delivery),
-                Kind::Settle(outcome) => admission.ended.push((id, deliveries, outcome)),
-                Kind::SetAside { bytes } => admission.aside.push((id, deliveries, bytes)),
+            let (id, deliveries) = (entry.id, entry.deliveries);
+            let beside = self.beside(&entry, &admission);
+            let knows = |job_type: &str| self.mux.get(job_type).is_some();
+            match kind(entry, self.max_deliveries, beside, knows) {
+                Kind::Ready(delivery) => admission.ready.push(delivery),
+                Kind::Large { bytes } => admission.aside.push((id, deliveries, bytes)),
+                Kind::Other(other) => {
+                    let outcome = self.outcome(id, deliveries, other);
+                    admission.ended.push((id, deliveries, outcome));
+                }
             }
         }
         self.held.admit(admission, epoch, Instant::now());
     }
 
-    /// What becomes of an entry that came together with others.
-    fn triage(&self, entry: Entry, others: &Admission) -> Kind {
-        let (id, deliveries) = (entry.id, entry.deliveries);
-        if deliveries > self.max_deliveries {
-            let death = dead_letter::poison(&entry);
-            if let Some(suppressed) = self.log.admit(POISON, "", "") {
-                let job_id = death.job_id.as_deref();
-                warn!(job_id, entry_id = %id, deliveries, suppressed, "{POISON}");
+    /// What this worker has beside an entry that came together with others: only as far as it
+    /// matters for that entry.
+    fn beside(&self, entry: &Entry, others: &Admission) -> Beside {
+        let mut beside = Beside::default();
+        if let Body::TooLarge(_) = entry.body {
+            beside.aside = self.held.asides() + others.aside.len();
+        } else if entry.deliveries >= SUSPECT_DELIVERIES {
+            let mut ready = others.ready.iter();
+            beside.suspect = ready.any(|other| other.deliveries >= SUSPECT_DELIVERIES)
+                || self.held.has_other_delivered(entry.id, SUSPECT_DELIVERIES);
+        }
+        beside
+    }
+
+    /// The outcome of what does not run here. The log says what is wrong with it.
+    fn outcome(&self, id: EntryId, deliveries: u32, other: Other) -> Outcome {
+        let uncounted = deliveries.saturating_sub(1);
+        match other {
+            Other::Delayed(delivery) => Outcome::Park(delivery),
+            Other::UnknownType(delivery) => {
+                let decision = self.rules.decide_unknown(&delivery, fastrand::f64());
+                self.log.tell(&delivery, decision)
             }
-            return Kind::Settle(Outcome::Dead(death));
-        }
-        if let Body::TooLarge(bytes) = entry.body {
-            return self.set_aside(&entry, bytes, others);
-        }
-        // Of those that may be killing workers a process holds one at a time, so that
-        // the one that does it reaches the limit alone.
-        let suspect = deliveries >= SUSPECT_DELIVERIES;
-        if suspect && self.has_suspect_beside(id, others) {
-            return Kind::Settle(Outcome::PutBack {
-                deliveries: deliveries - 1,
-            });
-        }
-        let json = match entry.body {
-            Body::Job(json) => json,
-            Body::Foreign | Body::TooLarge(_) => {
-                return self.unreadable(&entry, "expected an entry with the one field `job`");
-            }
-        };
-        match Job::parse(&json) {
-            Ok(job) => {
-                let delayed = job.delay_ms > 0;
-                let delivery = Arc::new(Delivery {
-                    id,
-                    job,
-                    json,
-                    deliveries,
-                });
-                if delayed {
-                    Kind::Settle(Outcome::Park(delivery))
-                } else if !self.runners.knows(&delivery.job.job_type) {
-                    // Without a slot: any number of them must not keep others waiting.
-                    Kind::Settle(self.runners.decide_unknown(&delivery))
-                } else {
-                    Kind::Run(delivery)
+            Other::SecondSuspect => Outcome::PutBack {
+                deliveries: uncounted,
+            },
+            Other::OneLargeTooMany => Outcome::PutOff {
+                deliveries: uncounted,
+            },
+            Other::Poison(letter) => {
+                if let Some(suppressed) = self.log.admit(POISON, "", "") {
+                    let job_id = letter.job_id.as_deref();
+                    warn!(job_id, entry_id = %id, deliveries, suppressed, "{POISON}");
                 }
+                Outcome::Dead(letter)
             }
-            Err(error) => {
-                let body = Body::Job(json);
-                self.unreadable(&Entry { body, ..entry }, &error.to_string())
+            Other::Unreadable(letter) => {
+                if let Some(suppressed) = self.log.admit(MALFORMED, "", &letter.error) {
+                    let error = shortened(&letter.error);
+                    warn!(entry_id = %id, error, suppressed, "{MALFORMED}");
+                }
+                Outcome::Dead(letter)
             }
         }
     }
+}
 
-    fn has_suspect_beside(&self, id: EntryId, others: &Admission) -> bool {
-        let mut ready = others.ready.iter();
-        ready.any(|other| other.deliveries >= SUSPECT_DELIVERIES)
-            || self.held.has_other_delivered(id, SUSPECT_DELIVERIES)
+/// What an entry is. `knows` tells whether there is a handler for a job's type.
+fn kind(
+    entry: Entry,
+    max_deliveries: u32,
+    beside: Beside,
+    knows: impl FnOnce(&str) -> bool,
+) -> Kind {
+    if entry.deliveries > max_deliveries {
+        return Kind::Other(Other::Poison(dead_letter::poison(&entry)));
+    }
+    if let Body::TooLarge(bytes) = entry.body {
+        return large(&entry, bytes, beside.aside);
+    }
+    if entry.deliveries >= SUSPECT_DELIVERIES && beside.suspect {
+        return Kind::Other(Other::SecondSuspect);
+    }
+    let Body::Job(json) = entry.body else {
+        return unreadable(&entry, "expected an entry with the one field `job`");
+    };
+    let job = match Job::parse(&json) {
+        Ok(job) => job,
+        Err(error) => {
+            let body = Body::Job(json);
+            return unreadable(&Entry { body, ..entry }, &error.to_string());
+        }
+    };
+    let (delayed, known) = (job.delay_ms > 0, knows(&job.job_type));
+    let delivery = Arc::new(Delivery {
+        id: entry.id,
+        job,
+        json,
+        deliveries: entry.deliveries,
+    });
+    if delayed {
+        Kind::Other(Other::Delayed(delivery))
+    } else if known {
+        Kind::Ready(delivery)
+    } else {
+        // Without a slot: any number of them must not keep others waiting.
+        Kind::Other(Other::UnknownType(delivery))
+    }
+}
+
+/// An entry that one reply could not carry with others. One that is larger than any job is none.
+fn large(entry: &Entry, bytes: usize, aside: usize) -> Kind {
+    let limit = job::MAX_ENTRY_BYTES;
+    if bytes > limit {
+        let error = format!("the entry has {bytes} bytes, expected at most {limit}");
+        unreadable(entry, &error)
+    } else if aside >= MAX_ASIDE {
+        Kind::Other(Other::OneLargeTooMany)
+    } else {
+        Kind::Large { bytes }
+    }
+}
+
+fn unreadable(entry: &Entry, error: &str) -> Kind {
+    Kind::Other(Other::Unreadable(dead_letter::unreadable(entry, error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX_DELIVERIES: u32 = 5;
+    const ALONE: Beside = Beside {
+        suspect: false,
+        aside: 0,
+    };
+
+    fn entry(body: Body, deliveries: u32) -> Entry {
+        Entry {
+            id: "5-1".parse().unwrap(),
+            body,
+            bytes: 7,
+            deliveries,
+        }
     }
 
-    /// An entry that one reply could not carry. Whatever is larger than any job is none;
-    /// another one is fetched by itself, with all the time that its bytes may take.
-    fn set_aside(&self, entry: &Entry, bytes: usize, others: &Admission) -> Kind {
-        if bytes > job::MAX_ENTRY_BYTES {
-            let limit = job::MAX_ENTRY_BYTES;
-            let error = format!("the entry has {bytes} bytes, expected at most {limit}");
-            return self.unreadable(entry, &error);
-        }
-        if self.held.asides() + others.aside.len() >= MAX_ASIDE {
-            return Kind::Settle(Outcome::PutOff {
-                deliveries: entry.deliveries.saturating_sub(1),
-            });
-        }
-        Kind::SetAside { bytes }
+    fn job(json: &str) -> Body {
+        Body::Job(json.as_bytes().to_vec())
     }
 
-    fn unreadable(&self, entry: &Entry, error: &str) -> Kind {
-        let death: DeadLetter = dead_letter::unreadable(entry, error);
-        if let Some(suppressed) = self.log.admit(MALFORMED, "", error) {
-            let error = shortened(&death.error);
-            warn!(entry_id = %entry.id, error, suppressed, "{MALFORMED}");
+    fn known() -> Body {
+        job(r#"{"type":"known"}"#)
+    }
+
+    fn kind_of(body: Body, deliveries: u32, beside: Beside) -> Kind {
+        let entry = entry(body, deliveries);
+        kind(entry, MAX_DELIVERIES, beside, |job_type| {
+            job_type == "known"
+        })
+    }
+
+    /// The reason and the error of a dead letter.
+    fn letter(kind: Kind) -> (&'static str, String) {
+        match kind {
+            Kind::Other(Other::Poison(letter) | Other::Unreadable(letter)) => {
+                (letter.reason, letter.error)
+            }
+            kind => panic!("{kind:?}"),
         }
-        Kind::Settle(Outcome::Dead(death))
+    }
+
+    #[test]
+    fn a_job_runs_when_its_type_is_known_and_it_has_no_delay() {
+        let kind = |json| kind_of(job(json), 1, ALONE);
+        let Kind::Ready(delivery) = kind(r#"{"type":"known","attempt":2}"#) else {
+            panic!("it is a job to run");
+        };
+        assert_eq!((delivery.job.attempt, delivery.deliveries), (2, 1));
+        let unknown = kind(r#"{"type":"other"}"#);
+        assert!(matches!(unknown, Kind::Other(Other::UnknownType(_))));
+        for delayed in [
+            r#"{"type":"known","delay_ms":1}"#,
+            r#"{"type":"other","delay_ms":1}"#,
+        ] {
+            let delayed = kind(delayed);
+            assert!(matches!(delayed, Kind::Other(Other::Delayed(_))));
+        }
+    }
+
+    #[test]
+    fn what_is_no_job_is_unreadable() {
+        let (reason, error) = letter(kind_of(Body::Foreign, 1, ALONE));
+        assert_eq!(reason, "malformed");
+        assert_eq!(error, "expected an entry with the one field `job`");
+        let (reason, _) = letter(kind_of(job("{}"), 1, ALONE));
+        assert_eq!(reason, "malformed");
+    }
+
+    #[test]
+    fn beyond_the_limit_of_deliveries_anything_is_poison() {
+        let limit = MAX_DELIVERIES;
+        for body in [known, || Body::Foreign, || Body::TooLarge(9)] {
+            let (reason, error) = letter(kind_of(body(), limit + 1, ALONE));
+            assert_eq!(reason, "poison");
+            assert!(error.starts_with("5 deliveries ended without"), "{error}");
+        }
+        assert!(matches!(kind_of(known(), limit, ALONE), Kind::Ready(_)));
+    }
+
+    #[test]
+    fn of_suspects_a_worker_has_one_at_a_time() {
+        let another = Beside {
+            suspect: true,
+            aside: 0,
+        };
+        let second = |body, deliveries| {
+            let kind = kind_of(body, deliveries, another);
+            matches!(kind, Kind::Other(Other::SecondSuspect))
+        };
+        assert!(second(known(), SUSPECT_DELIVERIES));
+        assert!(second(Body::Foreign, SUSPECT_DELIVERIES));
+        assert!(!second(known(), SUSPECT_DELIVERIES - 1));
+        let alone = kind_of(known(), SUSPECT_DELIVERIES, ALONE);
+        assert!(matches!(alone, Kind::Ready(_)));
+    }
+
+    #[test]
+    fn a_bounded_number_of_large_entries_is_fetched_by_itself() {
+        let kind = |bytes, aside| {
+            let beside = Beside {
+                suspect: true,
+                aside,
+            };
+            kind_of(Body::TooLarge(bytes), 3, beside)
+        };
+        let limit = job::MAX_ENTRY_BYTES;
+        let fits = kind(limit, MAX_ASIDE - 1);
+        assert!(matches!(fits, Kind::Large { bytes } if bytes == limit));
+        let one_more = kind(limit, MAX_ASIDE);
+        assert!(matches!(one_more, Kind::Other(Other::OneLargeTooMany)));
+        let (reason, _) = letter(kind(limit + 1, 0));
+        assert_eq!(reason, "malformed");
     }
 }
