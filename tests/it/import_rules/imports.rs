@@ -46,21 +46,23 @@ impl Sources {
     /// For each file the files that it names, and other crates as `crate NAME`.
     pub(super) fn imports(&self) -> BTreeMap<String, BTreeSet<String>> {
         let mut imports = BTreeMap::new();
+        let mut test_modules = Vec::new();
         for (module, text) in &self.0 {
             let tokens: TokenStream = text.parse().unwrap();
-            let mut paths = Vec::new();
+            let mut found = Found::default();
             let scope: Vec<_> = module
                 .split("::")
                 .filter(|s| !s.is_empty())
                 .map(str::to_owned)
                 .collect();
-            collect(tokens, &scope, &mut paths);
-            let named = paths.iter().filter_map(|path| self.resolve(module, path));
-            imports.insert(
-                module.clone(),
-                named.filter(|name| name != module).collect(),
-            );
+            collect(tokens, &scope, &mut found);
+            let named = found.paths.iter();
+            let named = named.filter_map(|path| self.resolve(module, path));
+            let named: BTreeSet<String> = named.filter(|name| name != module).collect();
+            imports.insert(module.clone(), named);
+            test_modules.append(&mut found.test_modules);
         }
+        imports.retain(|module, _| !test_modules.iter().any(|room| is_in(module, room)));
         imports
     }
 
@@ -85,6 +87,20 @@ impl Sources {
     }
 }
 
+/// Whether the module `path` is `room` or inside it.
+pub(super) fn is_in(path: &str, room: &str) -> bool {
+    let rest = path.strip_prefix(room);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// What the tokens of a file have.
+#[derive(Default)]
+struct Found {
+    paths: Vec<NamedPath>,
+    /// Modules in files of their own that are there for tests alone.
+    test_modules: Vec<String>,
+}
+
 enum NamedPath {
     /// In this crate, from its root.
     Here(Vec<String>),
@@ -93,7 +109,7 @@ enum NamedPath {
 }
 
 /// Finds the paths in `tokens`, which stand in the module `scope`.
-fn collect(tokens: TokenStream, scope: &[String], paths: &mut Vec<NamedPath>) {
+fn collect(tokens: TokenStream, scope: &[String], found: &mut Found) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut at = 0;
     while at < tokens.len() {
@@ -103,12 +119,15 @@ fn collect(tokens: TokenStream, scope: &[String], paths: &mut Vec<NamedPath>) {
                     .get(at + 1)
                     .map(ToString::to_string)
                     .unwrap_or_default();
+                let inner = [scope, &[name]].concat();
+                let for_tests = is_for_tests(&tokens[..at]);
                 if let Some(TokenTree::Group(body)) = tokens.get(at + 2) {
-                    if !is_for_tests(&tokens[..at]) {
-                        let inner = [scope, &[name]].concat();
-                        collect(body.stream(), &inner, paths);
+                    if !for_tests {
+                        collect(body.stream(), &inner, found);
                     }
                     at += 2;
+                } else if for_tests {
+                    found.test_modules.push(inner.join("::"));
                 }
             }
             // `impl Trait + use<>` captures, and imports nothing.
@@ -117,21 +136,27 @@ fn collect(tokens: TokenStream, scope: &[String], paths: &mut Vec<NamedPath>) {
                 let end = (at..tokens.len())
                     .find(|end| is(&tokens[*end], ';'))
                     .unwrap();
-                use_tree(&tokens[at + 1..end], &[], scope, paths);
+                // `pub use self::child::Name` only hands on what the child defines.
+                let from_child = tokens
+                    .get(at + 1)
+                    .is_some_and(|word| word.to_string() == "self");
+                if !(from_child && is_public(&tokens[..at])) {
+                    use_tree(&tokens[at + 1..end], &[], scope, &mut found.paths);
+                }
                 at = end;
             }
             TokenTree::Ident(_) if at == 0 || !is_path_separator(&tokens[..at]) => {
                 let (words, next) = words(&tokens, at);
                 if words.len() > 1 {
-                    name(&words, scope, paths);
+                    name(&words, scope, &mut found.paths);
                 }
                 at = next - 1;
             }
             // `::redis::cmd`: from the root of all crates.
             TokenTree::Ident(word) if !follows_a_name(&tokens[..at]) => {
-                paths.push(NamedPath::Crate(word.to_string()));
+                found.paths.push(NamedPath::Crate(word.to_string()));
             }
-            TokenTree::Group(group) => collect(group.stream(), scope, paths),
+            TokenTree::Group(group) => collect(group.stream(), scope, found),
             _ => {}
         }
         at += 1;
@@ -210,6 +235,17 @@ fn is_for_tests(before: &[TokenTree]) -> bool {
     attributes
         .into_iter()
         .any(|token| token.to_string().replace(' ', "") == "[cfg(test)]")
+}
+
+/// Whether `before` ends with `pub` or `pub(...)`.
+fn is_public(before: &[TokenTree]) -> bool {
+    let before = match before {
+        [before @ .., TokenTree::Group(group)] if group.delimiter() == Delimiter::Parenthesis => {
+            before
+        }
+        before => before,
+    };
+    before.last().is_some_and(|word| word.to_string() == "pub")
 }
 
 fn is_path_separator(before: &[TokenTree]) -> bool {

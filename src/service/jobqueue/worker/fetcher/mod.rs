@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use self::lease_log::LeaseLog;
-use self::plan::{Action, Cause, MAX_READY_AGE, Plan};
+use self::plan::{Action, Cause, MAX_BLOCK, MAX_READY_AGE, Plan};
 use self::reply_size::{MAX_REPLY, ReplySize};
 use self::rhythm::Rhythm;
 use super::held::Held;
@@ -32,10 +32,6 @@ use crate::service::jobqueue::redis::{
     Body, Broker, Class, Entry, EntryId, Error, LeaseTimes, Link, NAME_BYTES, OPERATOR_RETRY,
     time_for,
 };
-
-/// The longest time that a read blocks. Within this time Redis notices a client that vanished,
-/// and a worker notices a stream that was deleted, or a stop when its read could not be ended.
-const MAX_BLOCK: Duration = Duration::from_secs(1);
 
 /// Fetches entries for one worker.
 #[derive(Debug)]

@@ -5,13 +5,22 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Room;
-use super::aside::TryLog;
 use super::entries::Entries;
 use super::phase::Event;
+use super::tries::TryLog;
 use crate::service::jobqueue::redis::EntryId;
 use crate::service::jobqueue::worker::outcome::{Delivery, Outcome, Settlement};
 use crate::service::jobqueue::worker::pace::{MAX_AHEAD, Pace};
+
+/// What the fetcher may do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// How many entries it may get: free slots, and ahead of them what the pace of short jobs
+    /// allows.
+    pub(crate) entries: usize,
+    /// When the oldest ready delivery was delivered.
+    pub(crate) waiting_since: Option<Instant>,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Inner {

@@ -22,6 +22,7 @@ mod runs;
 mod settling;
 #[cfg(test)]
 pub(crate) mod tests;
+mod tries;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,8 +35,10 @@ use self::inner::Inner;
 use super::outcome::{Delivery, Outcome};
 use crate::service::jobqueue::redis::EntryId;
 
-pub(crate) use self::aside::{Aside, Tries};
+pub(crate) use self::aside::Aside;
+pub(crate) use self::inner::Room;
 pub(crate) use self::leases::Lease;
+pub(crate) use self::tries::Tries;
 
 /// The entries of one worker, and who is to be woken for them.
 pub(crate) struct Held {
@@ -62,16 +65,6 @@ pub(crate) struct Admission {
     pub(crate) ended: Vec<(EntryId, u32, Outcome)>,
     /// To be fetched by itself: the count of deliveries, and how many bytes it has.
     pub(crate) aside: Vec<(EntryId, u32, usize)>,
-}
-
-/// What the fetcher may do now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Room {
-    /// How many entries it may get: free slots, and ahead of them what the pace of short jobs
-    /// allows.
-    pub(crate) entries: usize,
-    /// When the oldest ready delivery was delivered.
-    pub(crate) waiting_since: Option<Instant>,
 }
 
 impl fmt::Debug for Held {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashSet;
 
-use super::aside::{PAUSE, Tries};
+use super::tries::PAUSE;
 use super::*;
 use crate::service::jobqueue::job::Job;
 use crate::service::jobqueue::worker::pace::MAX_AHEAD;

@@ -9,11 +9,13 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use super::MAX_BLOCK;
 use crate::service::jobqueue::redis::{Class, EntryId, Error, OPERATOR_RETRY, Reclaimed};
 use crate::service::jobqueue::worker::held::Room;
 use crate::service::jobqueue::worker::shared::Taking;
 
+/// The longest time that a read blocks. Within this time Redis notices a client that vanished,
+/// and a worker notices a stream that was deleted, or a stop when its read could not be ended.
+pub(super) const MAX_BLOCK: Duration = Duration::from_secs(1);
 /// How long a delivery may wait behind long jobs before it is put back for other workers.
 pub(super) const MAX_READY_AGE: Duration = Duration::from_millis(50);
 /// How long reads are bounded in bytes after an entry was found that is too large for a reply.
