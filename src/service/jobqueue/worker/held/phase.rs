@@ -3,26 +3,30 @@
 //! [`next`] is the only place that knows the transitions. It has no clock and changes nothing: the
 //! counters that follow from a transition are in `entries.rs`, the queues in `inner.rs`.
 //!
-//! | phase                       | event           | next               | who does it, and when |
-//! |-----------------------------|-----------------|--------------------|-----------------------|
-//! | `New`, `SetAside`           | `Deliver`       | `Ready`            | triage: a job that is to run |
-//! | `New`, `SetAside`           | `SetAside`      | `SetAside`         | triage: too large for a reply with others; large entry fetcher: another try |
-//! | `New`, `SetAside`           | `End`           | `Ended(Waiting)`   | triage: its outcome is known without a run (parked, buried, left to others) |
-//! | `New`, `SetAside`           | `GiveUp`        | `PutBack(Waiting)` | triage: a second suspect, too many large entries; the shutdown |
-//! | `SetAside`                  | `LoseLease`     | `Lost`             | large entry fetcher: it is no longer this consumer's |
-//! | `Ready`                     | `Start`         | `Running`          | runner |
-//! | `Ready`                     | `GiveUp`        | `PutBack(Waiting)` | fetcher: it waited for too long; the shutdown |
-//! | `Running`                   | `LeaveToOutput` | `Output`           | runner: the handler is over, its output is on its way |
-//! | `Running`, `Output`         | `End`           | `Ended(Waiting)`   | runner: it is done, or failed |
-//! | `Running`, `Output`         | `GiveUp`        | `PutBack(Waiting)` | runner: it was cut off, or this process is unfit |
-//! | `Ended(Waiting)`            | `Send`          | `Ended(Sent)`      | settler: its outcome is in the next command |
-//! | `Ended(Sent or Refused)`    | `Unsettle`      | `Ended(Waiting)`   | settler: no reply came, so the outcome goes out again |
-//! | `Ended(Sent or Refused)`    | `Refuse`        | `Ended(Refused)`   | settler: the outcome waits until an operator mends something |
-//! | `Ended(Sent or Refused)`    | `Confirm`       | `Settled`          | settler: Redis has answered |
-//! | `Ended(Sent or Refused)`    | `Resume`        | `Ready`            | settler: it was to be parked, and Redis says that it is due |
-//! | `Ended(Sent or Refused)`    | `GiveUp`        | `PutBack(Waiting)` | settler: too many outcomes wait for an operator |
-//! | `PutBack`                   | `Send`, `Unsettle`, `Refuse`, `Confirm` | as `Ended` | settler |
-//! | any of these but `New`      | `Forget`        | `Forgotten`        | settler: in a new epoch its id means another entry, or none |
+//! | phase                               | event           | next               | who does it, and when |
+//! |-------------------------------------|-----------------|--------------------|-----------------------|
+//! | `New`, `SetAside`                   | `Deliver`       | `Ready`            | triage: a job that is to run |
+//! | `New`, `SetAside`                   | `SetAside`      | `SetAside`         | triage: too large for a reply with others; large entry fetcher: another try |
+//! | `New`, `SetAside`                   | `End`           | `Ended(Waiting)`   | triage: its outcome is known without a run (parked, buried, left to others) |
+//! | `New`, `SetAside`                   | `GiveUp`        | `PutBack(Waiting)` | triage: a second suspect, too many large entries; the shutdown |
+//! | `SetAside`                          | `LoseLease`     | `Lost`             | large entry fetcher: it is no longer this consumer's |
+//! | `Ready`                             | `LoseLease`     | `Lost`             | heartbeat: it is no longer this consumer's, so it is not started |
+//! | `Ready`                             | `Start`         | `Running`          | runner |
+//! | `Ready`                             | `GiveUp`        | `PutBack(Waiting)` | fetcher: it waited for too long; the shutdown |
+//! | `Running`                           | `LeaveToOutput` | `Output`           | runner: the handler is over, its output is on its way |
+//! | `Running`, `Output`                 | `End`           | `Ended(Waiting)`   | runner: it is done, or failed |
+//! | `Running`, `Output`                 | `GiveUp`        | `PutBack(Waiting)` | runner: it was cut off, or this process is unfit |
+//! | `Ended(Waiting)`                    | `Send`          | `Ended(Sent)`      | settler: its outcome is in the next command |
+//! | `Ended(Sent)`, `Ended(Refused)`     | `Unsettle`      | `Ended(Waiting)`   | settler: no reply came, so the outcome goes out again |
+//! | `Ended(Sent)`, `Ended(Refused)`     | `Refuse`        | `Ended(Refused)`   | settler: the outcome waits until an operator mends something |
+//! | `Ended(Sent)`, `Ended(Refused)`     | `Confirm`       | `Settled`          | settler: Redis has answered |
+//! | `Ended(Sent)`, `Ended(Refused)`     | `Resume`        | `Ready`            | settler: it was to be parked, and Redis says that it is due |
+//! | `Ended(Sent)`, `Ended(Refused)`     | `GiveUp`        | `PutBack(Waiting)` | settler: too many outcomes wait for an operator |
+//! | `PutBack(Waiting)`                  | `Send`          | `PutBack(Sent)`    | settler: the command that puts it back is the next |
+//! | `PutBack(Sent)`, `PutBack(Refused)` | `Unsettle`      | `PutBack(Waiting)` | settler: no reply came |
+//! | `PutBack(Sent)`, `PutBack(Refused)` | `Refuse`        | `PutBack(Refused)` | settler: it waits until an operator mends something |
+//! | `PutBack(Sent)`, `PutBack(Refused)` | `Confirm`       | `Settled`          | settler: Redis has answered |
+//! | all but `New` and the ends          | `Forget`        | `Forgotten`        | settler: in a new epoch its id means another entry, or none |
 //!
 //! `Settled`, `Lost` and `Forgotten` are ends: the entry is no longer held. If it is delivered once
 //! more, that is a `New` one.
@@ -148,5 +152,99 @@ impl Phase {
             Self::PutBack(_) => false,
             _ => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// The table at the head of this file: the next phase by phase and event.
+    fn table() -> BTreeMap<(String, String), String> {
+        let names = |cell: &str| {
+            let names = cell.split('`').skip(1).step_by(2);
+            names.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let mut table = BTreeMap::new();
+        let rows = include_str!("phase.rs").lines();
+        for row in rows.filter(|line| line.starts_with("//! |") && line.contains('`')) {
+            let cells: Vec<&str> = row.split('|').collect();
+            let mut phases = names(cells[1]);
+            if cells[1].trim_start().starts_with("all but") {
+                phases = phases_that_are_held().map(|phase| name(&phase)).collect();
+            }
+            for phase in phases {
+                let (event, next) = (names(cells[2]).remove(0), names(cells[3]).remove(0));
+                let before = table.insert((phase, event), next);
+                assert_eq!(before, None, "two rows say it: {row}");
+            }
+        }
+        table
+    }
+
+    fn phases() -> Vec<Phase> {
+        let (bytes, due) = (1, Instant::now());
+        let sending = [Sending::Waiting, Sending::Sent, Sending::Refused];
+        let mut phases = vec![
+            Phase::New,
+            Phase::SetAside { bytes, due },
+            Phase::Ready,
+            Phase::Running(due),
+            Phase::Output,
+            Phase::Settled,
+            Phase::Lost,
+            Phase::Forgotten,
+        ];
+        phases.extend(sending.map(Phase::Ended));
+        phases.extend(sending.map(Phase::PutBack));
+        phases
+    }
+
+    fn phases_that_are_held() -> impl Iterator<Item = Phase> {
+        let phases = phases().into_iter();
+        phases.filter(|phase| *phase != Phase::New && !phase.is_over())
+    }
+
+    fn events() -> [Event; 13] {
+        let (bytes, due) = (1, Instant::now());
+        [
+            Event::Deliver,
+            Event::SetAside { bytes, due },
+            Event::Start(due),
+            Event::LeaveToOutput,
+            Event::End,
+            Event::GiveUp,
+            Event::Send,
+            Event::Unsettle,
+            Event::Refuse,
+            Event::Confirm,
+            Event::Resume,
+            Event::LoseLease,
+            Event::Forget,
+        ]
+    }
+
+    /// As the table writes it: without what `Running`, `SetAside` and `Start` carry.
+    fn name(of: &impl std::fmt::Debug) -> String {
+        let name = format!("{of:?}");
+        match name.split_once(['(', ' ']) {
+            Some((short @ ("Running" | "SetAside" | "Start"), _)) => short.to_owned(),
+            _ => name,
+        }
+    }
+
+    #[test]
+    fn the_function_does_what_the_table_says_and_nothing_else() {
+        let mut table = table();
+        for phase in phases() {
+            for event in events() {
+                let said = table.remove(&(name(&phase), name(&event)));
+                let done = next(phase, event).map(|next| name(&next));
+                assert_eq!(done, said, "{event:?} in {phase:?}");
+            }
+        }
+        assert!(table.is_empty(), "not a phase or not an event: {table:?}");
     }
 }
