@@ -3,11 +3,12 @@
 //! Invariant: a phase changes in [`Entries::step_if`] and [`Entries::forget_others`] and nowhere
 //! else, always by [`next`], and the counters change with it.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::phase::{Event, Phase, next};
+use super::phase::{Event, Phase, Sending, next};
 use crate::service::jobqueue::redis::EntryId;
 use crate::service::jobqueue::worker::outcome::{Delivery, Settlement};
 
@@ -44,9 +45,9 @@ pub(super) struct Counts {
     pub(super) running: usize,
     /// Handlers that run on although their entry was forgotten. They have their slots still.
     pub(super) abandoned: usize,
-    /// Entries whose outcome Redis has not confirmed.
-    pub(super) unsettled: usize,
-    /// How many of the unsettled ones wait for an operator.
+    /// Entries whose outcome waits for the settler or is on its way to Redis.
+    pub(super) sending: usize,
+    /// Entries whose outcome waits for an operator.
     pub(super) refused: usize,
 }
 
@@ -56,16 +57,34 @@ impl Counts {
         self.running + self.abandoned
     }
 
+    /// How many entries have an outcome that Redis has not confirmed.
+    pub(super) fn unsettled(self) -> usize {
+        self.sending + self.refused
+    }
+
     fn moved(&mut self, from: Phase, to: Phase) {
-        self.set_aside += usize::from(to.is_set_aside());
-        self.set_aside -= usize::from(from.is_set_aside());
-        self.running += usize::from(to.has_slot());
-        self.running -= usize::from(from.has_slot());
-        self.unsettled += usize::from(to.is_unsettled());
-        self.unsettled -= usize::from(from.is_unsettled());
-        self.refused += usize::from(to.is_refused());
-        self.refused -= usize::from(from.is_refused());
-        self.abandoned += usize::from(from.has_slot() && to == Phase::Forgotten);
+        if let Some(count) = self.of(from) {
+            *count -= 1;
+        }
+        if let Some(count) = self.of(to) {
+            *count += 1;
+        }
+        if to == Phase::Forgotten && from.has_slot() {
+            self.abandoned += 1;
+        }
+    }
+
+    /// The counter of the entries in `phase`, if they are counted. It is one at most.
+    fn of(&mut self, phase: Phase) -> Option<&mut usize> {
+        match phase {
+            Phase::SetAside { .. } => Some(&mut self.set_aside),
+            Phase::Running(_) | Phase::Output => Some(&mut self.running),
+            Phase::Ended(Sending::Refused) | Phase::PutBack(Sending::Refused) => {
+                Some(&mut self.refused)
+            }
+            Phase::Ended(_) | Phase::PutBack(_) => Some(&mut self.sending),
+            Phase::New | Phase::Ready | Phase::Settled | Phase::Lost | Phase::Forgotten => None,
+        }
     }
 }
 
@@ -115,21 +134,24 @@ impl Entries {
         delivery: Option<Arc<Delivery>>,
         event: Event,
     ) -> Option<u64> {
-        let before = self.by_id.get(&id).map_or(Phase::New, HeldEntry::phase);
+        let place = self.by_id.entry(id);
+        let before = match &place {
+            Entry::Occupied(held) => held.get().phase,
+            Entry::Vacant(_) => Phase::New,
+        };
         if before != Phase::New && !before.is_set_aside() {
             return None;
         }
         let phase = next(before, event)?;
         self.counts.moved(before, phase);
         self.serials += 1;
-        let entry = HeldEntry {
+        place.insert_entry(HeldEntry {
             phase,
             serial: self.serials,
             epoch: self.epoch,
             delivery,
             deliveries,
-        };
-        self.by_id.insert(id, entry);
+        });
         Some(self.serials)
     }
 
@@ -160,27 +182,30 @@ impl Entries {
         event: Event,
         is_it: impl FnOnce(&HeldEntry) -> bool,
     ) -> Option<u64> {
-        let entry = self.by_id.get_mut(&id).filter(|entry| is_it(entry))?;
-        let serial = entry.serial;
-        let Some(phase) = next(entry.phase, event) else {
-            debug_assert!(
-                false,
-                "{event:?} cannot happen to {id} in {:?}",
-                entry.phase
-            );
+        let Entry::Occupied(mut held) = self.by_id.entry(id) else {
             return None;
         };
-        self.counts.moved(entry.phase, phase);
+        let entry = held.get_mut();
+        if !is_it(entry) {
+            return None;
+        }
+        let (before, serial) = (entry.phase, entry.serial);
+        let Some(phase) = next(before, event) else {
+            debug_assert!(false, "{event:?} cannot happen to {id} in {before:?}");
+            return None;
+        };
+        self.counts.moved(before, phase);
         entry.phase = phase;
         if phase.is_over() {
-            self.by_id.remove(&id);
+            held.remove();
         }
         Some(serial)
     }
 
     /// A handler is over whose entry was forgotten while it ran.
     pub(super) fn free_abandoned_slot(&mut self) {
-        self.counts.abandoned -= 1;
+        debug_assert!(self.counts.abandoned > 0, "no handler was abandoned");
+        self.counts.abandoned = self.counts.abandoned.saturating_sub(1);
     }
 
     pub(super) fn set_deliveries(&mut self, id: EntryId, deliveries: u32) {

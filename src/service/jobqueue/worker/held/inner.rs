@@ -46,7 +46,7 @@ impl Inner {
         let waiting_since = self.ready.front().map(|(since, _)| *since);
         let counts = self.entries.counts();
         // Redis is slower than the handlers, or away: what has ended must go out first.
-        let behind = counts.unsettled - counts.refused >= MAX_AHEAD + concurrency;
+        let behind = counts.sending >= MAX_AHEAD + concurrency;
         let entries = if self.stuck || behind {
             0
         } else {

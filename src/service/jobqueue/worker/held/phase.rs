@@ -89,6 +89,7 @@ pub(super) enum Event {
 }
 
 /// The phase that follows. None where the event cannot happen in this phase.
+#[inline]
 pub(super) fn next(phase: Phase, event: Event) -> Option<Phase> {
     use Phase::{Ended, Forgotten, Lost, New, Output, PutBack, Ready, Running, SetAside, Settled};
     use Sending::{Refused, Sent, Waiting};
@@ -131,13 +132,6 @@ impl Phase {
     /// Whether it has an outcome that Redis has not confirmed.
     pub(super) fn is_unsettled(self) -> bool {
         matches!(self, Self::Ended(_) | Self::PutBack(_))
-    }
-
-    pub(super) fn is_refused(self) -> bool {
-        matches!(
-            self,
-            Self::Ended(Sending::Refused) | Self::PutBack(Sending::Refused)
-        )
     }
 
     pub(super) fn is_set_aside(self) -> bool {

@@ -39,7 +39,7 @@ impl Held {
 
     /// How many outcomes Redis has not confirmed.
     pub(crate) fn unsettled(&self) -> usize {
-        self.lock().entries.counts().unsettled
+        self.lock().entries.counts().unsettled()
     }
 
     /// The job that an outcome is for, if it was one that could be run.

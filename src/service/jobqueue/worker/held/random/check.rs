@@ -22,7 +22,7 @@ impl Account {
         assert_eq!(counts.slots(), self.runs.len(), "slots");
         let count = |is: fn(&Place) -> bool| places.values().filter(|place| is(place)).count();
         assert_eq!(
-            counts.unsettled,
+            counts.unsettled(),
             count(|place| matches!(place, Place::Ending { .. }))
         );
         let ready: Vec<_> = inner
