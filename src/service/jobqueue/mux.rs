@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -59,8 +60,12 @@ impl Later {
         Self(Box::new(promise))
     }
 
+    /// Calls the promise. One that panics drops what it got, so its job has failed. The caller may
+    /// have begun another job already, which must not end with it.
     pub(crate) fn begin(self, finish: Finish) {
-        (self.0)(finish);
+        let begun = catch_unwind(AssertUnwindSafe(|| (self.0)(finish)));
+        // The panic was logged by the program's hook.
+        drop(begun);
     }
 }
 
@@ -172,7 +177,8 @@ mod tests {
 
     #[test]
     fn a_promise_that_is_lost_is_a_failure() {
-        let results = ended(drop);
-        assert!(matches!(results[..], [Err(JobError::Failed(_))]));
+        for results in [ended(drop), ended(|_finish| panic!("on purpose"))] {
+            assert!(matches!(results[..], [Err(JobError::Failed(_))]));
+        }
     }
 }

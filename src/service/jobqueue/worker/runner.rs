@@ -270,3 +270,57 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
         .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::service::jobqueue::worker::held::Admission;
+    use crate::service::jobqueue::worker::held::tests::delivery;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+    const JOBS: u64 = 100;
+
+    fn runners(
+        handler: impl Fn() -> Result<Completion, JobError> + Send + Sync + 'static,
+    ) -> Arc<Runners> {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
+        let config = Config::from_sources("develop", dir.as_ref(), &BTreeMap::new()).unwrap();
+        let mut mux = Mux::new();
+        mux.handle("x", move |_| std::future::ready(handler()));
+        let log = Arc::new(JobLog::new());
+        let (stop, cutoff) = (CancellationToken::new(), CancellationToken::new());
+        Runners::new(&config.jobqueue, mux, log, stop, cutoff).unwrap()
+    }
+
+    fn admit(held: &Held, jobs: u64) {
+        let admission = Admission {
+            ready: (0..jobs).map(delivery).collect(),
+            ..Admission::default()
+        };
+        held.admit(admission, 0, Instant::now());
+    }
+
+    #[tokio::test]
+    async fn a_promise_that_panics_ends_its_own_job_and_no_other() {
+        let broken = || Ok(Completion::Later(Later::new(|_| panic!("on purpose"))));
+        let runners = runners(broken);
+        let held = runners.held();
+        admit(held, JOBS);
+        let all_end = async {
+            while held.unsettled() < usize::try_from(JOBS).unwrap() {
+                held.wait_for_outcomes().await;
+            }
+        };
+        assert!(
+            timeout(PATIENCE, all_end).await.is_ok(),
+            "{}",
+            held.running()
+        );
+        assert_eq!(held.running(), 0);
+        let mut outcomes = held.take_outcomes(usize::MAX).into_iter();
+        assert!(outcomes.all(|one| matches!(one.outcome, Outcome::Retry { .. })));
+    }
+}
