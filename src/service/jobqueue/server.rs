@@ -17,16 +17,14 @@
 
 mod exit;
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 pub use self::exit::Exit;
 use super::mux::Mux;
@@ -68,8 +66,6 @@ pub struct Server {
     flags: Flags,
     /// Cancelled at the shutdown's deadline.
     cutoff: CancellationToken,
-    /// A part has panicked.
-    broken: Arc<AtomicBool>,
 }
 
 /// The parts that the shutdown has to wait for or to end.
@@ -103,7 +99,6 @@ impl Server {
             mux,
             flags: Flags::default(),
             cutoff: CancellationToken::new(),
-            broken: Arc::default(),
         })
     }
 
@@ -172,7 +167,7 @@ impl Server {
         let (prober, prober_end) = (self.connector.clone(), end.clone());
         self.spawn("prober", async move { prober.probe(prober_end).await });
         self.heartbeat(&shared, hang_limit, end.clone())
-            .spawn(&self.connector)?;
+            .spawn(&self.connector, self.flags.clone())?;
         let promoter = Promoter::new(&shared, Arc::clone(&alarm));
         self.spawn("promoter", promoter.run());
         self.spawn("janitor", Janitor::new(&shared, times).run());
@@ -222,27 +217,20 @@ impl Server {
         )
     }
 
-    /// Runs a part of the worker. When it panics, the worker stops, so that a new process can
-    /// take its place. Otherwise the other parts would go on without the one that is missing.
+    /// Runs a part of the worker.
     fn spawn(
         &self,
         part: &'static str,
         run: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
-        let (stop, broken) = (self.flags.stop.clone(), Arc::clone(&self.broken));
-        tokio::spawn(async move {
-            if AssertUnwindSafe(run).catch_unwind().await.is_err() {
-                error!(part, "a part of this worker panicked; stopping");
-                broken.store(true, Ordering::Relaxed);
-                stop.cancel();
-            }
-        })
+        let flags = self.flags.clone();
+        tokio::spawn(async move { flags.guard(part, run).await })
     }
 
     fn runners(&self, log: &Arc<JobLog>) -> std::io::Result<Arc<Runners>> {
-        let (stop, cutoff) = (self.flags.stop.clone(), self.cutoff.clone());
+        let (flags, cutoff) = (self.flags.clone(), self.cutoff.clone());
         let mux = self.mux.clone();
-        Runners::new(&self.config, mux, Arc::clone(log), stop, cutoff)
+        Runners::new(&self.config, mux, Arc::clone(log), flags, cutoff)
     }
 
     fn triage(&self, shared: &Shared) -> Triage {
@@ -281,7 +269,7 @@ impl Server {
         parts.end.cancel();
         parts.log.tell_rest();
 
-        if self.broken.load(Ordering::Relaxed) {
+        if self.flags.is_broken() {
             Exit::Broken
         } else if runners.is_unfit() {
             Exit::Unfit
@@ -345,26 +333,4 @@ fn consumer_name() -> String {
         std::process::id(),
         fastrand::u32(..)
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::config::Config;
-
-    #[tokio::test]
-    async fn a_part_that_panics_stops_the_worker() {
-        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
-        let config = Config::from_sources("develop", dir.as_ref(), &BTreeMap::new()).unwrap();
-        let server = Server::new(&config.jobqueue, &config.redis, Mux::new()).unwrap();
-        server.spawn("good", async {}).await.unwrap();
-        assert!(!server.flags.stop.is_cancelled());
-        server
-            .spawn("bad", async { panic!("on purpose") })
-            .await
-            .unwrap();
-        assert!(server.flags.stop.is_cancelled() && server.broken.load(Ordering::Relaxed));
-    }
 }

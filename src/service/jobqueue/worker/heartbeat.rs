@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::held::{Held, Lease};
+use super::shared::Flags;
 use super::trail::{self, Step};
 use crate::service::jobqueue::redis::{
     Broker, Class, Connector, EntryId, LONG_TRIP, Link, NAME_BYTES, OPERATOR_RETRY, Window,
@@ -51,11 +52,11 @@ impl Heartbeat {
     }
 
     /// Starts the thread, which ends soon after `stop` is cancelled. Nobody waits for it: one more
-    /// renewal does no harm.
+    /// renewal does no harm. `flags` learn of its panic: without renewals the leases run out.
     ///
     /// # Errors
     /// When the system gives no thread or no runtime.
-    pub(crate) fn spawn(self, connector: &Connector) -> std::io::Result<()> {
+    pub(crate) fn spawn(self, connector: &Connector, flags: Flags) -> std::io::Result<()> {
         let link = connector.link("heartbeat", Duration::ZERO);
         let (told, built) = mpsc::sync_channel(1);
         // The thread builds its runtime: where the thread is refused, there is none to be dropped
@@ -64,7 +65,7 @@ impl Heartbeat {
             match threads::runtime(&mut Builder::new_current_thread()) {
                 Ok(runtime) => {
                     told.send(Ok(())).ok();
-                    runtime.block_on(self.run(link));
+                    runtime.block_on(flags.guard("heartbeat", self.run(link)));
                 }
                 Err(error) => drop(told.send(Err(error))),
             }

@@ -22,6 +22,7 @@ use super::decide::{self, Rules};
 use super::held::Held;
 use super::job_log::JobLog;
 use super::outcome::{Delivery, Outcome};
+use super::shared::Flags;
 use super::trail::{self, Step};
 use crate::config::JobqueueConfig;
 use crate::service::jobqueue::mux::{
@@ -29,6 +30,9 @@ use crate::service::jobqueue::mux::{
 };
 use crate::shortened::shortened;
 use crate::threads;
+
+/// As the log calls a runner that panics.
+const PART: &str = "runner";
 
 /// What a worker's runners share.
 #[derive(Debug)]
@@ -44,7 +48,7 @@ pub(crate) struct Runners {
     unfit: AtomicBool,
     /// How many handlers the cutoff has dropped.
     cut_off: AtomicUsize,
-    stop: CancellationToken,
+    flags: Flags,
     tracker: TaskTracker,
     /// Where handlers run; see [`Handlers`].
     handlers: Handlers,
@@ -104,7 +108,7 @@ impl Runners {
         config: &JobqueueConfig,
         mux: Mux,
         log: Arc<JobLog>,
-        stop: CancellationToken,
+        flags: Flags,
         cutoff: CancellationToken,
     ) -> std::io::Result<Arc<Self>> {
         let handlers = Handlers::new()?;
@@ -125,7 +129,7 @@ impl Runners {
                 cutoff,
                 unfit: AtomicBool::new(false),
                 cut_off: AtomicUsize::new(0),
-                stop,
+                flags,
                 tracker: TaskTracker::new(),
                 handlers,
             }
@@ -155,14 +159,15 @@ impl Runners {
     }
 
     fn start_runner(self: &Arc<Self>) {
-        let runner = Arc::clone(self).run_ready();
+        let runners = Arc::clone(self);
+        let runner = async move { runners.flags.guard(PART, runners.run_ready()).await };
         self.tracker.spawn_on(runner, &self.handlers.handle);
         // The task that a thread spawns last is for that thread alone, which the next handler
         // may block: let that be this one.
         self.handlers.handle.spawn(async {});
     }
 
-    async fn run_ready(self: Arc<Self>) {
+    async fn run_ready(self: &Arc<Self>) {
         let mut next = self.held.start(Instant::now());
         while let Some(delivery) = next {
             next = match self.run(&delivery).await {
@@ -196,8 +201,11 @@ impl Runners {
         // The shutdown waits for it as it does for runners.
         let token = self.tracker.token();
         Finish::new(move |result| {
-            let outcome = runners.decide(&delivery, result);
-            runners.held.end_output(&delivery, outcome);
+            // The thread belongs to something else, a writer of lines for example.
+            runners.flags.guard_call(PART, || {
+                let outcome = runners.decide(&delivery, result);
+                runners.held.end_output(&delivery, outcome);
+            });
             drop(token);
         })
     }
@@ -246,7 +254,7 @@ impl Runners {
                 let reason = shortened(reason);
                 error!(reason, "this process cannot run jobs; stopping");
             }
-            self.stop.cancel();
+            self.flags.stop.cancel();
         }
         let decision = self.rules.decide(delivery, result, fastrand::f64());
         self.log.tell(delivery, decision)
@@ -291,8 +299,17 @@ mod tests {
         let mut mux = Mux::new();
         mux.handle("x", move |_| std::future::ready(handler()));
         let log = Arc::new(JobLog::new());
-        let (stop, cutoff) = (CancellationToken::new(), CancellationToken::new());
-        Runners::new(&config.jobqueue, mux, log, stop, cutoff).unwrap()
+        let (flags, cutoff) = (Flags::default(), CancellationToken::new());
+        Runners::new(&config.jobqueue, mux, log, flags, cutoff).unwrap()
+    }
+
+    /// Panics when it is dropped, as a handler's own panic may carry it.
+    struct PanicsAgain;
+
+    impl Drop for PanicsAgain {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
     }
 
     fn admit(held: &Held, jobs: u64) {
@@ -322,5 +339,13 @@ mod tests {
         assert_eq!(held.running(), 0);
         let mut outcomes = held.take_outcomes(usize::MAX).into_iter();
         assert!(outcomes.all(|one| matches!(one.outcome, Outcome::Retry { .. })));
+    }
+
+    #[tokio::test]
+    async fn a_runner_that_panics_stops_the_worker() {
+        let runners = runners(|| std::panic::panic_any(PanicsAgain));
+        admit(runners.held(), 1);
+        let stopped = timeout(PATIENCE, runners.flags.stop.cancelled()).await;
+        assert!(stopped.is_ok() && runners.flags.is_broken());
     }
 }
