@@ -1,8 +1,8 @@
 //! Locks that a panic elsewhere does not spoil.
 //!
 //! The standard library marks a lock as poisoned when a thread panics while it holds the lock. Here
-//! no code that can panic runs under a lock, so the mark means nothing, and every user of a lock
-//! ignores it in the same way.
+//! only a defect can panic under a lock, and then the panic itself stops the worker. The other parts
+//! need their locks to end in order, so every user of a lock ignores the mark in the same way.
 
 use std::sync::{LockResult, Mutex, MutexGuard, PoisonError};
 

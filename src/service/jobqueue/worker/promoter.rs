@@ -5,7 +5,7 @@
 //! an [`Alarm`]. It sets the alarm only for a job that it knows from its own settling or its own
 //! promotion, so that two workers seldom wake up for one job.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::shared::Shared;
 use super::trail;
+use crate::lock::lock;
 use crate::service::jobqueue::redis::{Broker, Class, Link, OPERATOR_RETRY, Promoted};
 
 /// How often every worker looks.
@@ -55,7 +56,7 @@ impl Alarm {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.at.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.at)
     }
 }
 

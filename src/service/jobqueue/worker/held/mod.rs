@@ -25,7 +25,7 @@ pub(crate) mod tests;
 mod tries;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use rustc_hash::FxHashSet;
@@ -33,6 +33,7 @@ use tokio::sync::{Notify, watch};
 
 use self::inner::Inner;
 use super::outcome::{Delivery, Outcome};
+use crate::lock::lock;
 use crate::service::jobqueue::redis::EntryId;
 
 pub(crate) use self::aside::Aside;
@@ -89,8 +90,7 @@ impl Held {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic under the lock is a defect, which ends the part that met it.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
 
     /// Releases the lock, and starts a runner if one is wanted.
