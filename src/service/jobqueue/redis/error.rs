@@ -10,6 +10,7 @@ use crate::shortened::shortened_to;
 
 /// The most bytes of a message: it may carry what somebody else wrote.
 const MAX_MESSAGE_BYTES: usize = 512;
+
 /// What to do about a failed command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {

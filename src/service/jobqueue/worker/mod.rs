@@ -6,7 +6,7 @@
 //! scheduled jobs that are due to the stream, `janitor` removes workers that are gone from the
 //! group, and `unblocker` ends the fetcher's read when this worker stops.
 
-pub(crate) mod dead_letter;
+mod dead_letter;
 pub(crate) mod decide;
 pub(crate) mod fetcher;
 pub(crate) mod heartbeat;
@@ -14,8 +14,8 @@ pub(crate) mod held;
 pub(crate) mod janitor;
 pub(crate) mod job_log;
 pub(crate) mod large_fetcher;
-pub(crate) mod outcome;
-pub(crate) mod pace;
+mod outcome;
+mod pace;
 pub(crate) mod promoter;
 mod recognition;
 mod refused;

@@ -24,7 +24,6 @@ use self::reply_size::{MAX_REPLY, ReplySize};
 use self::rhythm::Rhythm;
 use super::held::Held;
 use super::job_log::JobLog;
-
 use super::shared::{Flags, Shared};
 use super::trail::Step;
 use super::triage::Triage;

@@ -12,7 +12,6 @@ use super::Fetcher;
 use super::plan::{Cause, OrphanCheck};
 use super::reply_size::MAX_REPLY;
 use crate::service::jobqueue::redis::{EntryId, Error, Take};
-
 use crate::service::jobqueue::worker::trail::Step;
 
 /// How many bytes one reply brings at most. A larger entry may be why its delivery was lost, so
