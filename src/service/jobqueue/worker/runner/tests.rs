@@ -1,0 +1,69 @@
+//! What becomes of a worker, and of its other jobs, when something panics that a runner calls.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::config::Config;
+use crate::service::jobqueue::worker::held::Admission;
+use crate::service::jobqueue::worker::held::tests::delivery;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const JOBS: u64 = 100;
+
+fn runners(
+    handler: impl Fn() -> Result<Completion, JobError> + Send + Sync + 'static,
+) -> Arc<Runners> {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
+    let config = Config::from_sources("develop", dir.as_ref(), &BTreeMap::new()).unwrap();
+    let mut mux = Mux::new();
+    mux.handle("x", move |_| std::future::ready(handler()));
+    let log = Arc::new(JobLog::new());
+    let (flags, cutoff) = (Flags::default(), CancellationToken::new());
+    Runners::new(&config.jobqueue, mux, log, flags, cutoff).unwrap()
+}
+
+/// Panics when it is dropped, as a handler's own panic may carry it.
+struct PanicsAgain;
+
+impl Drop for PanicsAgain {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
+fn admit(held: &Held, jobs: u64) {
+    let admission = Admission {
+        ready: (0..jobs).map(delivery).collect(),
+        ..Admission::default()
+    };
+    held.admit(admission, 0, Instant::now());
+}
+
+#[tokio::test]
+async fn a_promise_that_panics_ends_its_own_job_and_no_other() {
+    let broken = || Ok(Completion::Later(Later::new(|_| panic!("on purpose"))));
+    let runners = runners(broken);
+    let held = runners.held();
+    admit(held, JOBS);
+    let all_end = async {
+        while held.unsettled() < usize::try_from(JOBS).unwrap() {
+            held.wait_for_outcomes().await;
+        }
+    };
+    assert!(
+        timeout(PATIENCE, all_end).await.is_ok(),
+        "{}",
+        held.running()
+    );
+    assert_eq!(held.running(), 0);
+    let mut outcomes = held.take_outcomes(usize::MAX).into_iter();
+    assert!(outcomes.all(|one| matches!(one.outcome, Outcome::Retry { .. })));
+}
+
+#[tokio::test]
+async fn a_runner_that_panics_stops_the_worker() {
+    let runners = runners(|| std::panic::panic_any(PanicsAgain));
+    admit(runners.held(), 1);
+    let stopped = timeout(PATIENCE, runners.flags.stop.cancelled()).await;
+    assert!(stopped.is_ok() && runners.flags.is_broken());
+}
