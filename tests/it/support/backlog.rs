@@ -16,6 +16,28 @@ pub(crate) const STATE: &str = "jobqueue:{default}:state";
 pub(crate) const LEASES: &str = "jobqueue:{default}:leases";
 pub(crate) const GROUP: &str = "jobqueue";
 
+/// Counts everything of a [`Backlog`] in one step, since a job may move from one place to another
+/// between two commands. It is a script and not MULTI, because a full memory refuses every command
+/// within MULTI. Without the stream or the group, the group's lists are empty.
+const BACKLOG: &str = "#!lua flags=no-writes,allow-oom
+local function of_group(...)
+  local reply = redis.pcall(...)
+  if not reply.err then
+    return reply
+  elseif reply.err:find('^NOGROUP') or reply.err:find('no such key') then
+    return {}
+  end
+  error(reply)
+end
+return {
+  redis.call('XLEN', KEYS[1]),
+  of_group('XPENDING', KEYS[1], ARGV[1])[1] or 0,
+  redis.call('ZCARD', KEYS[2]),
+  redis.call('XLEN', KEYS[3]),
+  of_group('XINFO', 'GROUPS', KEYS[1]),
+  of_group('XINFO', 'CONSUMERS', KEYS[1], ARGV[1]),
+}";
+
 /// A stream entry: its id and its fields.
 pub(crate) type Entry = (String, BTreeMap<String, Vec<u8>>);
 
@@ -126,13 +148,7 @@ impl Redis {
     pub(crate) async fn consumers(&self) -> Vec<Consumer> {
         let rows = self.try_cmd(&["XINFO", "CONSUMERS", STREAM, GROUP]).await;
         let rows = none_without_group(rows).map(items).unwrap_or_default();
-        let rows = rows.into_iter().map(fields);
-        rows.map(|row| Consumer {
-            name: text(&row["name"]),
-            pending: number(&row["pending"]),
-            idle_ms: number(&row["idle"]),
-        })
-        .collect()
+        rows.into_iter().map(consumer).collect()
     }
 
     /// Redis' clock, which is the only one that counts, in ms.
@@ -141,16 +157,18 @@ impl Redis {
         seconds * 1000 + micros / 1000
     }
 
-    /// All of it. The parts are read one after another: it is a snapshot only of a
-    /// queue at rest.
+    /// All of it, as it was at one moment.
     pub(crate) async fn backlog(&self) -> Backlog {
+        let script = ["EVAL", BACKLOG, "3", STREAM, SCHEDULED, DEAD, GROUP];
+        let (stream, pending, scheduled, dead, groups, consumers): (_, _, _, _, _, Vec<Value>) =
+            self.query(&script).await;
         Backlog {
-            stream: self.xlen().await,
-            pending: self.pending().await,
-            scheduled: self.scheduled().await,
-            dead: self.query(&["XLEN", DEAD]).await,
-            lag: self.lag().await,
-            consumers: self.consumers().await,
+            stream,
+            pending,
+            scheduled,
+            dead,
+            lag: lag(groups),
+            consumers: consumers.into_iter().map(consumer).collect(),
         }
     }
 
@@ -163,26 +181,29 @@ impl Redis {
     pub(crate) async fn drained(&self, deadline: Duration) {
         let mut last = None;
         let drained = within(deadline, async || {
-            // In one step: a job may move from one place to the other between two. By a
-            // script, since a full memory refuses every command within MULTI.
-            let count = "#!lua flags=no-writes,allow-oom
-                return {redis.call('XLEN', KEYS[1]), redis.call('ZCARD', KEYS[2])}";
-            let (stream, scheduled): (u64, u64) =
-                self.query(&["EVAL", count, "2", STREAM, SCHEDULED]).await;
-            let backlog = last.insert(self.backlog().await);
-            (stream + scheduled + backlog.pending == 0).then_some(())
+            let now = last.insert(self.backlog().await);
+            (now.stream + now.pending + now.scheduled == 0).then_some(())
         });
         if drained.await.is_none() {
             panic!("not drained within {deadline:?}: {last:?}");
         }
     }
+}
 
-    async fn lag(&self) -> Option<u64> {
-        let groups = self.try_cmd(&["XINFO", "GROUPS", STREAM]).await;
-        let groups = none_without_group(groups).map(items).unwrap_or_default();
-        let mut groups = groups.into_iter().map(fields);
-        let group = groups.find(|group| text(&group["name"]) == GROUP)?;
-        redis::from_redis_value_ref(&group["lag"]).unwrap()
+/// The lag of the queue's group, in the reply of `XINFO GROUPS`.
+fn lag(groups: Vec<Value>) -> Option<u64> {
+    let mut groups = groups.into_iter().map(fields);
+    let group = groups.find(|group| text(&group["name"]) == GROUP)?;
+    redis::from_redis_value_ref(&group["lag"]).unwrap()
+}
+
+/// A consumer in the reply of `XINFO CONSUMERS`.
+fn consumer(row: Value) -> Consumer {
+    let row = fields(row);
+    Consumer {
+        name: text(&row["name"]),
+        pending: number(&row["pending"]),
+        idle_ms: number(&row["idle"]),
     }
 }
 
