@@ -171,12 +171,12 @@ async fn others_go_on(workers: usize, limit: &str, entries: Vec<Fields>) {
 async fn an_output_limit_matters_to_nobody_while_entries_are_small() {
     let redis = Redis::start().await;
     limit_output(&redis, "1mb").await;
-    let worker = Process::jobqueue(&redis).start();
-    worker.wait_ready(PATIENCE).await;
+    let workers = [Process::jobqueue(&redis).start()];
+    workers[0].wait_ready(PATIENCE).await;
     // 4 MB of jobs, none of which is large.
     let job = |n| hello(n).replace("hello", &"x".repeat(2_000));
     redis.add_jobs((0..2_000).map(job)).await;
-    all_printed(&[worker], 2_000, 2 * AT_ONCE).await;
+    all_printed(&workers, 2_000, 2 * AT_ONCE).await;
     redis.drained(PATIENCE).await;
 }
 
@@ -221,8 +221,8 @@ async fn many_valid_jobs_that_cannot_be_fetched_hold_up_no_other() {
         add(&redis, &large_job(200_000)).await;
     }
     redis.add_jobs((0..300).map(hello)).await;
-    let worker = Process::jobqueue(&redis).envs(&[LEASE]).start();
-    all_printed(&[worker], 300, AT_ONCE * 2).await;
+    let workers = [Process::jobqueue(&redis).envs(&[LEASE]).start()];
+    all_printed(&workers, 300, AT_ONCE * 2).await;
 }
 
 #[tokio::test]
