@@ -56,5 +56,5 @@ async fn an_entry_that_was_taken_before_its_start_is_not_run() {
     assert_eq!(worker.count("start 3"), 0, "it is the stranger's");
     let entry = redis.pending_entry(&id).await.expect("it has no outcome");
     assert_eq!((entry.consumer.as_str(), entry.deliveries), ("stranger", 1));
-    assert!(worker.count_log("lease lost") > 0);
+    worker.wait_for_log("lease lost", PATIENCE).await;
 }

@@ -108,7 +108,9 @@ async fn a_lease_that_no_heartbeat_can_keep_costs_a_far_worker_no_job() {
         starts(&near, 0..5) == 0,
         "a living worker's jobs were taken"
     );
-    assert_eq!(busy.count_log("redis is too far away for this lease"), 1);
+    let far_away = "redis is too far away for this lease";
+    busy.wait_for_log(far_away, PATIENCE).await;
+    assert_eq!(busy.count_log(far_away), 1);
 }
 
 /// One worker with a lease of `long` is busy, one of `short` is idle, and a third one with a
@@ -159,6 +161,7 @@ async fn beside_each_other(long: Duration, short: Duration, dies: Duration, way:
         stolen.await.is_none(),
         "{long:?} beside {short:?}: taken from a living worker"
     );
+    heir.wait_for_log("different leases", PATIENCE).await;
     assert_eq!(heir.count_log("different leases"), 1);
 }
 
@@ -224,7 +227,9 @@ async fn stalls_without_end_hold_nobody_for_ever() {
     })
     .await;
     assert!(began.elapsed() > hold(lease), "it was held at first");
-    assert_eq!(heir.count_log("nobody takes over from dead workers"), 1);
+    let held_back = "nobody takes over from dead workers";
+    heir.wait_for_log(held_back, PATIENCE).await;
+    assert_eq!(heir.count_log(held_back), 1);
 }
 
 #[tokio::test]

@@ -260,7 +260,9 @@ async fn dead_consumers_go_and_nothing_pending_goes_with_them() {
     })
     .await;
     redis.drained(PATIENCE).await;
-    assert!(survivor.count_log("removed consumers of processes that are gone") > 0);
+    survivor
+        .wait_for_log("removed consumers of processes that are gone", PATIENCE)
+        .await;
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ async fn programs_that_start_at_once_make_one_schema() {
     let workers = [(); 4].map(|()| Process::jobqueue(&redis).start());
     let server = Process::server(&redis).start();
     for process in workers.iter().chain([&server]) {
+        process.wait_for_log("connected to redis", PATIENCE).await;
         process.wait_ready(PATIENCE).await;
     }
     let processes = workers.iter().chain([&server]);

@@ -227,10 +227,9 @@ async fn what_was_deleted_or_trimmed_by_hand_is_let_go_and_the_rest_runs() {
     for n in runs {
         ran_once(&worker, n..n + 1).await;
     }
-    assert_eq!(
-        worker.count_log("deleted from the stream by somebody else count=7"),
-        1
-    );
+    let deleted = "deleted from the stream by somebody else count=7";
+    worker.wait_for_log(deleted, PATIENCE).await;
+    assert_eq!(worker.count_log(deleted), 1);
 }
 
 #[tokio::test]

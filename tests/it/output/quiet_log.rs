@@ -101,6 +101,7 @@ async fn failing_and_panicking_jobs_are_a_few_lines_and_their_count() {
         ("failed as asked", "failed attempts"),
         ("failed for the last time", "last attempts"),
     ] {
+        worker.wait_for_log(part, PATIENCE).await;
         let count = worker.count_log(part);
         assert!((1..=A_FEW).contains(&count), "{count} lines of {what}");
     }

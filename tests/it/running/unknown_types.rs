@@ -65,6 +65,8 @@ async fn an_unknown_job_type_is_tried_again_uncharged_and_buried_after_its_grace
         let expected = 1500 + delay_ms..1500 + delay_ms + 900;
         assert!(expected.contains(&waited), "buried after {waited} ms");
     }
+    let lines = async || (worker.count_log("it is left to others") >= 3).then_some(());
+    eventually("three lines are logged", PATIENCE, lines).await;
     assert_eq!(worker.count_log("it is left to others"), 3, "a few lines");
 }
 
