@@ -1,4 +1,5 @@
-//! The table in `tests/README.md` names a test for every fault, and names it as it is.
+//! The table in `tests/README.md` names a test for every fault. Each name there must be the name of
+//! a test that exists.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -38,7 +39,8 @@ fn every_fault_has_tests_that_exist_and_are_long_when_it_says_so() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// The source of the module at `path`, which has no extension: `it/chaos` is `it/chaos/mod.rs`.
+/// The source of the module at `path`, which is given without an extension. For example, the source
+/// of `it/chaos` is `it/chaos/mod.rs`.
 fn source_of(path: &Path) -> io::Result<String> {
     std::fs::read_to_string(path.with_extension("rs"))
         .or_else(|_| std::fs::read_to_string(path.join("mod.rs")))

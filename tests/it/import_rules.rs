@@ -1,8 +1,8 @@
-//! The import rules of `src/lib.rs`, held against every `use` line and every path of `src`.
+//! Checks every `use` line and every path of `src` against the import rules of `src/lib.rs`.
 //!
-//! The rules are read from the text block under "Import rules" in that file, so they are
-//! written once. Besides them, no files may import each other in a circle. What stands under
-//! `#[cfg(test)]` is not looked at: a test may build what it needs.
+//! The rules are read from the text block under "Import rules" in that file, so they are written
+//! once. Besides them, no files may import each other in a circle. Code under `#[cfg(test)]` is not
+//! checked, because a test may build what it needs.
 
 mod imports;
 
@@ -12,7 +12,7 @@ use std::path::Path;
 
 use imports::{Sources, is_in};
 
-/// `room does not name a, b; except c`, as a line of `src/lib.rs` says it.
+/// A rule of `src/lib.rs`, which has the form `room does not name a, b; except c`.
 #[derive(Debug, PartialEq, Eq)]
 struct Rule {
     room: String,
@@ -40,7 +40,7 @@ fn rules(lib: &str) -> Vec<Rule> {
         .collect()
 }
 
-/// What breaks the rules, one line each.
+/// The violations of the rules, one line each.
 fn violations(rules: &[Rule], imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<String> {
     let mut found = Vec::new();
     for rule in rules {
@@ -58,7 +58,7 @@ fn violations(rules: &[Rule], imports: &BTreeMap<String, BTreeSet<String>>) -> V
     found
 }
 
-/// Files that import each other in a circle: the files of each circle.
+/// The circles of files that import each other. Each circle is the set of its files.
 fn circles(imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<BTreeSet<String>> {
     let reached: BTreeMap<&String, BTreeSet<&String>> = imports
         .keys()
@@ -134,7 +134,7 @@ fn nothing_imports_the_programs() {
     }
 }
 
-/// The imports of a crate of three files, whose second one has `text`.
+/// The imports of a crate of three files. The second file contains `text`.
 fn imports_with(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     let files = [
         ("", "mod a; mod b; pub use a::Thing;"),
@@ -200,7 +200,8 @@ fn a_broken_rule_and_a_circle_are_found() {
     );
     assert!(violations(&rules, &imports_with("use std::fmt;")).is_empty());
 
-    // The parent declares its child, which is no import; the child takes a name from it.
+    // The parent declares its child, which is not an import. The child takes a name from its
+    // parent.
     assert!(circles(&imports_with("use crate::a;")).is_empty());
     let files = [("a", "use crate::b::B;"), ("b", "use crate::a::A;")];
     let sources = Sources::new(files.map(|(path, text)| (path.to_owned(), text.to_owned())));

@@ -1,6 +1,6 @@
-//! The integration tests: one binary, one folder a promise of the README, on real Redis
-//! servers and real child processes. Each folder's `mod.rs` says which promise its tests
-//! prove; `support` is what all of them stand on.
+//! The integration tests, on real Redis servers and real child processes. They are one binary, with
+//! one folder for each promise of the README. Each folder's `mod.rs` says which promise its tests
+//! prove. `support` contains what all of them use.
 
 #![allow(
     clippy::unwrap_used,

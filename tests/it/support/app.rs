@@ -1,4 +1,4 @@
-//! The API as a client meets it: a Redis, one `server` process, real HTTP.
+//! The API as a client sees it: a Redis, one `server` process, and real HTTP.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use serde_json::Value;
 use super::process::http_client;
 use super::{PATIENCE, Process, ProcessBuilder, Redis};
 
-/// An answer: its status, its body (a string when it is no JSON), its headers.
+/// The reply to a request: its status, its body (a string when it is not JSON) and its headers.
 pub(crate) type Reply = (StatusCode, Value, HeaderMap);
 
 /// One API server on a Redis of its own.
 pub(crate) struct TestApp {
-    // The server comes first: fields are dropped in order, and a server that outlives
-    // its Redis fills the output of a failing test with the outage.
+    // The server is the first field, because fields are dropped in order. A server that outlives
+    // its Redis would fill the output of a failing test with lines about the outage.
     pub(crate) server: Process,
     pub(crate) redis: Redis,
     http: reqwest::Client,
@@ -30,14 +30,14 @@ impl TestApp {
         app
     }
 
-    /// Starts a server with these variables on this Redis, which may be down, and
-    /// waits until the server listens.
+    /// Starts a server with these variables on this Redis, and waits until the server listens. The
+    /// Redis may be down.
     pub(crate) async fn with(redis: Redis, env: &[(&str, &str)]) -> Self {
         let server = Process::server(&redis).envs(env).start();
         Self::around(redis, server).await
     }
 
-    /// Puts together a Redis and a server that was started in a way of its own.
+    /// Puts together a Redis and a server that the test has started in its own way.
     pub(crate) async fn around(redis: Redis, server: Process) -> Self {
         let addr = server.http_addr().await;
         Self {
@@ -48,7 +48,7 @@ impl TestApp {
         }
     }
 
-    /// A worker on the same Redis, to be started.
+    /// The builder of a worker on the same Redis.
     pub(crate) fn worker(&self) -> ProcessBuilder {
         Process::jobqueue(&self.redis)
     }
@@ -72,7 +72,7 @@ impl TestApp {
         self.send(request).await
     }
 
-    /// Registers a job that must be accepted, and returns its id.
+    /// Registers a job, asserts that it was accepted, and returns its id.
     pub(crate) async fn registered(&self, body: Value) -> String {
         let (status, reply, _) = self.register(body).await;
         assert_eq!(status, StatusCode::CREATED, "{reply}");
@@ -80,7 +80,7 @@ impl TestApp {
         reply["job_id"].as_str().expect("a job_id").to_owned()
     }
 
-    /// Sends a request that is built by the test.
+    /// Sends a request that the test has built.
     pub(crate) async fn send(&self, request: RequestBuilder) -> Reply {
         let response = request.send().await;
         let response = response.unwrap_or_else(|error| panic!("no answer: {error:?}"));

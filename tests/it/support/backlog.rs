@@ -1,6 +1,5 @@
-//! What a queue holds, read the way an operator reads it: with plain commands.
-//! The key names are written out here and not taken from the library, because
-//! they are what users type into redis-cli.
+//! What a queue holds, read as an operator reads it, with plain commands. The key names are written
+//! out here and are not taken from the library, because users type them into redis-cli.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -41,7 +40,7 @@ return {
 /// A stream entry: its id and its fields.
 pub(crate) type Entry = (String, BTreeMap<String, Vec<u8>>);
 
-/// The places a job can be in, counted.
+/// The numbers of jobs in each place, and the state of the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Backlog {
     /// Entries in the stream, waiting or running.
@@ -76,7 +75,7 @@ pub(crate) struct Pending {
 }
 
 impl Redis {
-    /// Adds a job by XADD alone, as any language would, and returns its entry id.
+    /// Adds a job with XADD alone, as a program in any language would, and returns its entry id.
     pub(crate) async fn add_job(&self, job: &str) -> String {
         self.query(&["XADD", STREAM, "*", "job", job]).await
     }
@@ -86,7 +85,7 @@ impl Redis {
         self.query(&["XLEN", STREAM]).await
     }
 
-    /// The number of delivered entries; 0 without a group.
+    /// The number of delivered entries. It is 0 without a group.
     pub(crate) async fn pending(&self) -> u64 {
         let summary = self.try_cmd(&["XPENDING", STREAM, GROUP]).await;
         match none_without_group(summary).map(items) {
@@ -95,7 +94,7 @@ impl Redis {
         }
     }
 
-    /// Every delivered entry (the first 10,000), oldest first.
+    /// Every delivered entry (the first 10,000), the oldest first.
     pub(crate) async fn pending_entries(&self) -> Vec<Pending> {
         let rows = self
             .try_cmd(&["XPENDING", STREAM, GROUP, "-", "+", "10000"])
@@ -116,7 +115,7 @@ impl Redis {
         self.query(&["ZCARD", SCHEDULED]).await
     }
 
-    /// Every scheduled member with its due time in ms, earliest first.
+    /// Every scheduled member with its due time in ms, the earliest first.
     pub(crate) async fn scheduled_jobs(&self) -> Vec<(String, u64)> {
         let rows: Vec<(String, f64)> = self
             .query(&["ZRANGE", SCHEDULED, "0", "-1", "WITHSCORES"])
@@ -129,12 +128,12 @@ impl Redis {
             .collect()
     }
 
-    /// Every entry of the stream, oldest first.
+    /// Every entry of the stream, the oldest first.
     pub(crate) async fn entries(&self) -> Vec<Entry> {
         self.query(&["XRANGE", STREAM, "-", "+"]).await
     }
 
-    /// Every dead letter, oldest first.
+    /// Every dead letter, the oldest first.
     pub(crate) async fn dead_letters(&self) -> Vec<Entry> {
         self.query(&["XRANGE", DEAD, "-", "+"]).await
     }
@@ -144,14 +143,14 @@ impl Redis {
         self.query(&["HGETALL", STATE]).await
     }
 
-    /// The group's consumers; none without a group.
+    /// The group's consumers. There are none without a group.
     pub(crate) async fn consumers(&self) -> Vec<Consumer> {
         let rows = self.try_cmd(&["XINFO", "CONSUMERS", STREAM, GROUP]).await;
         let rows = none_without_group(rows).map(items).unwrap_or_default();
         rows.into_iter().map(consumer).collect()
     }
 
-    /// Redis' clock, which is the only one that counts, in ms.
+    /// Redis' clock in ms. The queue uses no other clock.
     pub(crate) async fn now_ms(&self) -> u64 {
         let (seconds, micros): (u64, u64) = self.query(&["TIME"]).await;
         seconds * 1000 + micros / 1000

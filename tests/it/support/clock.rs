@@ -1,5 +1,5 @@
-//! A wall clock of its own for one process, which a test sets while the process runs.
-//! The system's clock is left alone.
+//! A wall clock for one process alone. A test sets it while the process runs, and the system's
+//! clock does not change.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,7 +14,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// A clock that shows the right time. Builds the library that makes it.
+    /// A clock that shows the right time. This also compiles the library that replaces the clock.
     pub(crate) fn new() -> Self {
         let home = tempfile::Builder::new().prefix("clock-").tempdir().unwrap();
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/clock.c");
@@ -35,10 +35,11 @@ impl Clock {
         clock
     }
 
-    /// Makes the clock differ by `offset_ms` from the right time, from now on: negative
-    /// when it is to be behind.
+    /// Makes the clock differ by `offset_ms` from the right time, from now on. A negative offset
+    /// makes the clock late.
     pub(crate) fn set(&self, offset_ms: i64) {
-        // Eight bytes within one page: a process that reads them sees the old ones or the new.
+        // The eight bytes are within one page, so a process reads either all old bytes or all new
+        // bytes.
         let bytes = offset_ms.to_ne_bytes();
         self.offset.write_all_at(&bytes, 0).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Jobs of the test worker, and what its output says of them.
+//! Jobs of the test worker, and how to read its output.
 
 use super::{PATIENCE, Process, Redis, eventually};
 
@@ -7,8 +7,8 @@ pub(crate) fn test_job(kind: &str, n: u64, ms: u64) -> String {
     format!(r#"{{"type":"test:{kind}","payload":{{"n":{n},"ms":{ms}}}}}"#)
 }
 
-/// A lease short enough for a test, and what follows from it: heartbeat 667 ms,
-/// reclaim interval 333 ms, and a reclaim hold of at most 2.2 s.
+/// A lease that is short enough for a test. It makes the heartbeat 667 ms, the reclaim interval 333
+/// ms, and the reclaim hold at most 2.2 s.
 pub(crate) const LEASE: (&str, &str) = ("APP__JOBQUEUE__LEASE", "2s");
 
 impl Redis {
@@ -17,7 +17,7 @@ impl Redis {
         self.add_job(&test_job(kind, n, ms)).await
     }
 
-    /// Waits until a worker waits for a job in Redis.
+    /// Waits until a worker has a blocking read in Redis.
     pub(crate) async fn wait_for_reader(&self) {
         eventually("a worker waits for a job", PATIENCE, async || {
             let list: String = self.query(&["CLIENT", "LIST"]).await;
@@ -29,7 +29,7 @@ impl Redis {
 }
 
 impl Process {
-    /// How many lines on stdout are `line`.
+    /// The number of lines on stdout that equal `line`.
     pub(crate) fn count(&self, line: &str) -> usize {
         self.stdout()
             .iter()
@@ -37,7 +37,9 @@ impl Process {
             .count()
     }
 
-    /// How many lines on stderr contain `part`.
+    /// The number of lines on stderr that contain `part`. A program writes its log from a thread of
+    /// its own, so a line may come a moment after the event that it tells of. A test that expects a
+    /// line waits for it first.
     pub(crate) fn count_log(&self, part: &str) -> usize {
         self.stderr()
             .iter()

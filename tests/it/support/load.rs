@@ -1,5 +1,5 @@
-//! Registrations without a pause, and the account of them: every answer that a client
-//! got against every line that a worker printed.
+//! Registrations without a pause, and their account. The account compares every reply that a client
+//! received with every line that a worker printed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use tokio::task::JoinHandle;
 
 use super::{Process, TestApp};
 
-/// A client that registers jobs with the messages `job 0`, `job 1`, ... one after the
-/// other, until it is told to stop.
+/// A client that registers jobs with the messages `job 0`, `job 1`, ... one after the other, until
+/// the test stops it.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     client: JoinHandle<Answers>,
 }
 
-/// The jobs' numbers by the answer that the client got.
+/// The jobs' numbers, sorted by the reply that the client received.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
     pub(crate) accepted: BTreeSet<u64>,
     pub(crate) refused: BTreeSet<u64>,
-    /// The answer says that the job may have been stored.
+    /// The reply says that the job may have been stored.
     pub(crate) unknown: BTreeSet<u64>,
 }
 
@@ -62,7 +62,7 @@ impl Load {
         Self { stop, sent, client }
     }
 
-    /// How many requests were sent so far.
+    /// The number of requests that were sent so far.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
@@ -74,8 +74,8 @@ impl Load {
 }
 
 impl Answers {
-    /// Asserts that each accepted job was printed once, that no refused one was, and
-    /// that no line came from nowhere.
+    /// Asserts that each accepted job was printed once and that no refused job was printed. It also
+    /// asserts that every line belongs to a job that was sent.
     pub(crate) fn each_printed_once(&self, workers: &[&Process]) {
         let printed = printed(workers);
         let lost: Vec<_> = self
@@ -92,7 +92,7 @@ impl Answers {
     }
 }
 
-/// How often each job's message was printed.
+/// How many times each job's message was printed.
 fn printed(workers: &[&Process]) -> BTreeMap<u64, usize> {
     let mut printed = BTreeMap::new();
     for line in workers.iter().flat_map(|worker| worker.stdout()) {

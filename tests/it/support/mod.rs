@@ -1,7 +1,6 @@
-//! What the tests stand on: a Redis of their own, the two programs as child
-//! processes, a client for the API, and waiting that always has a deadline.
-//! It knows how to start, break and look at things; what must hold is for the
-//! topics to say.
+//! The parts that all tests use: a Redis for each test, the two programs as child processes, a
+//! client for the API, and waiting that always has a deadline. This folder can start, break and
+//! look at things. The folders of the tests say what must be true.
 
 mod app;
 mod backlog;
@@ -53,7 +52,7 @@ pub(crate) use self::terminal::Terminal;
 pub(crate) use self::wire::Wire;
 pub(crate) use self::worker_program::NO_DELAY_PRINT;
 
-/// How long something that should happen at once may take on a busy machine.
+/// How long an event may take on a busy machine when it should happen at once.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The time between two looks at a polled condition.
@@ -63,7 +62,7 @@ const POLL: Duration = Duration::from_millis(5);
 ///
 /// # Panics
 ///
-/// When `deadline` has passed, with `what` and the caller's line.
+/// When `deadline` has passed. The message has `what` and the caller's line.
 #[track_caller]
 pub(crate) fn eventually<T>(
     what: impl Display,
@@ -77,8 +76,8 @@ pub(crate) fn eventually<T>(
     }
 }
 
-/// Polls `condition` until it returns a value or `deadline` has passed. A look that
-/// hangs counts against the deadline too.
+/// Polls `condition` until it returns a value or `deadline` has passed. A look that hangs also ends
+/// at the deadline.
 pub(crate) async fn within<T>(
     deadline: Duration,
     mut condition: impl AsyncFnMut() -> Option<T>,
@@ -94,13 +93,13 @@ pub(crate) async fn within<T>(
     tokio::time::timeout(deadline, polling).await.ok()
 }
 
-/// Cuts every connection through the proxy, clears its faults, and lets new ones through.
-/// `reset_peer` would cut all later connections as well: those it accepts inherit the
-/// signal.
+/// Cuts every connection through the proxy, clears its faults, and accepts new connections. The
+/// fault `reset_peer` would also cut all later connections, because an accepted connection inherits
+/// the signal.
 pub(crate) async fn cut(proxy: &FaultProxy) {
     proxy.disable().await.unwrap();
     proxy.reset();
-    // Somebody's outgoing connection may have the port for a moment.
+    // An outgoing connection of another program may have the port for a moment.
     eventually("the proxy has its port again", PATIENCE, async || {
         proxy.enable().await.ok()
     })

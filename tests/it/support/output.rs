@@ -1,4 +1,4 @@
-//! What came out of a child process, line by line, and waiting for it.
+//! The output of a child process, line by line, and waiting for a line.
 
 use std::io::{PipeReader, Read};
 use std::os::fd::AsFd;
@@ -10,18 +10,18 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::io::ioctl_fionread;
 use tokio::sync::watch;
 
-/// How many bytes are read at once: no more than a small pipe holds, which else would seem
-/// to hold much more.
+/// How many bytes one read takes. It is not more than a small pipe holds, because a larger read
+/// would make the pipe seem larger.
 const CHUNK: usize = 4096;
 
-/// How long a look at the lines waits for those that the process has written already.
+/// How long [`Output::lines`] waits for lines that the process has already written.
 const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// A line of output.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
     pub(crate) text: String,
-    /// When its end was read.
+    /// When the end of the line was read.
     pub(crate) at: Instant,
     /// False for a last line that the process did not end.
     pub(crate) complete: bool,
@@ -35,22 +35,23 @@ impl Line {
     }
 }
 
-/// What came out of a pipe, read on a thread of its own, so that a busy test delays
-/// neither the process nor the times.
+/// The output of a pipe. A thread of its own reads it, so that a busy test delays neither the
+/// process nor the times of the lines.
 pub(super) struct Output {
     lines: watch::Receiver<Captured>,
     gate: Arc<Gate>,
     pipe: Option<Arc<Pipe>>,
 }
 
-/// The pipe, and how many bytes have been taken out of it. Whoever holds the lock knows how
-/// many the process has written: those, and what the pipe still has.
+/// The pipe, and how many bytes have been taken out of it. The holder of the lock knows how many
+/// bytes the process has written: the bytes that were taken and the bytes that are still in the
+/// pipe.
 struct Pipe {
     reader: PipeReader,
     taken: Mutex<u64>,
 }
 
-/// Where the reader waits while nobody is to read the pipe.
+/// The place where the reader waits while the test wants nobody to read the pipe.
 #[derive(Default)]
 struct Gate {
     closed: Mutex<bool>,
@@ -60,13 +61,13 @@ struct Gate {
 #[derive(Default)]
 struct Captured {
     lines: Vec<Line>,
-    /// How many bytes have been made lines, or the beginning of one.
+    /// How many bytes have become lines, or the beginning of a line.
     bytes: u64,
     ended: bool,
 }
 
 impl Output {
-    /// Reads a pipe to its end; without a pipe there is nothing to come.
+    /// Reads a pipe to its end. Without a pipe the output is empty.
     pub(super) fn read(reader: Option<PipeReader>) -> Self {
         let (sender, lines) = watch::channel(Captured::default());
         let gate = Arc::new(Gate::default());
@@ -82,14 +83,15 @@ impl Output {
         Self { lines, gate, pipe }
     }
 
-    /// Reads no more, but for what the reader is about to get, until it is told to go on.
+    /// Stops and resumes the reader. After a stop the reader still reads the bytes of the read that
+    /// it has already begun.
     pub(super) fn set_read(&self, read: bool) {
         *self.gate.closed.lock().unwrap() = !read;
         self.gate.changed.notify_all();
     }
 
-    /// All lines that the process has written until now. A job that Redis no longer knows has
-    /// printed its line, and the line may still be on its way to the reader: it is waited for.
+    /// All lines that the process has written until now. A line may still be on its way to the
+    /// reader when Redis has already settled its job, so this waits until the reader has caught up.
     pub(super) fn lines(&self) -> Vec<Line> {
         if let Some(pipe) = &self.pipe {
             let (written, asked) = (pipe.written(), Instant::now());
@@ -100,7 +102,8 @@ impl Output {
         self.lines.borrow().lines.clone()
     }
 
-    /// Whether so many bytes have been made lines, or will not be.
+    /// Whether this many bytes have become lines. It is also true when they will never become
+    /// lines, because the output has ended or nobody reads it.
     fn has(&self, bytes: u64) -> bool {
         let captured = self.lines.borrow();
         captured.bytes >= bytes || captured.ended || *self.gate.closed.lock().unwrap()
@@ -114,7 +117,7 @@ impl Output {
         self.lines.borrow().ended
     }
 
-    /// The first line from `start` on that `wanted` accepts, or why there is none.
+    /// The first line from `start` on that `wanted` accepts, or the reason why there is none.
     pub(super) async fn find(
         &self,
         start: usize,
@@ -124,7 +127,7 @@ impl Output {
         let mut found = None;
         let mut seen = start;
         self.wait(deadline, |lines| {
-            // Each line is looked at once, however many there are.
+            // Each line is looked at once, however many lines there are.
             let new = lines.get(seen..).unwrap_or_default();
             found = new.iter().find(|line| wanted(&line.text)).cloned();
             seen = seen.max(lines.len());
@@ -146,7 +149,7 @@ impl Output {
             satisfied = enough(&captured.lines);
             satisfied || captured.ended
         });
-        // The sender is gone once the pipe has ended, which the lines say as well.
+        // The sender is gone when the pipe has ended. The captured lines say that too.
         let in_time = tokio::time::timeout(deadline, waited).await.is_ok();
         match (satisfied, in_time) {
             (true, _) => Ok(()),
@@ -178,7 +181,8 @@ impl Pipe {
         *taken + ioctl_fionread(&self.reader).unwrap()
     }
 
-    /// The next bytes; none at the end. A pipe that cannot be read has ended, whatever the reason.
+    /// Reads the next bytes, and returns 0 at the end. A pipe that cannot be read has ended,
+    /// whatever the reason is.
     fn next(&self, chunk: &mut [u8]) -> usize {
         let mut readable = [PollFd::new(self.reader.as_fd(), PollFlags::POLLIN)];
         while poll(&mut readable, PollTimeout::NONE) == Err(Errno::EINTR) {}

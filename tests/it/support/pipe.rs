@@ -1,5 +1,5 @@
-//! A pipe that holds little and that a test fills and reads when it likes: what a program
-//! has for a stdout or stderr that nobody reads.
+//! A small pipe that a test fills and reads when it likes. A program gets it as a stdout or stderr
+//! that nobody reads.
 
 use std::fs::File;
 use std::io::{ErrorKind, PipeReader, PipeWriter, Read, Write, pipe};
@@ -14,16 +14,16 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use super::output::{Line, Output};
 use super::process::listening_addr;
 
-/// The least that Linux gives a pipe: one page.
+/// The smallest size that Linux gives a pipe: one page.
 const SMALLEST: i32 = 4096;
 
-/// See the file's head.
+/// A pipe of the smallest size, with both of its ends.
 pub(crate) struct SmallPipe {
     reader: PipeReader,
     writer: PipeWriter,
 }
 
-/// The lines that came out of a pipe which is read from now on.
+/// The lines of a pipe that is read from now on.
 pub(crate) struct Reading(Output);
 
 impl SmallPipe {
@@ -33,15 +33,15 @@ impl SmallPipe {
         Self { reader, writer }
     }
 
-    /// The end for a program to write to.
+    /// The end that a program writes to.
     pub(crate) fn end(&self) -> Stdio {
         self.writer.try_clone().unwrap().into()
     }
 
-    /// Fills it: a write to it blocks from now on. What fills it is dots and a newline.
+    /// Fills the pipe with dots and a newline. A write to the pipe blocks from now on.
     pub(crate) fn fill(&self) {
-        // By way of a descriptor that is not shared with the program: its own must not
-        // become non-blocking.
+        // This opens a second descriptor that the program does not share, because the program's own
+        // descriptor must not become non-blocking.
         let mut own = open_again(self.writer.as_raw_fd());
         let mut page = vec![b'.'; 512];
         page[511] = b'\n';
@@ -56,7 +56,7 @@ impl SmallPipe {
         }
     }
 
-    /// Reads until a program has said where it listens, and no further than that.
+    /// Reads until a program has said where it listens, and no further.
     pub(crate) async fn listening(&mut self) -> SocketAddr {
         let mut reader = self.reader.try_clone().unwrap();
         let read = tokio::task::spawn_blocking(move || {
@@ -76,7 +76,7 @@ impl SmallPipe {
         read.expect("it does not listen").unwrap()
     }
 
-    /// Reads it from now on, to its end.
+    /// Reads the pipe from now on, to its end.
     pub(crate) fn read(self) -> Reading {
         Reading(Output::read(Some(self.reader)))
     }

@@ -1,16 +1,16 @@
-//! Ports that stay one test's own while nothing listens on them.
+//! Ports that belong to one test while nothing listens on them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpSocket;
 
-/// A loopback port that nobody else gets while this lives.
+/// A loopback port that no other program gets while this value exists.
 ///
-/// On Linux a socket that is bound with `SO_REUSEADDR` and never listens keeps the
-/// kernel from handing the port to anyone, as an outgoing connection's own port too
-/// (a client that polls a dead port of the ephemeral range can connect to itself),
-/// while redis-server, which sets `SO_REUSEADDR` as well, can still listen on it.
-/// Elsewhere two sockets cannot share the address, so the port is only a likely one.
+/// On Linux, a socket that is bound with `SO_REUSEADDR` and never listens keeps the kernel from
+/// giving the port to another program. The kernel does not use it as the own port of an outgoing
+/// connection either. (A client that polls a dead port of the ephemeral range can otherwise connect
+/// to itself.) redis-server sets `SO_REUSEADDR` as well, so it can still listen on the port. On
+/// other systems two sockets cannot share the address, so another program may take the port.
 pub(crate) struct ReservedPort {
     pub(crate) number: u16,
     _hold: Option<TcpSocket>,

@@ -1,6 +1,5 @@
-//! The two programs as child processes: their output with the
-//! time it came, their signals and their end. A process is killed on drop, and
-//! shows its output when the test is failing.
+//! The two programs as child processes: their output with the time of each line, their signals and
+//! their end. A process is killed on drop, and shows its output when the test is failing.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{Child, ExitStatus};
@@ -27,12 +26,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The worker, told to use this Redis.
+    /// The builder of the worker. The worker uses this Redis.
     pub(crate) fn jobqueue(redis: &Redis) -> ProcessBuilder {
         ProcessBuilder::program(env!("CARGO_BIN_EXE_jobqueue")).redis(redis)
     }
 
-    /// The API server, told to use this Redis.
+    /// The builder of the API server. The server uses this Redis.
     pub(crate) fn server(redis: &Redis) -> ProcessBuilder {
         ProcessBuilder::program(env!("CARGO_BIN_EXE_server")).redis(redis)
     }
@@ -51,12 +50,12 @@ impl Process {
         self.stderr.lines()
     }
 
-    /// Whether somebody reads its stdout; while nobody does, the pipe fills.
+    /// Starts or stops the reading of its stdout. While nobody reads it, the pipe fills.
     pub(crate) fn read_stdout(&self, read: bool) {
         self.stdout.set_read(read);
     }
 
-    /// Whether somebody reads its stderr.
+    /// Starts or stops the reading of its stderr.
     pub(crate) fn read_stderr(&self, read: bool) {
         self.stderr.set_read(read);
     }
@@ -65,8 +64,8 @@ impl Process {
     ///
     /// # Panics
     ///
-    /// When there is none at the deadline, or stdout has ended without one; so do
-    /// the other waits.
+    /// When there is none at the deadline, or when stdout has ended without one. The other waits
+    /// panic in the same way.
     pub(crate) async fn wait_for_line(
         &self,
         mut wanted: impl FnMut(&str) -> bool,
@@ -121,7 +120,7 @@ impl Process {
 
 /// Its HTTP side.
 impl Process {
-    /// Where it listens, as its start line says.
+    /// The address where it listens, as its start line says.
     pub(crate) async fn http_addr(&self) -> SocketAddr {
         let mut wanted = |line: &str| listening_addr(line).is_some();
         let line = self.stderr.find(0, &mut wanted, PATIENCE).await;
@@ -164,7 +163,7 @@ impl Process {
     /// The CPU time that all its threads have used (Linux only).
     pub(crate) fn cpu_time(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        // The program's name is in parentheses and may contain anything.
+        // The program's name is in parentheses and may contain any character.
         let (_, fields) = stat.rsplit_once(')').unwrap();
         let mut fields = fields.split_whitespace().skip(11);
         let mut ticks = || fields.next().unwrap().parse::<u64>().unwrap();
@@ -179,7 +178,7 @@ impl Process {
     ///
     /// # Panics
     ///
-    /// When it has ended already; so do the other signals but [`Process::kill`].
+    /// When it has already ended. The other signals except [`Process::kill`] panic in the same way.
     pub(crate) fn term(&self) {
         self.signal(Signal::TERM);
     }
@@ -199,18 +198,18 @@ impl Process {
         self.signal(Signal::HUP);
     }
 
-    /// A signal without a meaning here.
+    /// A signal that has no meaning for the programs (SIGUSR1).
     pub(crate) fn usr1(&self) {
         self.signal(Signal::USR1);
     }
 
-    /// What a write to a pipe without a reader raises.
+    /// The signal of a write to a pipe without a reader (SIGPIPE).
     pub(crate) fn pipe(&self) {
         self.signal(Signal::PIPE);
     }
 
-    /// Halts it (SIGSTOP) until [`Process::cont`], and waits until all its threads stand: on
-    /// a busy machine it would go on for a moment.
+    /// Halts it (SIGSTOP) until [`Process::cont`], and waits until all its threads stand still. On
+    /// a busy machine some threads go on for a moment after the signal.
     pub(crate) fn stop(&self) {
         self.signal(Signal::STOP);
         let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
@@ -234,7 +233,7 @@ impl Process {
         child.wait().unwrap();
     }
 
-    /// How it ended; absent while it runs.
+    /// Its exit status, or nothing while it runs.
     pub(crate) fn exited(&self) -> Option<ExitStatus> {
         self.child.lock().unwrap().try_wait().unwrap()
     }
@@ -250,7 +249,7 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        // The lock keeps the process from being reaped, and its id from being reused.
+        // The lock keeps the process from being reaped, so its id cannot be reused.
         let mut child = self.child.lock().unwrap();
         if let Some(status) = child.try_wait().unwrap() {
             drop(child);
@@ -265,8 +264,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // SIGKILL ends a halted process as well. A drop must not panic, and a process
-        // that has ended by itself is as good as a killed one.
+        // SIGKILL ends a halted process as well. A drop must not panic. A process that has ended by
+        // itself needs no kill.
         let child = self
             .child
             .get_mut()
@@ -281,13 +280,13 @@ impl Drop for Process {
     }
 }
 
-/// A client that never asks a proxy of the environment.
+/// A client that never uses a proxy of the environment.
 pub(crate) fn http_client() -> reqwest::Client {
     let builder = reqwest::Client::builder().no_proxy().timeout(HTTP_LIMIT);
     builder.build().unwrap()
 }
 
-/// The address in a start line: `listening` with a field `addr`, as text or JSON.
+/// The address in a start line. The line has `listening` and a field `addr`, as text or JSON.
 pub(crate) fn listening_addr(line: &str) -> Option<SocketAddr> {
     if !line.contains("listening") {
         return None;
@@ -304,8 +303,8 @@ pub(crate) fn listening_addr(line: &str) -> Option<SocketAddr> {
     Some(addr)
 }
 
-/// Whether a process with this id exists, be it one that has ended and that nobody
-/// has waited for.
+/// Whether a process with this id exists. A process that has ended exists until its parent has
+/// waited for it.
 pub(crate) fn process_exists(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
     test_kill_process(pid).is_ok()

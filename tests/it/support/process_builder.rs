@@ -11,10 +11,10 @@ use rustix::pipe::fcntl_setpipe_size;
 use super::output::Output;
 use super::{Process, Redis};
 
-/// The least that Linux gives a pipe: one page.
+/// The smallest size that Linux gives a pipe: one page.
 const SMALL_PIPE: usize = 4096;
 
-/// How a [`Process`] is to be started.
+/// How to start a [`Process`].
 pub(crate) struct ProcessBuilder {
     name: String,
     command: Command,
@@ -24,8 +24,8 @@ pub(crate) struct ProcessBuilder {
 }
 
 impl ProcessBuilder {
-    /// Any program, in the environment of the tests without the project's variables:
-    /// a developer's own settings must not reach a test.
+    /// Any program, in the environment of the tests without the project's variables. A developer's
+    /// own settings must not reach a test.
     pub(crate) fn program(program: impl AsRef<Path>) -> Self {
         let program = program.as_ref();
         let mut command = Command::new(program);
@@ -62,7 +62,7 @@ impl ProcessBuilder {
         }
     }
 
-    /// Names the Redis to use, with its password.
+    /// Sets the address and the password of the Redis to use.
     pub(crate) fn redis(self, redis: &Redis) -> Self {
         let this = self.redis_addr(redis.addr());
         match redis.password() {
@@ -71,7 +71,7 @@ impl ProcessBuilder {
         }
     }
 
-    /// Another address for Redis, such as a proxy's.
+    /// Sets another address for Redis, such as the address of a proxy.
     pub(crate) fn redis_addr(self, addr: impl ToString) -> Self {
         self.env("REDIS_JOBQUEUE_ADDR", &addr.to_string())
     }
@@ -88,13 +88,13 @@ impl ProcessBuilder {
         self
     }
 
-    /// Leaves a variable out that would be set.
+    /// Removes a variable from the environment.
     pub(crate) fn env_remove(mut self, key: &str) -> Self {
         self.command.env_remove(key);
         self
     }
 
-    /// Starts it in this directory.
+    /// Starts the program in this directory.
     pub(crate) fn current_dir(mut self, dir: &Path) -> Self {
         self.command.current_dir(dir);
         self
@@ -105,13 +105,13 @@ impl ProcessBuilder {
         self
     }
 
-    /// How many files it may have open, which it cannot change itself.
+    /// Limits how many files it may have open. The program cannot change this limit.
     pub(crate) fn files(self, count: usize) -> Self {
         let script = format!("ulimit -n {count} && exec \"$0\" \"$@\"");
         self.started_by("sh", &["-c", &script])
     }
 
-    /// Subject to the permissions of files, also when the tests run as root.
+    /// Makes the permissions of files apply to the program, also when the tests run as root.
     pub(crate) fn without_capabilities(self) -> Self {
         match rustix::process::geteuid().is_root() {
             true => self.started_by("setpriv", &["--bounding-set", "-all", "--inh-caps", "-all"]),
@@ -119,7 +119,8 @@ impl ProcessBuilder {
         }
     }
 
-    /// Lets another program, which gets the arguments before ours, start it.
+    /// Starts the program with another program, which gets these arguments before the program's
+    /// own.
     fn started_by(mut self, starter: &str, args: &[&str]) -> Self {
         let mut command = Command::new(starter);
         command.args(args).arg(self.command.get_program());
@@ -134,27 +135,27 @@ impl ProcessBuilder {
         self
     }
 
-    /// The name that failures show instead of the program's.
+    /// Sets the name that failures show instead of the program's name.
     pub(crate) fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self
     }
 
-    /// Sends stdout elsewhere (a pipe that several share, `/dev/full`); then
-    /// [`Process::stdout`] stays empty.
+    /// Sends stdout to another place, such as a pipe that several programs share, or `/dev/full`.
+    /// [`Process::stdout`] then stays empty.
     pub(crate) fn stdout_to(mut self, stdout: impl Into<Stdio>) -> Self {
         self.stdout = Some(stdout.into());
         self
     }
 
-    /// Sends stderr elsewhere; then [`Process::stderr`] stays empty.
+    /// Sends stderr to another place. [`Process::stderr`] then stays empty.
     pub(crate) fn stderr_to(mut self, stderr: impl Into<Stdio>) -> Self {
         self.stderr = Some(stderr.into());
         self
     }
 
-    /// Gives the pipes of stdout and stderr the least that a pipe can hold, so that they
-    /// are full soon after nobody reads them.
+    /// Gives the pipes of stdout and stderr the smallest size of a pipe, so that they are full soon
+    /// after nobody reads them.
     pub(crate) fn small_pipes(mut self) -> Self {
         self.small_pipes = true;
         self
@@ -176,7 +177,8 @@ impl ProcessBuilder {
     }
 }
 
-/// Where an output goes, and what is to be read of it: nothing when it goes elsewhere.
+/// The place of an output, and the pipe to read. There is no pipe to read when the output goes to
+/// another place.
 fn output_pipe(elsewhere: Option<Stdio>, small: bool) -> (Stdio, Option<PipeReader>) {
     if let Some(elsewhere) = elsewhere {
         return (elsewhere, None);

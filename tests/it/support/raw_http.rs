@@ -1,6 +1,6 @@
-//! HTTP as bytes on a socket: for requests that no client library sends (without a host, half of
-//! one, several at once) and for looking at the connection itself (is it kept, when is it closed).
-//! Requests in good order are for `TestApp` and `Process::get`.
+//! HTTP as bytes on a socket. Tests use it for requests that no client library sends (without a
+//! host, half a request, several at once) and to see the connection itself (whether it is kept,
+//! when it is closed). Ordinary requests use `TestApp` and `Process::get`.
 
 use std::fmt;
 use std::io::{Error, ErrorKind};
@@ -12,16 +12,16 @@ use tokio::time::timeout;
 
 use super::{PATIENCE, eventually};
 
-/// The path that jobs are registered at.
+/// The path of the register endpoint.
 pub(crate) const REGISTER: &str = "/api/dm-jobqueue/register";
 
-/// One connection. It keeps the bytes that came behind the answer that was read last.
+/// One connection. It keeps the bytes that came after the last answer that was read.
 pub(crate) struct RawClient {
     stream: TcpStream,
     unread: Vec<u8>,
 }
 
-/// One answer, its head in lower case.
+/// One answer. Its head is in lower case.
 pub(crate) struct RawAnswer {
     pub(crate) status: u16,
     head: String,
@@ -33,12 +33,12 @@ impl RawClient {
         Self::around(TcpStream::connect(addr).await.unwrap())
     }
 
-    /// A connection with little room for bytes that nobody reads: the server cannot write any
-    /// more soon after the client has stopped reading.
+    /// Opens a connection with small buffers. When the client stops reading, the server soon cannot
+    /// write any more.
     ///
     /// # Errors
     ///
-    /// When the server takes no connection.
+    /// When the server does not accept the connection.
     pub(crate) async fn with_small_buffers(addr: SocketAddr) -> Result<Self, Error> {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(4 << 10)?;
@@ -60,16 +60,16 @@ impl RawClient {
         self.stream.write_all(bytes.as_ref()).await
     }
 
-    /// The same on a connection that must be open.
+    /// Sends bytes on a connection that must be open.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).await.unwrap();
     }
 
-    /// Reads one answer, as long as its head says. `100 Continue` is an answer too.
+    /// Reads one answer, to the length that its head says. `100 Continue` is an answer too.
     ///
     /// # Panics
     ///
-    /// When the connection ends before, or nothing comes for long.
+    /// When the connection ends before the answer does, or when nothing comes for a long time.
     pub(crate) async fn answer(&mut self) -> RawAnswer {
         let reading = async {
             loop {
@@ -91,8 +91,7 @@ impl RawClient {
         self.answer().await
     }
 
-    /// Reads until the server closes the connection, and returns what came. A reset is an end
-    /// as well.
+    /// Reads until the server closes the connection, and returns the bytes. A reset is an end too.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.unread);
         let reading = self.stream.read_to_end(&mut rest);
@@ -103,13 +102,13 @@ impl RawClient {
         rest
     }
 
-    /// Waits until something comes or the connection is closed.
+    /// Waits until bytes come or the connection is closed.
     pub(crate) async fn changed(&self) {
         self.stream.readable().await.unwrap();
     }
 
-    /// Sends requests again and again, reading nothing, until the server has closed the
-    /// connection. This side may take a lot before it is full.
+    /// Sends requests again and again without reading, until the server has closed the connection.
+    /// The buffers of this side may hold many requests before they are full.
     pub(crate) async fn closed_while_sending(&self) {
         let requests = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n".repeat(500);
         eventually("it is closed", PATIENCE, async || {
@@ -120,24 +119,24 @@ impl RawClient {
     }
 }
 
-/// Sends one request on a connection of its own and reads to the end of the connection.
+/// Sends one request on a new connection, and reads to the end of the connection.
 ///
 /// # Errors
 ///
-/// When there is no answer, with what came instead.
+/// When there is no answer. The error has the bytes that came instead.
 pub(crate) async fn exchange(
     addr: SocketAddr,
     request: impl AsRef<[u8]>,
 ) -> Result<RawAnswer, String> {
     let mut client = RawClient::connect(addr).await;
-    // A server that refuses early does not read the request to its end, and answers.
+    // A server that refuses a request early does not read it to its end. It still answers.
     client.try_send(request).await.ok();
     let rest = client.rest().await;
     RawAnswer::last(&rest).ok_or_else(|| format!("no answer: {:?}", String::from_utf8_lossy(&rest)))
 }
 
 impl RawAnswer {
-    /// The only answer in all that came on a connection, behind `100 Continue`.
+    /// The only answer in all bytes of a connection, not counting `100 Continue`.
     pub(crate) fn last(bytes: &[u8]) -> Option<Self> {
         let (head_len, mut answer) = Self::head_of(bytes)?;
         let body = &bytes[head_len..];
@@ -148,7 +147,7 @@ impl RawAnswer {
         Some(answer)
     }
 
-    /// The first answer in `bytes`, when all of it has come, and its length.
+    /// The first answer in `bytes` and its length, when all of it has come.
     fn first(bytes: &[u8]) -> Option<(Self, usize)> {
         let (head_len, mut answer) = Self::head_of(bytes)?;
         let body_len = answer.header("content-length");

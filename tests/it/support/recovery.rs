@@ -1,12 +1,12 @@
-//! What topics about handing jobs from one worker to another share: settings by which
-//! a job that was put back is told from one whose lease ran out, and jobs in bulk.
+//! Helpers of the tests that hand jobs from one worker to another: settings that show whether a job
+//! was put back or its lease ran out, and jobs in bulk.
 
 use redis::RedisResult;
 
 use super::{PATIENCE, Redis, STREAM, eventually};
 
-/// Frequent reclaims and a lease that is far longer: what another worker runs within a
-/// few seconds was put back, and did not wait for its lease to end.
+/// Frequent reclaims and a lease that is much longer. When another worker runs a job within a few
+/// seconds, the job was put back and its lease did not end.
 pub(crate) const LONG_LEASE: [(&str, &str); 3] = [
     ("APP__JOBQUEUE__LEASE", "15s"),
     ("APP__JOBQUEUE__HEARTBEAT", "1s"),
@@ -14,8 +14,8 @@ pub(crate) const LONG_LEASE: [(&str, &str); 3] = [
 ];
 
 impl Redis {
-    /// Waits until a worker keeps the reclaim mark and nothing holds reclaims back, as
-    /// it does for a while after the first worker's start.
+    /// Waits until a worker keeps the reclaim mark and no hold stops reclaims. A hold lasts for a
+    /// while after the first worker's start.
     pub(crate) async fn reclaiming(&self) {
         eventually("reclaims are not held back", PATIENCE, async || {
             let state = self.state().await;
@@ -25,12 +25,12 @@ impl Redis {
         .await;
     }
 
-    /// Adds jobs in one go, and returns their entry ids.
+    /// Adds jobs in one write, and returns their entry ids.
     pub(crate) async fn add_jobs(&self, jobs: impl IntoIterator<Item = String>) -> Vec<String> {
         self.try_add_jobs(jobs).await.unwrap()
     }
 
-    /// The same for a Redis that may not answer: nobody knows then which were added.
+    /// Adds jobs to a Redis that may not answer. After an error nobody knows which jobs were added.
     pub(crate) async fn try_add_jobs(
         &self,
         jobs: impl IntoIterator<Item = String>,

@@ -1,10 +1,10 @@
 //! A real redis-server per test, on a port and in a directory of its own.
 //!
-//! The server is a plain child of the test: it dies with the handle, and with the
-//! test's process group when the runner gives up on a test. It can be stopped,
-//! killed, frozen and brought up again on the same port, which stays reserved all
-//! the while. (redis-server-wrapper starts daemons that outlive a killed test, and
-//! ends whatever listens on the port afterwards; its fault proxy is used as it is.)
+//! The server is a plain child process of the test. It ends with the handle, and with the test's
+//! process group when the runner gives up on a test. A test can stop, kill and freeze it and start
+//! it again on the same port, which stays reserved meanwhile. (redis-server-wrapper starts daemons
+//! that outlive a killed test, and later ends any program that listens on the port. Only its fault
+//! proxy is used.)
 
 use std::fmt::{Debug, Write as _};
 use std::fs::{self, File};
@@ -30,17 +30,17 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(5);
 /// How much of the server's log a failing test shows.
 const LOG_TAIL_LINES: usize = 20;
 
-/// A redis-server of this test's own; killed on drop.
+/// A redis-server for one test. It is killed on drop.
 pub(crate) struct Redis {
     port: ReservedPort,
     home: TempDir,
     password: Option<String>,
     env: Vec<(String, String)>,
-    /// Absent while the server is down.
+    /// The server's process, or nothing while the server is down.
     child: Mutex<Option<Child>>,
 }
 
-/// What a [`Redis`] is to be like.
+/// The settings of a [`Redis`].
 #[derive(Default)]
 pub(crate) struct RedisBuilder {
     password: Option<String>,
@@ -49,32 +49,32 @@ pub(crate) struct RedisBuilder {
 }
 
 impl RedisBuilder {
-    /// Every write is on disk before its reply (`appendonly`, `appendfsync always`).
+    /// Makes every write reach the disk before its reply (`appendonly`, `appendfsync always`).
     pub(crate) fn durable(self) -> Self {
         self.directive("appendonly", "yes")
             .directive("appendfsync", "always")
     }
 
-    /// Asks clients for this password; the helpers of [`Redis`] give it.
+    /// Makes the server ask clients for this password. The methods of [`Redis`] give it.
     pub(crate) fn password(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self.directive("requirepass", &quoted(password))
     }
 
-    /// Gives the server a clock of its own, which may be set while it runs.
+    /// Gives the server a clock of its own. A test may set it while the server runs.
     pub(crate) fn clock(mut self, clock: &Clock) -> Self {
         self.env.extend(clock.env());
         self
     }
 
-    /// Adds a line to redis.conf, `value` as it would be written there.
-    /// A relative path is one inside [`Redis::dir`].
+    /// Adds a line to redis.conf, with `value` as redis.conf has it. A relative path is inside
+    /// [`Redis::dir`].
     pub(crate) fn directive(mut self, key: &str, value: &str) -> Self {
         self.directives.push((key.to_owned(), value.to_owned()));
         self
     }
 
-    /// Takes a port and leaves the server down; [`Redis::up`] starts it.
+    /// Takes a port and leaves the server down. [`Redis::up`] starts it.
     pub(crate) fn reserve(self) -> Redis {
         let port = ReservedPort::take();
         let home = tempfile::Builder::new().prefix("redis-").tempdir().unwrap();
@@ -97,8 +97,8 @@ impl RedisBuilder {
     }
 
     fn config(&self, port: u16) -> String {
-        // `save ""` comes first, so that a directive may turn snapshots on. DEBUG is
-        // what the tests stall a server with (DEBUG SLEEP) without a signal.
+        // `save ""` comes first, so that a directive may turn snapshots on. Tests stall a server
+        // with the command DEBUG SLEEP, which needs no signal.
         let mut config = format!(
             "port {port}\nbind 127.0.0.1\nsave \"\"\nenable-debug-command local\nlogfile ../redis.log\n"
         );
@@ -115,7 +115,7 @@ impl Redis {
         Self::builder().start().await
     }
 
-    /// Starts a server that keeps every write, whatever happens to it.
+    /// Starts a server that keeps every write, also when it is killed.
     pub(crate) async fn durable() -> Self {
         Self::builder().durable().start().await
     }
@@ -156,7 +156,7 @@ impl Redis {
     ///
     /// # Panics
     ///
-    /// When it is down, as do the signals below.
+    /// When the server is down. The signals below panic in the same way.
     pub(crate) fn pid(&self) -> u32 {
         let child = self.child.lock().unwrap();
         child.as_ref().expect("redis-server is down").id()
@@ -170,14 +170,14 @@ impl Redis {
 
 /// Starting and stopping.
 impl Redis {
-    /// Starts the server, on the same port and with what its directory holds, and
-    /// waits until it answers.
+    /// Starts the server on the same port and with the data in its directory, and waits until it
+    /// answers.
     pub(crate) async fn up(&self) {
         self.spawn();
         self.wait_up(PATIENCE).await;
     }
 
-    /// Starts the server without any data it had.
+    /// Starts the server without the data that it had.
     pub(crate) async fn up_empty(&self) {
         assert!(self.is_down(), "a running server cannot lose its files");
         fs::remove_dir_all(self.dir()).unwrap();
@@ -185,7 +185,8 @@ impl Redis {
         self.up().await;
     }
 
-    /// Starts the server and does not wait, so that a test sees it loading.
+    /// Starts the server and does not wait for it, so that a test can see it while it loads its
+    /// data.
     pub(crate) fn spawn(&self) {
         let mut child = self.child.lock().unwrap();
         assert!(child.is_none(), "redis-server is up already");
@@ -194,7 +195,7 @@ impl Redis {
             .append(true)
             .open(self.home.path().join("redis.log"))
             .unwrap();
-        // Valkey is a drop-in: REDIS_SERVER=valkey-server runs the tests on it.
+        // Valkey can replace Redis here: REDIS_SERVER=valkey-server runs the tests on it.
         let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
         let spawned = Command::new(&program)
             .arg("../redis.conf")
@@ -222,7 +223,7 @@ impl Redis {
             self.try_cmd(&["PING"]).await.ok()
         })
         .await;
-        // A stranger on this port would answer too, and its data would be anybody's.
+        // Another Redis on this port would answer too, and a test must not touch its data.
         let info: String = self.query(&["INFO", "server"]).await;
         let ours = format!("process_id:{}\r\n", self.pid());
         assert!(
@@ -232,7 +233,7 @@ impl Redis {
         );
     }
 
-    /// Stops the server in good order (SIGTERM), and waits for its end.
+    /// Stops the server with SIGTERM, and waits for its end.
     pub(crate) async fn stop(&self) {
         self.signal(Signal::TERM);
         eventually("redis-server stops", PATIENCE, async || self.exited()).await;
@@ -251,8 +252,8 @@ impl Redis {
         child.wait().unwrap();
     }
 
-    /// Stops the server's clock, so to speak (SIGSTOP): it keeps its connections and
-    /// the kernel accepts new ones, but nothing is answered.
+    /// Freezes the server (SIGSTOP). It keeps its connections and the kernel accepts new ones, but
+    /// nothing is answered.
     pub(crate) fn freeze(&self) {
         self.signal(Signal::STOP);
     }
@@ -271,20 +272,20 @@ impl Redis {
     }
 
     fn signal(&self, signal: Signal) {
-        // The lock keeps the process from being reaped, and its id from being reused.
+        // The lock keeps the process from being reaped, so its id cannot be reused.
         let child = self.child.lock().unwrap();
         let child = child.as_ref().expect("redis-server is down");
         kill_process(Pid::from_child(child), signal).unwrap();
     }
 }
 
-/// Commands, each on a connection of its own, so that none is stale after a fault.
+/// Commands. Each one has a new connection, so that no connection is stale after a fault.
 impl Redis {
     /// Runs a command: `redis.cmd(&["XLEN", STREAM]).await`.
     ///
     /// # Panics
     ///
-    /// When it fails, which includes an error reply.
+    /// When it fails. An error reply is a failure too.
     pub(crate) async fn cmd<A: ToRedisArgs + Debug>(&self, args: &[A]) -> Value {
         self.query(args).await
     }
@@ -308,7 +309,7 @@ impl Redis {
         command.query_async(&mut connection).await
     }
 
-    /// A connection to keep, for a test with many commands.
+    /// A connection for a test that sends many commands.
     pub(crate) async fn connect(&self) -> RedisResult<MultiplexedConnection> {
         let mut settings = RedisConnectionInfo::default();
         if let Some(password) = &self.password {
@@ -332,8 +333,8 @@ impl Drop for Redis {
             eprintln!("--- log of redis-server at {}", self.addr());
             eprintln!("{}", tail(&self.log()));
         }
-        // SIGKILL ends a frozen server as well. A drop must not panic, and a
-        // process that has ended by itself is as good as a killed one.
+        // SIGKILL ends a frozen server as well. A drop must not panic. A process that has ended by
+        // itself needs no kill.
         if let Ok(mut child) = self.child.lock()
             && let Some(mut child) = child.take()
         {
@@ -343,7 +344,7 @@ impl Drop for Redis {
     }
 }
 
-/// `text` as redis.conf takes any string.
+/// `text` as redis.conf quotes a string.
 fn quoted(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{escaped}\"")

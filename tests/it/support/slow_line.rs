@@ -1,6 +1,6 @@
-//! A line that carries so many bytes a second and no more, which the fault proxy cannot
-//! do. As on a real line its buffers are small, so that who sends too much has to wait,
-//! and its connections share its rate packet by packet.
+//! A line that carries a fixed number of bytes a second. The fault proxy cannot do that. Like a
+//! real line it has small buffers, so a sender that sends too much has to wait. Its connections
+//! share the rate packet by packet.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -16,15 +16,15 @@ use tokio::time::{Instant, sleep_until};
 /// A line of 1 Mbit/s, in bytes a second.
 pub(crate) const MBIT: u64 = 125_000;
 
-/// What goes over the line in one piece.
+/// The largest piece that goes over the line at once.
 const PACKET: usize = 1460;
-/// The same while the rate has no limit, where small pieces would only cost time.
+/// The largest piece while the rate has no limit, where small pieces would only cost time.
 const LARGE_PACKET: usize = 16 * 1024;
 /// How many packets of a connection are on their way in each direction.
 const IN_FLIGHT: usize = 8;
-/// What the kernel is asked to keep for each socket; Linux doubles it.
+/// The buffer that the kernel is asked to keep for each socket. Linux doubles it.
 const SOCKET_BUFFER: u32 = 16 * 1024;
-/// A timer that fires so late costs the line nothing of its rate.
+/// A timer that is late by up to this time does not reduce the line's rate.
 const BURST: Duration = Duration::from_millis(5);
 
 /// How much the line carries.
@@ -47,12 +47,12 @@ pub(crate) struct SlowLine {
 struct State {
     rate: Rate,
     delay: Duration,
-    /// When the line has carried what it was given, in each direction.
+    /// The time when the line has carried all earlier packets, for each direction.
     free_at: [Instant; 2],
 }
 
 impl SlowLine {
-    /// A line without a limit, until it gets one.
+    /// A line that has no limit until the test sets a rate.
     pub(crate) async fn to(upstream: impl ToString) -> Self {
         let upstream: SocketAddr = upstream.to_string().parse().unwrap();
         let listener = listen();
@@ -77,19 +77,19 @@ impl SlowLine {
         }
     }
 
-    /// What clients connect to.
+    /// The address that clients connect to.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Changes the rate, for what is on its way as well.
+    /// Changes the rate. The new rate applies to packets that are already on their way.
     pub(crate) fn set_rate(&self, rate: Rate) {
         let mut state = self.state.lock().unwrap();
         state.rate = rate;
         state.free_at = [Instant::now(); 2];
     }
 
-    /// How long each packet is on its way, beside the time that the rate costs.
+    /// Sets how long each packet is on its way, in addition to the time that the rate costs.
     pub(crate) fn set_delay(&self, delay: Duration) {
         self.state.lock().unwrap().delay = delay;
     }
@@ -102,7 +102,7 @@ impl Drop for SlowLine {
 }
 
 impl State {
-    /// When the line has carried a packet that is given to it now.
+    /// The time when the line will have carried a packet that it gets now.
     fn book(&mut self, direction: usize, bytes: usize) -> Instant {
         let now = Instant::now();
         let (lane, rate) = match self.rate {
@@ -127,7 +127,7 @@ impl State {
 
 fn listen() -> TcpListener {
     let socket = TcpSocket::new_v4().unwrap();
-    // Connections inherit it.
+    // Connections inherit this size.
     socket.set_recv_buffer_size(SOCKET_BUFFER).unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     socket.listen(1024).unwrap()
@@ -140,7 +140,7 @@ async fn carry(client: TcpStream, upstream: SocketAddr, state: Arc<Mutex<State>>
         return;
     };
     for stream in [&client, &upstream] {
-        // It fails on a connection that has ended already, which shows below.
+        // This fails on a connection that has already ended. The code below notices such an end.
         stream.set_nodelay(true).ok();
     }
     let ((from_client, to_client), (from_upstream, to_upstream)) =
@@ -181,7 +181,7 @@ async fn pump(
                 return;
             }
         }
-        // The end of one direction; the other may have more to say.
+        // This direction has ended. The other direction may still carry bytes.
         to.shutdown().await.ok();
     };
     tokio::join!(receive, deliver);

@@ -1,5 +1,4 @@
-//! A terminal that is read all the time: what a program has for its output when a person
-//! starts it.
+//! A terminal that is read all the time. A program has such an output when a person starts it.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -12,9 +11,9 @@ use nix::pty::openpty;
 
 use super::eventually;
 
-/// See the file's head. [`Terminal::close`] does what closing its window does.
+/// A pseudo terminal. [`Terminal::close`] has the effect of closing a terminal's window.
 pub(crate) struct Terminal {
-    /// What a person types.
+    /// The side on which a person types.
     keyboard: File,
     end: File,
     shown: Arc<Mutex<Vec<u8>>>,
@@ -24,7 +23,7 @@ pub(crate) struct Terminal {
 impl Terminal {
     pub(crate) fn new() -> Self {
         let pty = openpty(None, None).unwrap();
-        // Copies, which no child inherits.
+        // These are copies that no child process inherits.
         let keyboard = File::from(pty.master).try_clone().unwrap();
         let mut screen = keyboard.try_clone().unwrap();
         let shown = Arc::<Mutex<Vec<u8>>>::default();
@@ -47,18 +46,18 @@ impl Terminal {
         }
     }
 
-    /// The end for a program to read from or write to.
+    /// The end that a program reads from or writes to.
     pub(crate) fn end(&self) -> Stdio {
         self.end.try_clone().unwrap().into()
     }
 
-    /// Closes it. Its reader is woken by something that is shown.
+    /// Closes it. This also shows some text, which wakes the terminal's reader.
     pub(crate) fn close(mut self) {
         self.closed.store(true, Ordering::SeqCst);
         self.end.write_all(b"\n").unwrap();
     }
 
-    /// Its device.
+    /// The path of its device.
     pub(crate) fn path(&self) -> String {
         nix::unistd::ttyname(&self.end)
             .unwrap()
@@ -70,12 +69,12 @@ impl Terminal {
         self.keyboard.write_all(keys).unwrap();
     }
 
-    /// All that was shown so far.
+    /// All text that was shown so far.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
     }
 
-    /// Waits until `part` was shown.
+    /// Waits until the terminal has shown `part`.
     pub(crate) async fn wait_for(&self, part: &str, deadline: Duration) {
         eventually(format!("{part:?} is shown"), deadline, async || {
             self.text().contains(part).then_some(())

@@ -1,6 +1,6 @@
-//! A TCP proxy that breaks the network at one exact command or reply, which a proxy
-//! that counts bytes cannot do: it loses the reply to a command that contains a given
-//! text, the reply that contains it, or the command itself, delays a reply, and makes connections half-open.
+//! A TCP proxy that breaks the network at one exact command or reply. A proxy that counts bytes
+//! cannot do that. It can lose a command with a given text, the reply to such a command, or a reply
+//! with a given text. It can also delay a reply, and make connections half-open.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -25,14 +25,14 @@ pub(crate) struct Wire {
     accepting: JoinHandle<()>,
 }
 
-/// What is to be lost or late next. Once it is, the proxy is clean again.
+/// The next loss or delay. When it has happened, the proxy carries everything again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Cut {
     Nothing,
     Command(Vec<u8>),
     ReplyTo(Vec<u8>),
     ReplyWith(Vec<u8>),
-    /// Not lost, but this much later.
+    /// The reply is not lost, but delayed by this time.
     LateReplyWith(Vec<u8>, Duration),
 }
 
@@ -64,7 +64,7 @@ impl Wire {
         }
     }
 
-    /// What clients connect to.
+    /// The address that clients connect to.
     pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -74,8 +74,8 @@ impl Wire {
         *self.cut.lock().unwrap() = Cut::Command(text.into());
     }
 
-    /// Carries the next command that contains `text` to Redis, loses what Redis answers,
-    /// and closes the connection.
+    /// Carries the next command that contains `text` to Redis, loses the reply, and closes the
+    /// connection.
     pub(crate) fn lose_reply_to(&self, text: &str) {
         *self.cut.lock().unwrap() = Cut::ReplyTo(text.into());
     }
@@ -85,12 +85,12 @@ impl Wire {
         *self.cut.lock().unwrap() = Cut::ReplyWith(text.into());
     }
 
-    /// Delays the next reply that contains `text`, and what its connection carries after.
+    /// Delays the next reply that contains `text`, and everything after it on the same connection.
     pub(crate) fn delay_reply_with(&self, text: &str, delay: Duration) {
         *self.cut.lock().unwrap() = Cut::LateReplyWith(text.into(), delay);
     }
 
-    /// Waits until what was to be lost is lost, or what was to be late has come to it.
+    /// Waits until the planned loss has happened or the planned delay has begun.
     pub(crate) async fn lost(&self, deadline: Duration) {
         eventually("a reply is lost", deadline, async || {
             (*self.cut.lock().unwrap() == Cut::Nothing).then_some(())
@@ -98,8 +98,8 @@ impl Wire {
         .await;
     }
 
-    /// Makes all connections of now half-open: each end still has its socket, and
-    /// nothing that is sent arrives. New connections are as good as ever.
+    /// Makes all present connections half-open: each end still has its socket, but no bytes arrive.
+    /// New connections work normally.
     pub(crate) fn vanish(&self) {
         self.vanished.send_modify(|count| *count += 1);
     }
@@ -117,7 +117,7 @@ struct Connection {
 }
 
 impl Connection {
-    /// Forwards until an end closes, or a reply is to be lost.
+    /// Forwards until an end closes, or until a loss closes the connection.
     async fn carry(mut self, mut client: TcpStream, mut upstream: TcpStream) -> Option<()> {
         self.vanished.mark_unchanged();
         let (mut sent, mut replied) = (vec![0; 65536], vec![0; 65536]);
@@ -149,12 +149,13 @@ impl Connection {
             }
         }
         drop(client);
-        // Closed with bytes unread it would be reset, and Redis might not have read all.
+        // A socket that is closed with unread bytes is reset, and Redis might then not read all
+        // commands. So everything is read first.
         let drained = async { while upstream.read(&mut replied).await.is_ok_and(|n| n > 0) {} };
         tokio::time::timeout(GRACE, drained).await.ok()
     }
 
-    /// How late `bytes` are to be, when they are what the plan waits for.
+    /// The delay of `bytes`, when they contain the text that the plan waits for.
     fn delays(&self, bytes: &[u8]) -> Option<Duration> {
         let Cut::LateReplyWith(_, delay) = *self.cut.lock().unwrap() else {
             return None;
@@ -163,7 +164,8 @@ impl Connection {
             .then_some(delay)
     }
 
-    /// Whether `bytes` are what the plan of this kind waits for, which is then done.
+    /// Whether `bytes` contain the text that a plan of this kind waits for. Such a plan is then
+    /// done.
     fn loses(&self, bytes: &[u8], kind: impl Fn(Vec<u8>) -> Cut) -> bool {
         let mut cut = self.cut.lock().unwrap();
         let (Cut::Command(text)
@@ -182,7 +184,7 @@ impl Connection {
     }
 }
 
-/// Swallows what both ends send, and never tells either that the other has gone.
+/// Swallows the bytes of both ends, and never tells one end that the other has closed.
 async fn half_open(mut client: TcpStream, mut upstream: TcpStream) -> Option<()> {
     let (mut sent, mut replied) = ([0; 4096], [0; 4096]);
     let (mut client_open, mut upstream_open) = (true, true);

@@ -31,14 +31,14 @@ use dm_jobqueue::usecase::jobqueue::delay_print::DelayPrintUsecase;
 use super::worker_wiring::run_worker;
 use super::{Process, ProcessBuilder, Redis};
 
-/// Says that this run of the test binary is the program.
+/// This variable makes the test binary run as the worker program.
 const VARIABLE: &str = "TEST_WORKER_PROGRAM";
-/// Keeps it from knowing delay-print jobs.
+/// This variable makes the program a worker that does not know delay-print jobs.
 pub(crate) const NO_DELAY_PRINT: &str = "TEST_WORKER_NO_DELAY_PRINT";
 const NAME: &str = "support::worker_program::worker_program";
 
 impl Process {
-    /// The worker with the handlers that are listed above, told to use this Redis.
+    /// The builder of a worker with the handlers that are listed above. The worker uses this Redis.
     pub(crate) fn test_worker(redis: &Redis) -> ProcessBuilder {
         ProcessBuilder::program(std::env::current_exe().unwrap())
             .redis(redis)
@@ -57,7 +57,7 @@ fn worker_program() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let exit = runtime.block_on(run_worker(add_handlers)).unwrap();
     telemetry::flush();
-    // As the real program ends: without waiting for handlers that do not yield.
+    // The program ends as the real one does, without waiting for handlers that do not yield.
     std::process::exit(match exit {
         Exit::Clean => 0,
         Exit::CutOff => 1,

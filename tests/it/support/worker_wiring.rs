@@ -1,5 +1,5 @@
-//! A worker that is wired as `src/bin/jobqueue.rs` is, without HTTP and with the caller's
-//! handlers. The worker programs of the tests and of the benches are both made of it.
+//! A worker that is wired like `src/bin/jobqueue.rs`, without HTTP and with the caller's handlers.
+//! The worker programs of the tests and of the benches both use it.
 
 use std::error::Error;
 

@@ -1,5 +1,5 @@
-//! The ground the other tests stand on: a test that trusts a Redis that never
-//! stopped, or a wait that cannot fail, proves nothing.
+//! Tests of the support code itself. A test proves nothing when it trusts a Redis that never
+//! stopped, or a wait that cannot fail.
 
 mod network;
 mod process;
@@ -7,5 +7,5 @@ mod redis;
 
 use std::time::Duration;
 
-/// Too short for what does not happen at once.
+/// Too short for an event that takes some time.
 const SHORT: Duration = Duration::from_millis(200);

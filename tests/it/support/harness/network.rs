@@ -30,7 +30,7 @@ async fn a_slow_line_carries_what_its_rate_allows_and_buffers_little() {
     redis.cmd(&["SET", "key", &"x".repeat(100_000)]).await;
     let mut client = TcpStream::connect(line.addr()).await.unwrap();
     let mut reply = vec![0; 100_011];
-    // One way, both ways under one rate, and without any.
+    // One direction with a rate, both directions under one rate, and a line without a rate.
     for (rate, sent) in [
         (Rate::Each(4 * MBIT), 100_000),
         (Rate::Together(4 * MBIT), 200_000),
@@ -61,7 +61,7 @@ async fn a_slow_line_carries_what_its_rate_allows_and_buffers_little() {
     let took = began.elapsed();
     assert!((200..400).contains(&took.as_millis()), "{took:?}");
 
-    // A server that sends more than the line carries finds it full.
+    // A server that sends more than the line carries finds the line full.
     line.set_delay(Duration::ZERO);
     line.set_rate(Rate::Each(1000));
     redis.cmd(&["SET", "key", &"x".repeat(8_000_000)]).await;

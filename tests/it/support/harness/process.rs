@@ -32,7 +32,7 @@ async fn what_a_process_has_written_is_there_when_it_is_looked_at() {
     let dir = tempfile::tempdir().unwrap();
     for n in 0..20 {
         let done = dir.path().join(n.to_string());
-        // Less than a pipe holds, so that it does not wait for the reader.
+        // This is less than a pipe holds, so the script does not wait for the reader.
         let script = format!("seq 1 10000; : >'{}'; exec sleep 60", done.display());
         let process = shell(&script);
         eventually("it has written", PATIENCE, async || {
@@ -69,7 +69,7 @@ async fn a_process_whose_output_nobody_reads_is_blocked_until_somebody_does() {
         .small_pipes()
         .start();
     process.read_stdout(false);
-    // What one page in the pipe and one in the reader hold at most.
+    // The most that one page in the pipe and one page in the reader hold.
     let most = 2 * 4096 / 2;
     stays("most lines are still to come", SHORT, async || {
         process.stdout().len() < most

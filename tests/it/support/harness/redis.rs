@@ -1,4 +1,4 @@
-//! A Redis of one's own, its clock, and the look at its queue.
+//! A Redis for one test, its clock, and the reading of its queue.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -80,7 +80,7 @@ async fn the_clock_of_a_redis_is_set_while_it_runs_and_stays_set_through_a_resta
     };
     for offset in [0, 3_600_000, -3_600_000, -8_123, 999] {
         clock.set(offset);
-        // Redis looks at its clock when a command comes, and ten times a second.
+        // Redis reads its clock when a command comes, and ten times a second.
         let is = ahead_ms().await;
         assert!((is - offset).abs() < 200, "{is} instead of {offset}");
     }
@@ -105,7 +105,7 @@ async fn a_dropped_redis_is_gone_even_when_frozen() {
 #[tokio::test]
 async fn a_reserved_port_refuses_until_its_redis_is_up() {
     let redis = Redis::reserve();
-    // Bound the way the kernel binds whoever asks for any port.
+    // The kernel binds like this for a program that asks for any port.
     let stranger = || {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(redis.addr().parse().unwrap())
