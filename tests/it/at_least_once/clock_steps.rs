@@ -1,18 +1,18 @@
-//! The clock of Redis goes back, or forward and back: in a restart, in a failover, while the
-//! server runs. A dead worker's jobs do not wait until it is that time again, and a living
-//! worker's are not taken.
+//! The clock of Redis goes back, or forward and back, in a restart, in a failover, or while the
+//! server runs. A dead worker's jobs do not wait until the clock shows the old time again, and a
+//! living worker's jobs are not taken.
 
 use std::time::{Duration, Instant};
 
 use crate::support::{Clock, GROUP, LEASE, PATIENCE, Process, Redis, STREAM, eventually, test_job};
 
 const LEASE_TIME: Duration = Duration::from_secs(2);
-/// By when a dead worker's jobs run: a lease, a hold of 2.2 s, and the rest for the looks and
-/// a busy machine.
+/// The latest time at which a dead worker's jobs run: a lease, a hold of 2.2 s, and time for the
+/// looks and for a busy machine.
 const TAKEOVER: Duration = Duration::from_secs(2 + 3 + 2);
 const HOUR_MS: i64 = 3_600_000;
 
-/// A worker that has begun `jobs` of the test worker.
+/// A worker that has started `jobs` of the test worker.
 async fn busy(redis: &Redis, jobs: &[String]) -> Process {
     let worker = Process::test_worker(redis).envs(&[LEASE]).start();
     redis.add_jobs(jobs.iter().cloned()).await;
@@ -37,12 +37,13 @@ fn starts(worker: &Process, numbers: std::ops::Range<u64>) -> usize {
     numbers.map(|n| worker.count(&format!("start {n}"))).sum()
 }
 
-/// A Redis whose clock is `step_ms` ahead is killed with a worker, and comes back without
-/// being ahead.
+/// Kills a Redis whose clock is `step_ms` ahead, together with a worker. The Redis comes back with
+/// the right time.
 async fn restarted_with_its_clock_back(step_ms: i64) {
     let clock = Clock::new();
     clock.set(step_ms);
-    // Of a snapshot: what Redis appends to a file it brings to its present time itself.
+    // The data comes from a snapshot. When Redis loads an append-only file, it moves the file's
+    // times to its present time.
     let redis = Redis::builder().clock(&clock).start().await;
     let doomed = busy(&redis, &jobs("hang", 0..10, 0)).await;
     let heir = Process::test_worker(&redis).envs(&[LEASE]).start();
@@ -69,8 +70,8 @@ async fn a_dead_workers_jobs_run_after_a_restart_with_the_clock_back() {
     );
 }
 
-/// A worker dies and another one is busy while the clock of Redis takes these steps, a
-/// moment apart.
+/// A worker dies, and another worker is busy, while the clock of Redis takes these steps with a
+/// moment between them.
 async fn stepped_while_it_runs(offsets: &[i64]) {
     let clock = Clock::new();
     let redis = Redis::builder().clock(&clock).start().await;
@@ -83,7 +84,7 @@ async fn stepped_while_it_runs(offsets: &[i64]) {
     doomed.kill();
     for offset in offsets {
         clock.set(*offset);
-        // The time between two steps, in which every worker looks at the clock.
+        // The time between two steps. Every worker looks at the clock in this time.
         tokio::time::sleep(Duration::from_millis(700)).await;
     }
     let what = format!("its jobs run after {offsets:?}");
@@ -121,7 +122,7 @@ async fn a_hundred_thousand_deliveries_in_the_future_are_reset_within_seconds() 
     let redis = Redis::builder().clock(&clock).start().await;
     let worker = Process::test_worker(&redis).start();
     worker.wait_for_log("connected to redis", PATIENCE).await;
-    // All slots are taken: nothing is claimed, and what is to be mended is mended.
+    // All slots are busy, so the worker claims nothing. It still mends the times of the entries.
     redis.add_jobs(jobs("hang", 0..10, 0)).await;
     begun(&worker, 10).await;
     let script = "for _ = 1, 100000 do redis.call('XADD', KEYS[1], '*', 'job', '{}') end

@@ -1,5 +1,5 @@
-//! The group's list of consumers stays short, however many workers come and go, and no
-//! job is lost with any of them.
+//! The group's list of consumers stays short, however many workers come and go, and no job is lost
+//! with a worker.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,7 +12,7 @@ fn worker(redis: &Redis) -> Process {
     Process::test_worker(redis).envs(&[LEASE]).start()
 }
 
-/// Starts and kills so many times so many workers with jobs in hand.
+/// Starts and kills `width` workers with jobs in hand, `rounds` times.
 async fn come_and_go(rounds: u64, width: u64) {
     let redis = Redis::start().await;
     let survivor = worker(&redis);
@@ -109,7 +109,7 @@ async fn an_idle_worker_is_listed_from_its_start_and_again_after_it_was_deleted(
     eventually("both are listed again", soon, listed).await;
     redis.cmd(&["XGROUP", "DESTROY", STREAM, GROUP]).await;
     eventually("both are in the new group", soon * 2, listed).await;
-    // Longer than anybody may be idle who lives.
+    // This is longer than a living worker may be idle.
     stays("both are listed", Duration::from_millis(5500), async || {
         listed().await.is_some()
     })
@@ -134,7 +134,7 @@ async fn a_clock_that_leaps_removes_no_living_consumer() {
     eventually("all are listed", PATIENCE, listed).await;
     for hour in 1..30 {
         clock.set(hour * 3_600_000);
-        // Between two looks, which are 333 ms apart, at any time.
+        // The looks are 333 ms apart, and each step comes at a random time between two of them.
         tokio::time::sleep(Duration::from_millis(fastrand::u64(50..250))).await;
     }
     eventually("all are listed", PATIENCE, listed).await;

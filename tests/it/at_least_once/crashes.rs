@@ -1,5 +1,5 @@
-//! Redis is killed again and again, at random points of everything that moves a job.
-//! The account at the end: each job that was stored has one outcome, and has it once.
+//! Redis is killed again and again, at random points of every move of a job. At the end the account
+//! must show that each job that was stored has exactly one outcome.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use crate::support::{LEASE, PATIENCE, Process, Redis, STREAM, eventually};
 
-/// How a job is to end, by the remainder of its number.
+/// The remainder of a job's number by this says how the job ends.
 const KINDS: u64 = 4;
 
-/// Jobs that wait, are parked, fail and are tried again, fail and are buried.
+/// A job that waits, is parked, fails and is tried again, or fails and is buried.
 fn job(n: u64) -> String {
     let (kind, ms, rest) = match n % KINDS {
         0 => ("sleep", n % 20, ""),
@@ -22,8 +22,8 @@ fn job(n: u64) -> String {
     format!(r#"{{"type":"test:{kind}","payload":{{"n":{n},"ms":{ms}}}{rest}}}"#)
 }
 
-/// Adds jobs without a pause until told to stop; answers those that Redis confirmed and
-/// how many were tried.
+/// Adds jobs without a pause until the test stops it. Returns the jobs that Redis confirmed, and
+/// how many jobs were tried.
 async fn add_jobs(redis: Arc<Redis>, stop: Arc<AtomicBool>) -> (BTreeSet<u64>, u64) {
     let (mut stored, mut n) = (BTreeSet::new(), 0);
     while !stop.load(Ordering::Relaxed) {
@@ -35,7 +35,7 @@ async fn add_jobs(redis: Arc<Redis>, stop: Arc<AtomicBool>) -> (BTreeSet<u64>, u
             let mut add = redis::cmd("XADD");
             add.arg(STREAM).arg("*").arg("job").arg(job(n));
             let added = add.query_async::<String>(&mut connection).await;
-            // One whose reply did not come may be stored: its number is not used again.
+            // A job whose reply did not come may be stored, so its number is not used again.
             n += 1;
             if added.is_err() || stop.load(Ordering::Relaxed) {
                 stored.extend(added.is_ok().then_some(n - 1));
@@ -60,7 +60,7 @@ async fn redis_dies(times: u32) {
     let adding = tokio::spawn(add_jobs(Arc::clone(&redis), Arc::clone(&stop)));
 
     for _ in 0..times {
-        // Long enough that the workers are back, and at work, most times.
+        // The time is usually long enough that the workers are back at work.
         let at = Duration::from_millis(random.u64(20..900));
         tokio::time::sleep(at).await;
         redis.kill();

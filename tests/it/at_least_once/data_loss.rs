@@ -1,5 +1,5 @@
-//! Somebody empties Redis under the workers' hands, or fills it: what was lost is gone,
-//! what comes afterwards runs at once, and nothing is thrown away to make room.
+//! An operator empties Redis while workers use it, or fills it. Lost jobs are gone, later jobs run
+//! at once, and no job is thrown away to make room.
 
 use std::time::{Duration, Instant};
 
@@ -9,18 +9,18 @@ use crate::support::{
     GROUP, PATIENCE, Process, Redis, SCHEDULED, STATE, STREAM, TestApp, Wire, eventually, test_job,
 };
 
-/// From the loss to the next job's end.
+/// The time from the loss to the next job's end.
 const REPAIRED: Duration = Duration::from_millis(1500);
 
-/// Waits for the lines that a worker starts with, which come in any order.
+/// Waits for the lines that a worker logs at its start, which come in any order.
 async fn all_said(worker: &Process) {
     for line in ["worker started", "connected to redis"] {
         worker.wait_for_log(line, PATIENCE).await;
     }
 }
 
-/// Loses the stream by `command` while a worker waits for jobs, adds one, and checks
-/// that it runs in time and that a single line was said of it.
+/// Loses the stream by `command` while a worker waits for jobs, and adds a job. Checks that the job
+/// runs in time and that the worker logs a single line about the loss.
 async fn loses(command: &[&str]) {
     let redis = Redis::start().await;
     let worker = Process::test_worker(&redis).start();
@@ -101,7 +101,7 @@ async fn a_script_flush_shows_nowhere() {
     assert!(lines.is_empty(), "{lines:#?}");
 }
 
-/// Adds this many jobs as fast as Redis takes them.
+/// Adds `count` jobs as fast as Redis takes them.
 async fn add_many(redis: &Redis, count: u64) {
     let fill = "for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'job', ARGV[2]) end";
     let (count, job) = (count.to_string(), test_job("quiet", 0, 0));
@@ -118,7 +118,7 @@ async fn a_long_backlog_is_not_trimmed_by_anything() {
     }
     assert_eq!(redis.xlen().await, 20_003, "without a worker");
 
-    // A paused worker appends what is due, and reads nothing.
+    // A paused worker moves due jobs to the stream, and reads nothing.
     redis.cmd(&["HSET", STATE, "paused", "1"]).await;
     let worker = Process::test_worker(redis).start();
     worker.wait_for_log("paused", PATIENCE).await;
@@ -132,7 +132,7 @@ async fn a_long_backlog_is_not_trimmed_by_anything() {
 
     redis.cmd(&["HSET", STATE, "paused", "0"]).await;
     eventually("all have run", 3 * PATIENCE, async || {
-        // The three that were registered wait for their three minutes.
+        // The three jobs of the API wait for their three minutes.
         (redis.xlen().await == 0 && redis.scheduled().await == 3).then_some(())
     })
     .await;
@@ -151,7 +151,8 @@ async fn a_halted_worker_costs_no_job_of_a_long_backlog() {
     app.drained(3 * PATIENCE).await;
 }
 
-/// Undoes deliveries by `undo` while jobs run, and checks that they run on, and once.
+/// Makes Redis deliver jobs again, by `undo`, while they run. Checks that they run on, and only
+/// once.
 async fn delivers_again_what_runs(undo: &[&str]) {
     let redis = Redis::start().await;
     let worker = Process::test_worker(&redis).start();
@@ -162,7 +163,7 @@ async fn delivers_again_what_runs(undo: &[&str]) {
         worker.wait_for_line(|line| line == start, PATIENCE).await;
     }
     redis.cmd(undo).await;
-    // Delivered again, all of them.
+    // The read that delivers this job delivers the others again.
     redis.add_test_job("sleep", 3, 0).await;
     worker.wait_for_line(|line| line == "end 3", PATIENCE).await;
     redis.drained(PATIENCE).await;
@@ -189,7 +190,7 @@ async fn a_group_that_is_set_back_starts_no_claimed_job_again() {
     redis.add_abandoned(&[test_job("sleep", 1, 2500)], 1).await;
     let start = "start 1";
     worker.wait_for_line(|line| line == start, PATIENCE).await;
-    // What it claimed is now delivered to it by a read as well.
+    // A read now also delivers the entry that the worker has claimed.
     redis.cmd(&["XGROUP", "SETID", STREAM, GROUP, "0"]).await;
     redis.add_test_job("sleep", 2, 0).await;
     worker.wait_for_line(|line| line == "end 2", PATIENCE).await;
@@ -208,7 +209,7 @@ async fn a_group_that_is_set_back_starts_no_job_again_whose_delivery_had_been_lo
     redis.add_test_job("sleep", 7777, 2500).await;
     let start = "start 7777";
     worker.wait_for_line(|line| line == start, PATIENCE).await;
-    // What the orphan check found is now delivered to it by a read as well.
+    // A read now also delivers the entry that the orphan check has found.
     redis.cmd(&["XGROUP", "SETID", STREAM, GROUP, "0"]).await;
     redis.add_test_job("sleep", 2, 0).await;
     worker.wait_for_line(|line| line == "end 2", PATIENCE).await;
@@ -228,13 +229,14 @@ async fn a_read_that_arrives_after_the_job_has_ended_here_does_not_start_it_agai
     redis.add_test_job("sleep", 7777, 2000).await;
     let start = "start 7777";
     worker.wait_for_line(|line| line == start, PATIENCE).await;
-    // It is delivered here once more while it runs, and the reply comes when it is settled.
+    // The job is delivered to this worker again while it runs. The reply arrives after the job is
+    // settled.
     wire.delay_reply_with("7777", Duration::from_millis(2500));
     redis.cmd(&["XGROUP", "SETID", STREAM, GROUP, "0"]).await;
     wire.lost(PATIENCE).await;
     assert_eq!(worker.count("end 7777"), 0, "too slow: it should still run");
     redis.drained(PATIENCE).await;
-    // The next one is read after the late reply.
+    // The worker reads the next job after the late reply.
     redis.add_test_job("sleep", 1, 0).await;
     worker.wait_for_line(|line| line == "end 1", PATIENCE).await;
     assert_eq!(worker.count(start), 1);

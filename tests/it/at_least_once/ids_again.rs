@@ -1,6 +1,6 @@
-//! Entry ids that come again: Redis is back empty, or older, and its clock is behind; or
-//! somebody deletes the stream. A worker that still holds the old ones must not take the new
-//! ones for them: each new job runs.
+//! Entry ids occur again. This happens when Redis is back empty or with older data and its clock is
+//! behind, or when an operator deletes the stream. A worker that still holds the old entries must
+//! not mistake the new ones for them: each new job runs.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write, pipe};
@@ -10,9 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::support::{Clock, PATIENCE, Process, Redis, STATE, STREAM, eventually, stays, within};
 
 const HELD: usize = 100;
-/// What a pipe takes before it is full.
+/// How many bytes a pipe takes before it is full.
 const PIPE_BYTES: usize = 65_536;
-/// From the moment that the worker can go on.
+/// The time in which the new jobs run, from the moment that the worker can go on.
 const RUN: Duration = Duration::from_secs(8);
 const HOUR_MS: i64 = 3_600_000;
 
@@ -20,7 +20,7 @@ fn job(message: &str) -> String {
     format!(r#"{{"type":"demo:delay_print","payload":{{"message":"{message}"}}}}"#)
 }
 
-/// A worker that holds `HELD` jobs, which cannot end before its output flows.
+/// A worker that holds `HELD` jobs. They cannot end before somebody reads the worker's output.
 struct Scene {
     clock: Clock,
     redis: Redis,
@@ -44,7 +44,7 @@ impl Scene {
         Self::with_snapshot_behind(0).await
     }
 
-    /// With a snapshot that has only so many of the jobs that are held.
+    /// The scene, with a snapshot that has only the first `in_snapshot` of the jobs that are held.
     async fn with_snapshot_behind(in_snapshot: usize) -> Self {
         let clock = Clock::new();
         let redis = Redis::builder().clock(&clock).start().await;
@@ -68,7 +68,7 @@ impl Scene {
         scene
     }
 
-    /// Lets the worker have these jobs; each has a millisecond of its own.
+    /// Adds these jobs and lets the worker fetch them. Each job has a millisecond of its own.
     async fn hold(&mut self, from: usize, to: usize) {
         for n in from..to {
             let id = self.redis.add_job(&job(&format!("old {n}"))).await;
@@ -87,12 +87,12 @@ impl Scene {
         ms.parse().unwrap()
     }
 
-    /// Brings Redis back on a clock that is where it was before held job `n` was added.
+    /// Starts Redis again with the clock at a time before held job `n` was added.
     async fn back_before(&self, n: usize, empty: bool) {
         self.redis.kill();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let now = i64::try_from(now.as_millis()).unwrap();
-        // The start takes some of the time until then.
+        // The start of Redis takes a part of the time until then.
         self.clock.set(self.id_ms(n) - now - 500);
         if empty {
             self.redis.up_empty().await;
@@ -103,10 +103,11 @@ impl Scene {
         assert!(behind < self.id_ms(n), "the restart took too long");
     }
 
-    /// Adds jobs until Redis' clock has passed the held ones. Returns how many there are,
-    /// and that many of them have an id that the worker holds.
+    /// Adds jobs until Redis' clock is later than the ids of all held jobs. Some of the new jobs
+    /// have an id that the worker holds. Returns how many jobs were added.
     async fn add_past_the_held(&self) -> usize {
-        // Ids of a millisecond are counted: with as many in each, all of the old come again.
+        // Ids within one millisecond are counted up from 0. With this many jobs in a millisecond,
+        // its old ids occur again.
         const AT_ONCE: usize = 20;
         let (first, last) = (self.id_ms(0) - 20, self.id_ms(HELD - 1) + 20);
         eventually("the clock is about there", PATIENCE, async || {
@@ -128,7 +129,7 @@ impl Scene {
         added
     }
 
-    /// Adds a job under each id that the worker holds, as nobody but this test does.
+    /// Adds a job under each id that the worker holds. Only this test does that.
     async fn add_with_the_held_ids(&self) -> usize {
         let add = "for i = 2, #ARGV do
             redis.call('XADD', KEYS[1], ARGV[i],
@@ -141,7 +142,7 @@ impl Scene {
         HELD
     }
 
-    /// Lets the output flow, and asserts that each new job runs once.
+    /// Reads the output, and asserts that each new job runs once.
     async fn all_new_jobs_run(&mut self, new: usize) {
         let reader = BufReader::new(self.output.take().unwrap());
         let lines = Arc::clone(&self.lines);
@@ -161,7 +162,7 @@ impl Scene {
         }
         let twice = self.printed("new").into_values().filter(|times| *times > 1);
         assert_eq!(twice.count(), 0, "new jobs were printed twice");
-        // The old ones ran before Redis lost them; their lines are out.
+        // The old jobs ran before Redis lost them, so their lines are in the output.
         assert_eq!(self.printed("old").len(), HELD);
         assert_eq!(self.redis.dead_letters().await, []);
         assert!(self.worker.exited().is_none());
@@ -250,7 +251,7 @@ async fn a_stream_that_lost_its_state_too_loses_no_job_that_gets_an_old_id() {
     scene.all_new_jobs_run(new).await;
 }
 
-/// How often Redis ran a command since it started.
+/// How many times Redis ran a command since it started.
 async fn calls(redis: &Redis, command: &str) -> u64 {
     let info: String = redis.query(&["INFO", "commandstats"]).await;
     let calls = info.lines().find_map(|line| {
@@ -272,7 +273,7 @@ async fn ids_that_went_back_cost_no_more_than_a_moment() {
     clock.set(-HOUR_MS);
     redis.up_empty().await;
     redis.wait_for_reader().await;
-    // The moment.
+    // With this job the worker notices that the ids went back.
     redis.add_test_job("sleep", 1, 0).await;
     worker.wait_for_line(|line| line == "end 1", PATIENCE).await;
     stays(

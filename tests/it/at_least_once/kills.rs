@@ -1,5 +1,5 @@
-//! A worker killed at the two ends of a job: before it has seen it, and while the job's
-//! line goes out.
+//! A worker is killed at one of the two ends of a job: before it has seen the job, or while it
+//! writes the job's line.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ async fn a_job_that_its_worker_had_not_seen_yet_runs_once_elsewhere() {
 #[tokio::test]
 async fn a_job_whose_line_was_going_out_is_printed_whole_elsewhere() {
     let redis = Redis::start().await;
-    // More than a pipe holds, and nobody reads it.
+    // The message is longer than a pipe holds, and nobody reads the pipe.
     let message = "x".repeat(200_000);
     let (unread, stdout) = std::io::pipe().unwrap();
     let victim = Process::test_worker(&redis)

@@ -1,6 +1,6 @@
-//! Who may say how a job ended: leases, their renewal, and what is left to a worker
-//! that has lost one. A lease is lost here as in life, by freezing the process, or as
-//! `XCLAIM` by a stranger shows it.
+//! Leases, their renewal, and what a worker can still do when it has lost a lease. Only the holder
+//! of a lease may say how a job ended. A test takes a lease away by freezing the process, or by an
+//! `XCLAIM` of another consumer.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ async fn a_worker_that_lost_its_lease_cannot_retry_the_job() {
         steal(&redis, &id).await;
         let end = format!("ending {n}");
         worker.wait_for_line(|line| line == end, PATIENCE).await;
-        // Longer than the settler needs to send what it has.
+        // This is longer than the settler needs to send its outcomes.
         let moved = within(Duration::from_millis(300), async || {
             let moved = owner(&redis, &id).await.as_deref() != Some("stranger")
                 || redis.scheduled().await > 0
@@ -68,7 +68,7 @@ async fn a_heartbeat_does_not_steal_a_job_back() {
         .wait_for_line(|line| line == "start 1", PATIENCE)
         .await;
     steal(&redis, &id).await;
-    // Three heartbeats.
+    // The time has three heartbeats.
     let stolen = within(LEASE_TIME, async || {
         (owner(&redis, &id).await.as_deref() != Some("stranger")).then_some(())
     });
@@ -154,7 +154,7 @@ async fn handlers_that_burn_every_thread_lose_no_lease() {
         let start = format!("start {n}");
         burner.wait_for_line(|line| line == start, PATIENCE).await;
     }
-    // Started only now, so that the first one has all three.
+    // It starts now, so that the first worker has all three jobs.
     let other = Process::test_worker(&redis).envs(&env).start();
     redis.drained(Duration::from_secs(30)).await;
     let starts = |n| burner.count(&format!("start {n}")) + other.count(&format!("start {n}"));
@@ -178,13 +178,13 @@ async fn a_zombie_changes_nothing_when_it_wakes() {
     let heir = Process::test_worker(&redis).envs(&env).start();
     heir.wait_for_log("worker started", PATIENCE).await;
     zombie.stop();
-    // Three leases and the hold of a fresh queue.
+    // The time has three leases and the hold of a new queue.
     heir.wait_for_line(|line| line == "start 2", 3 * LEASE_TIME + PATIENCE)
         .await;
     heir.wait_for_line(|line| line == "start 1", PATIENCE).await;
     zombie.cont();
     redis.drained(PATIENCE).await;
-    // The heir's attempt failed and was retried; that of the zombie added none.
+    // The heir's attempt failed and was retried. The zombie's attempt added none.
     let attempts = zombie.count("start 1") + heir.count("start 1");
     assert_eq!(attempts, 3, "the zombie's, the heir's and its retry");
     assert!(redis.dead_letters().await.is_empty());
@@ -200,7 +200,7 @@ async fn a_process_that_gets_its_own_entry_again_does_not_start_it_again() {
         .await;
     let me = owner(&redis, &id).await.unwrap();
     steal(&redis, &id).await;
-    // The thief dies: its lease is over, and the entry comes back to the worker.
+    // The thief dies and its lease ends, so the entry comes back to the worker.
     redis
         .cmd(&[
             "XCLAIM", STREAM, GROUP, "stranger", "0", &id, "IDLE", "60000", "JUSTID",
@@ -249,7 +249,7 @@ async fn a_handler_that_blocks_for_ever_does_not_hold_its_job_for_ever() {
         .wait_for_line(|line| line == "start 1", PATIENCE)
         .await;
     let other = Process::test_worker(&redis).envs(&env).start();
-    // Renewed for job_timeout + lease, then a lease, then the hold of a fresh queue.
+    // The lease is renewed for job_timeout + lease. Then come a lease and the hold of a new queue.
     let deadline = Duration::from_millis(500) + 2 * LEASE_TIME + PATIENCE;
     other
         .wait_for_line(|line| line == "start 1", deadline)

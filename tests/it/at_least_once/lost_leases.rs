@@ -1,4 +1,5 @@
-//! An entry that another consumer has taken before its job was started here is the other's alone.
+//! Another consumer takes an entry before this worker has started its job. Only the other consumer
+//! may then run the job.
 
 use std::time::Duration;
 
@@ -24,13 +25,14 @@ async fn an_entry_that_was_taken_before_its_start_is_not_run() {
         ])
         .start();
     redis.reclaiming().await;
-    // Both threads for handlers are blocked: what comes now is ready, and no runner can take it.
+    // Both threads for handlers are blocked. A job that comes now is ready, but no runner can take
+    // it.
     for n in [1, 2] {
         redis.add_job(&test_job("block", n, BLOCKED_MS)).await;
         let start = format!("start {n}");
         worker.wait_for_line(|line| line == start, PATIENCE).await;
     }
-    // And the fetcher, which would put it back soon, waits for a reply.
+    // The fetcher would soon put the job back. It waits for a late reply instead.
     wire.delay_reply_with("7777", LATE);
     redis.wait_for_reader().await;
     let id = redis.add_test_job("sleep", 3, 0).await;
@@ -48,7 +50,7 @@ async fn an_entry_that_was_taken_before_its_start_is_not_run() {
         (0, 0),
         "too slow: it should still be blocked"
     );
-    // The runners come round, and the oldest job is theirs first.
+    // When the runners continue, they take the oldest job first.
     worker
         .wait_for_line(|line| line == "end 7777", LATE + PATIENCE)
         .await;

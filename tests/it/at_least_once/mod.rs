@@ -1,6 +1,7 @@
-//! The README's guarantee "At least once": no job is lost and none runs twice without a reason,
-//! when workers are killed, frozen or cut off, when leases run out, when Redis is killed, comes
-//! back with less data, or sets its clock back ("Nothing new is taken for something old").
+//! The README's guarantee "At least once": no job is lost, and no job runs twice without a reason.
+//! This holds when workers are killed, frozen or cut off, and when leases run out. It also holds
+//! when Redis is killed, comes back with less data, or sets its clock back ("Nothing new is taken
+//! for something old").
 
 mod clock_steps;
 mod consumers;

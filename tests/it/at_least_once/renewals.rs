@@ -1,5 +1,5 @@
-//! What a live process keeps beyond its running handlers, and what it does not keep:
-//! an outcome that waits for Redis is renewed, a handler that hangs for ever is not.
+//! Which leases a live process renews besides those of its running handlers. It renews the lease of
+//! an outcome that waits for Redis. It does not renew the lease of a handler that hangs for ever.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ async fn an_outcome_that_cannot_be_settled_keeps_its_lease() {
 async fn handlers_that_never_return_lose_their_jobs_when_their_time_is_over_and_no_sooner() {
     const JOBS: u64 = 6;
     let redis = Redis::start().await;
-    // More threads than jobs, so that the process itself goes on, and looks for expired
+    // There are more threads than jobs, so that the process itself goes on and looks for expired
     // leases as the other one does.
     let env = [
         ("APP__JOBQUEUE__JOB_TIMEOUT", "1s"),
@@ -63,9 +63,9 @@ async fn handlers_that_never_return_lose_their_jobs_when_their_time_is_over_and_
         let start = format!("start {n}");
         let again = other.wait_for_line(|line| line == start, PATIENCE).await;
         let took = again.at - started;
-        // Renewed for job_timeout + lease; then a lease runs out, and it is reclaimed.
+        // The lease is renewed for job_timeout + lease. Then it runs out, and the job is reclaimed.
         let renewed = Duration::from_secs(1) + LEASE_TIME;
-        // The last renewal may have been a heartbeat before.
+        // The last renewal may have been a heartbeat earlier.
         let lease_left = LEASE_TIME / 2;
         assert!(took > renewed + lease_left, "job {n} after {took:?}");
         let bound = renewed + LEASE_TIME + Duration::from_secs(2);

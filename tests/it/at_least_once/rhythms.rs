@@ -1,5 +1,5 @@
-//! Workers whose looks for expired leases are far apart, and workers with leases of their
-//! own: nobody waits for ever, and nobody's job is taken while he lives.
+//! Workers whose looks for expired leases are far apart, and workers with different leases. No
+//! worker waits for ever, and no living worker's job is taken.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ fn text(duration: Duration) -> String {
     format!("{}ms", duration.as_millis())
 }
 
-/// A way to Redis with this round trip.
+/// A connection to Redis with this round trip.
 async fn far(redis: &Redis, round_trip: Duration) -> FaultProxy {
     let proxy = redis.proxy().await;
     for direction in [Direction::ClientToUpstream, Direction::UpstreamToClient] {
@@ -25,12 +25,12 @@ async fn far(redis: &Redis, round_trip: Duration) -> FaultProxy {
     proxy
 }
 
-/// How long nobody claims after a stall, by the settings.
+/// How long no worker claims after a stall. The settings decide it.
 fn hold(lease: Duration) -> Duration {
     lease / 3 + ms(512) + ms(1000)
 }
 
-/// A worker with this lease, so far away from Redis.
+/// A worker with this lease that reaches Redis through this proxy.
 fn worker(redis: &Redis, lease: Duration, proxy: Option<&FaultProxy>) -> Process {
     let builder = Process::test_worker(redis).env("APP__JOBQUEUE__LEASE", &text(lease));
     match proxy {
@@ -39,12 +39,12 @@ fn worker(redis: &Redis, lease: Duration, proxy: Option<&FaultProxy>) -> Process
     }
 }
 
-/// How many of these jobs a worker has begun.
+/// How many of these jobs a worker has started.
 fn starts(worker: &Process, jobs: std::ops::Range<u64>) -> usize {
     jobs.map(|n| worker.count(&format!("start {n}"))).sum()
 }
 
-/// Waits until a worker has begun these jobs.
+/// Waits until a worker has started these jobs.
 async fn begun(worker: &Process, jobs: std::ops::Range<u64>) {
     let count = usize::try_from(jobs.end - jobs.start).unwrap();
     eventually("it has begun its jobs", PATIENCE, async || {
@@ -53,8 +53,8 @@ async fn begun(worker: &Process, jobs: std::ops::Range<u64>) {
     .await;
 }
 
-/// Jobs that nobody holds any more are run by workers with such a lease, so far away, in a
-/// queue that is new to them.
+/// In a queue that is new to them, workers with this lease and this round trip run jobs that nobody
+/// holds any more.
 async fn far_workers_take_over(lease: Duration, round_trip: Duration, count: usize) {
     let redis = Redis::start().await;
     let proxy = far(&redis, round_trip).await;
@@ -63,7 +63,7 @@ async fn far_workers_take_over(lease: Duration, round_trip: Duration, count: usi
     let workers: Vec<_> = (0..count)
         .map(|_| worker(&redis, lease, Some(&proxy)))
         .collect();
-    // Connecting takes some round trips, and each look one or two.
+    // Connecting takes some round trips, and each look takes one or two.
     let bound = lease + hold(lease) + 20 * round_trip + ms(3000);
     eventually(
         format!("{lease:?} {round_trip:?}: they run"),
@@ -113,9 +113,9 @@ async fn a_lease_that_no_heartbeat_can_keep_costs_a_far_worker_no_job() {
     assert_eq!(busy.count_log(far_away), 1);
 }
 
-/// One worker with a lease of `long` is busy, one of `short` is idle, and a third one with a
-/// lease of `dies` dies. The living one's jobs are let alone, the dead one's are taken within
-/// its own lease and a hold.
+/// One worker with a lease of `long` is busy, one with a lease of `short` is idle, and a third one
+/// with a lease of `dies` dies. The living worker keeps its jobs. The dead worker's jobs are taken
+/// within its own lease and a hold.
 async fn beside_each_other(long: Duration, short: Duration, dies: Duration, way: Duration) {
     let redis = Redis::start().await;
     let proxy = far(&redis, way).await;
@@ -155,7 +155,7 @@ async fn beside_each_other(long: Duration, short: Duration, dies: Duration, way:
         },
     )
     .await;
-    // Longer than the short lease, and longer than a hold.
+    // This is longer than the short lease and longer than a hold.
     let stolen = within(ms(3000), async || (starts(&heir, 0..5) > 0).then_some(()));
     assert!(
         stolen.await.is_none(),
@@ -176,7 +176,7 @@ async fn workers_with_different_leases_take_only_what_a_dead_one_had() {
 
 #[tokio::test]
 async fn a_worker_with_a_short_lease_takes_nothing_from_one_with_a_long_one() {
-    // More than the short lease and a hold after it.
+    // This is longer than the short lease and a hold after it.
     const LENGTH: u64 = 6_000;
     let redis = Redis::start().await;
     let busy = worker(&redis, ms(60_000), None);
@@ -198,7 +198,7 @@ async fn a_dead_worker_with_a_short_lease_makes_no_hold_endless() {
     }
     begun(&doomed, 0..3).await;
     doomed.kill();
-    // Its looks are a second apart, which is more than the other one's stall.
+    // This worker's looks are a second apart, which is longer than the other worker's stall.
     let heir = worker(&redis, ms(30_000), None);
     let bound = ms(300) + hold(ms(30_000)) + ms(4000);
     eventually("they are taken", bound, async || {
@@ -215,8 +215,8 @@ async fn stalls_without_end_hold_nobody_for_ever() {
     heir.wait_for_log("connected to redis", PATIENCE).await;
     redis.reclaiming().await;
     redis.add_abandoned(&[test_job("sleep", 1, 0)], 1).await;
-    // Every second look comes after a gap that is unusual, and each of these would begin the
-    // hold anew.
+    // Every second look comes after an unusual gap. Without a limit, each of these gaps would begin
+    // the hold again.
     let began = Instant::now();
     let stall = "redis.call('HINCRBY', KEYS[1], 'reclaim_seen_ms', -1000)";
     let bound = 12 * hold(lease) + PATIENCE;

@@ -9,12 +9,12 @@ use crate::support::{
 };
 
 const LEASE_TIME: Duration = Duration::from_secs(2);
-/// How soon the jobs of a dead worker run again: a lease and two seconds, of which the
-/// reclaim interval of a third of a second is all that a quiet machine needs.
+/// How soon the jobs of a dead worker run again: a lease and two seconds. A quiet machine needs
+/// only the lease and the reclaim interval of a third of a second.
 const TAKEOVER: Duration = Duration::from_secs(4);
 
-/// A worker that lives long enough for the hold of a fresh queue to be over, so that
-/// what it takes over later is a matter of the lease alone.
+/// A worker that lives long enough for the hold of a new queue to end. When it takes over a job
+/// later, only the lease decides when.
 async fn settled_worker(redis: &Redis, concurrency: &str) -> Process {
     let worker = Process::test_worker(redis)
         .envs(&[LEASE, ("APP__JOBQUEUE__CONCURRENCY", concurrency)])
@@ -30,7 +30,7 @@ async fn settled_worker(redis: &Redis, concurrency: &str) -> Process {
     worker
 }
 
-/// Halts a worker, and waits until its last read can get no job any more.
+/// Halts a worker, and waits until its blocking read is over and can get no job any more.
 async fn halt(redis: &Redis, worker: &Process) {
     worker.stop();
     eventually("its blocking read is over", PATIENCE, async || {
@@ -77,7 +77,7 @@ async fn a_busy_worker_takes_over_from_a_dead_one() {
     let survivor = settled_worker(&redis, "2").await;
     let doomed = doomed_with_job(&redis, &survivor, "hang", 0).await;
     doomed.kill();
-    // More short jobs than it can do in this time, all of them waiting.
+    // There are always more short jobs waiting than the worker can run in this time.
     let mut n = 100;
     let taken_over = within(TAKEOVER, async || {
         while redis.xlen().await < 500 {
@@ -96,7 +96,7 @@ async fn a_worker_busy_with_long_jobs_takes_over_in_its_next_free_slot() {
     let survivor = settled_worker(&redis, "1").await;
     let doomed = doomed_with_job(&redis, &survivor, "hang", 0).await;
     doomed.kill();
-    // Each holds the one slot for longer than a reclaim interval.
+    // Each job holds the one slot for longer than a reclaim interval.
     const SLOT: Duration = Duration::from_millis(500);
     for n in 2..40 {
         redis.add_test_job("sleep", n, 500).await;
@@ -127,7 +127,7 @@ async fn jobs_that_ran_and_were_not_acknowledged_run_once_more() {
         }
     };
     said(&doomed, "start").await;
-    // What it says from now on comes to nobody.
+    // Everything that the worker sends from now on is lost.
     proxy.set_stall(Direction::ClientToUpstream);
     survivor.cont();
     said(&doomed, "end").await;
@@ -224,7 +224,7 @@ async fn eight_workers_share_the_work_and_run_each_job_once() {
 async fn a_worker_leaves_the_group_when_it_stops() {
     let redis = Redis::start().await;
     let worker = Process::jobqueue(&redis).start();
-    // Redis 7.0 shows a consumer from its first delivery on.
+    // Redis 7.0 lists a consumer only after its first delivery.
     redis.add_job(r#"{"type":"demo:delay_print"}"#).await;
     redis.drained(PATIENCE).await;
     assert_eq!(redis.consumers().await.len(), 1);
@@ -269,7 +269,7 @@ async fn dead_consumers_go_and_nothing_pending_goes_with_them() {
 async fn a_dead_consumer_that_has_something_pending_stays() {
     let redis = Redis::start().await;
     let worker = settled_worker(&redis, "1").await;
-    // The one slot is taken, so nothing is claimed.
+    // The one slot is busy, so the worker claims nothing.
     redis.add_test_job("hang", 1, 0).await;
     worker
         .wait_for_line(|line| line == "start 1", PATIENCE)
@@ -321,7 +321,7 @@ async fn a_stale_entry_behind_a_hundred_thousand_fresh_ones_is_found() {
             "XCLAIM", STREAM, GROUP, "dead", "0", &stale, "IDLE", "3600000", "JUSTID",
         ])
         .await;
-    // The hold of a fresh queue (4 s + 0.5 s + 1 s), and a pass of the whole list.
+    // The hold of a new queue (4 s + 0.5 s + 1 s), and the time to go through the whole list.
     let deadline = Duration::from_millis(5500) + Duration::from_secs(4);
     worker
         .wait_for_line(|line| line == "start 7", deadline)

@@ -1,6 +1,5 @@
-//! A worker that was frozen until others took its jobs over, and then wakes: nothing
-//! that it does or comes to disturbs them, and what it is handed again it does not
-//! start again.
+//! A worker that was frozen until other workers took its jobs over, and then wakes. It must not
+//! disturb them. When it is given one of its jobs again, it must not start the job again.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,17 +10,18 @@ use crate::support::{
 
 const LEASE_TIME: Duration = Duration::from_secs(2);
 
-/// Takes entries over, and does nothing with them.
+/// A consumer that takes entries over and does nothing with them.
 const THIEF: &str = "thief";
 
 fn worker(redis: &Redis, name: &str) -> Process {
-    // A retry does not come while a test runs, to be taken for something else.
+    // The first retry is so late that it does not run during a test, where it could be mistaken for
+    // another run.
     let late = ("APP__JOBQUEUE__RETRY__INITIAL", "1m");
     let worker = Process::test_worker(redis).envs(&[LEASE, late]);
     worker.named(name).start()
 }
 
-/// A worker whose lease outlasts the test, and that renews and reclaims often.
+/// A worker whose lease is longer than the test, and that renews and reclaims often.
 fn watchful(redis: &Redis) -> ProcessBuilder {
     Process::test_worker(redis).envs(&[
         ("APP__JOBQUEUE__LEASE", "30s"),
@@ -40,7 +40,7 @@ async fn started(worker: &Process, jobs: RangeInclusive<u64>) {
     }
 }
 
-/// Waits until a worker is out of its outcomes, which it is when it has exited.
+/// Waits until a worker has settled all its outcomes. It has when it has exited.
 async fn exited(worker: &Process, code: i32) {
     worker.term();
     assert_eq!(worker.wait_exit(PATIENCE).await.code(), Some(code));
@@ -51,7 +51,7 @@ async fn a_zombie_disturbs_nobody_who_runs_its_jobs_now() {
     let redis = Redis::start().await;
     let zombie = worker(&redis, "zombie");
     redis.reclaiming().await;
-    // They outlast the freeze, and end here before they do at the heir.
+    // The jobs last longer than the freeze, and end here before they end at the heir.
     let ids = redis
         .add_jobs([
             slow("fail", 1, 8000),
@@ -141,7 +141,7 @@ async fn a_claim_of_what_runs_here_renews_it_and_counts_no_delivery() {
     let id = redis.add_test_job("sleep", 1, 2500).await;
     started(&worker, 1..=1).await;
     let me = redis.pending_entry(&id).await.unwrap().consumer;
-    // Twice, since the delivery count must not creep.
+    // This happens twice, because the delivery count must not grow each time.
     for _ in 0..2 {
         redis.hand_over(&id, THIEF, LONG_IDLE).await;
         eventually("it is the worker's, and renewed", PATIENCE, async || {
@@ -164,7 +164,7 @@ async fn a_claim_that_arrives_after_the_job_has_ended_here_does_not_start_it_aga
     redis.reclaiming().await;
     let id = redis.add_test_job("sleep", 7777, 1000).await;
     started(&worker, 7777..=7777).await;
-    // Its own job is claimed back while it runs, and the claim's reply comes when the job
+    // The worker claims its own job back while the job runs. The claim's reply comes after the job
     // is settled.
     wire.delay_reply_with("7777", Duration::from_millis(1500));
     redis.hand_over(&id, THIEF, LONG_IDLE).await;
