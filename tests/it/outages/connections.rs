@@ -1,4 +1,4 @@
-//! Redis is well and the way to it is not: half-open sockets, killed connections, a slow
+//! Redis works, but the connection to it does not: half-open sockets, killed connections, a slow
 //! and torn network.
 
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::support::{
     eventually, test_job,
 };
 
-/// How long the longest read blocks.
+/// The longest time that a read blocks.
 const BLOCK: Duration = Duration::from_secs(1);
 
 /// The ids of the connections of this name, as `CLIENT LIST` shows them.
@@ -26,8 +26,8 @@ async fn connections(redis: &Redis, name: &str) -> Vec<String> {
     lines.map(id).collect()
 }
 
-/// Cuts all connections of now. (`reset_peer` alone goes on cutting: a proxy that was
-/// told to once closes each new connection as well, until it is enabled again.)
+/// Cuts all present connections. (`reset_peer` alone goes on cutting. A proxy that was told to cut
+/// once also closes each new connection, until it is enabled again.)
 async fn tear(proxy: &FaultProxy) {
     proxy.disable().await.unwrap();
     proxy.enable().await.unwrap();
@@ -48,7 +48,8 @@ async fn a_half_open_connection_is_noticed_and_replaced() {
         .await;
     let noticed = line.at - vanished;
     assert!(noticed <= BLOCK + Duration::from_secs(2), "{noticed:?}");
-    // It was delivered to nobody, in Redis' eyes to this worker: the orphan check finds it.
+    // Nobody received the job, but Redis holds it as pending for this worker. The orphan check
+    // finds it.
     let line = worker.wait_for_line(|line| line == "end 1", PATIENCE).await;
     assert!(line.at - vanished <= noticed + Duration::from_secs(3));
     redis.drained(PATIENCE).await;
@@ -70,7 +71,7 @@ async fn a_network_that_swallows_everything_is_noticed() {
     proxy.set_stall(Direction::ClientToUpstream);
     proxy.set_stall(Direction::UpstreamToClient);
     let stalled = Instant::now();
-    // The server has nothing to ask Redis but what its clients ask.
+    // The server asks Redis only when its clients ask the server.
     let (status, ..) = app.register(json!({})).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(
@@ -85,7 +86,7 @@ async fn a_network_that_swallows_everything_is_noticed() {
         let noticed = line.at - stalled;
         assert!(noticed <= BLOCK + Duration::from_secs(2), "{noticed:?}");
     }
-    // Known to be away: no request waits for it any more.
+    // The server knows now that Redis is away, so no request waits for Redis.
     let asked = Instant::now();
     let (status, body, _) = app.register(json!({})).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
@@ -178,7 +179,7 @@ async fn a_slow_and_torn_network_makes_it_slower_and_not_wrong() {
     answers.each_printed_once(&[&workers[0], &workers[1]]);
 }
 
-/// The lines that `MONITOR` shows of one client, as they come.
+/// The lines that `MONITOR` shows, as they come.
 async fn monitor(redis: &Redis) -> tokio::io::Lines<BufReader<TcpStream>> {
     let mut stream = BufReader::new(TcpStream::connect(redis.addr()).await.unwrap());
     stream.write_all(b"MONITOR\r\n").await.unwrap();
@@ -199,7 +200,7 @@ async fn the_first_word_on_a_new_connection_is_that_the_jobs_live() {
     let mut lines = monitor(&redis).await;
     let old = connections(&redis, "jobqueue-fetch").await.remove(0);
     redis.cmd(&["CLIENT", "KILL", "ID", &old]).await;
-    // Two lines of a connection stand between: its protocol and its name.
+    // The new connection first sends its protocol and its name. This finds the command after them.
     let mut fetch = None;
     let first = eventually("the new connection speaks", PATIENCE, async || {
         loop {

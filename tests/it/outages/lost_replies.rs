@@ -1,6 +1,5 @@
-//! Bytes that are lost on the way, each at its exact point: a delivery, a claim, a
-//! settlement, a registration, and the replies to them. None is lost for good, and none
-//! happens twice.
+//! Bytes that are lost on the way, each at an exact point: a delivery, a claim, an outcome, a
+//! registration, and the replies to them. Nothing is lost for good, and nothing happens twice.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +8,11 @@ use serde_json::json;
 
 use crate::support::{DEAD, LEASE, PATIENCE, Process, Redis, SCHEDULED, TestApp, Wire, within};
 
-/// How long the longest read blocks.
+/// The longest time that a read blocks.
 const BLOCK: Duration = Duration::from_secs(1);
 const LEASE_TIME: Duration = Duration::from_secs(2);
 
-/// Nothing is to happen for this long, which is watched.
+/// Asserts that a value does not change for this long.
 async fn stays<T: PartialEq + std::fmt::Debug>(
     value: T,
     time: Duration,
@@ -66,7 +65,7 @@ async fn a_lost_delivery_of_a_worker_that_died_is_run_by_another() {
         .envs(&[LEASE])
         .start();
     redis.wait_for_reader().await;
-    // Only after this one reads, so that the job goes to the first.
+    // This comes only when this worker reads, so that the first worker gets the job.
     wire.lose_reply_with(r#""n":1,"#);
     redis.add_test_job("sleep", 1, 0).await;
     wire.lost(PATIENCE).await;
@@ -75,7 +74,7 @@ async fn a_lost_delivery_of_a_worker_that_died_is_run_by_another() {
     let died = Instant::now();
     let heir = Process::test_worker(&redis).envs(&[LEASE]).start();
     let line = heir.wait_for_line(|line| line == "end 1", PATIENCE).await;
-    // The mark is as old as the dead worker's last reclaim, less than a stall.
+    // The mark is as old as the dead worker's last reclaim, which is less than a stall.
     let bound = Duration::from_secs(2 + 2);
     assert!(line.at - died <= bound, "{:?}", line.at - died);
     redis.drained(PATIENCE).await;
@@ -117,13 +116,13 @@ async fn a_settlement_whose_reply_is_lost_is_sent_again_and_changes_nothing() {
     let worker = Process::test_worker(&redis).redis_addr(wire.addr()).start();
     redis.wait_for_reader().await;
 
-    // Done: only this script is sent with these words.
+    // Done. Only this script is sent with these words.
     wire.lose_reply_to("Acknowledges and deletes");
     redis.add_test_job("sleep", 1, 0).await;
     wire.lost(PATIENCE).await;
     redis.drained(PATIENCE).await;
 
-    // Parked: `entry` is what only this script is sent.
+    // Parked. Only this script is sent with `entry`.
     wire.lose_reply_to("$5\r\nentry\r\n");
     let delayed = r#"{"type":"test:sleep","payload":{"n":2,"ms":0},"delay_ms":3000}"#;
     redis.add_job(delayed).await;
@@ -131,7 +130,7 @@ async fn a_settlement_whose_reply_is_lost_is_sent_again_and_changes_nothing() {
     worker.wait_for_line(|line| line == "end 2", PATIENCE).await;
     redis.drained(PATIENCE).await;
 
-    // Failed, to be tried again.
+    // Failed, and to be tried again.
     wire.lose_reply_to("$3\r\nnow\r\n");
     redis.add_test_job("fail", 3, 1).await;
     wire.lost(PATIENCE).await;
@@ -193,7 +192,7 @@ async fn a_registration_whose_reply_is_lost_says_so_and_is_not_repeated() {
     assert!(detail.contains("outcome is unknown"), "{detail}");
     assert!(headers.contains_key("retry-after"));
     wire.lost(PATIENCE).await;
-    // Reconnected, it has had every chance to send it again.
+    // The server is connected again, so it could have sent the command again.
     app.server.wait_ready(PATIENCE).await;
     stays(1, BLOCK, async || app.redis.xlen().await).await;
     app.registered(json!({})).await;
@@ -215,13 +214,13 @@ async fn a_frozen_redis_makes_no_request_slower_than_its_deadline() {
     }
     app.redis.resume();
     app.server.wait_ready(PATIENCE).await;
-    // Both had been handed to Redis, which does what it read.
+    // Redis had received both commands, and carries out every command that it has received.
     stays(2, BLOCK, async || app.redis.xlen().await).await;
 }
 
 #[tokio::test]
 async fn jobs_that_are_too_large_for_one_reply_come_in_several() {
-    // What a reply of more than sixteen of these jobs breaks.
+    // A reply with more than sixteen of these jobs is larger than this limit.
     let limit = "normal 1mb 0 0";
     let builder = Redis::builder().directive("client-output-buffer-limit", limit);
     let redis = builder.start().await;

@@ -1,6 +1,6 @@
-//! The README's "Outages", "Slow lines" and "After a stall": Redis is away, refuses, stalls, or
-//! is far off on a bad line. Both programs wait, say why, and go on by themselves; nothing is
-//! lost and nothing runs twice because of it.
+//! The README's "Outages", "Slow lines" and "After a stall": Redis is away, refuses commands,
+//! stalls, or is behind a bad line. Both programs wait, say why, and go on by themselves. Nothing
+//! is lost and nothing runs twice because of it.
 
 mod connections;
 mod lost_replies;

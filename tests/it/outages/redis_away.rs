@@ -1,5 +1,5 @@
-//! Redis is away: stopped, killed, not there yet, loading. Nothing ends because of it,
-//! all resumes by itself, and nothing is lost or run twice.
+//! Redis is away: it is stopped, killed, not started yet, or loading its data. The programs go on
+//! running and resume their work by themselves. Nothing is lost or run twice.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use crate::support::{
     FaultProxy, LEASE, Load, PATIENCE, Process, Redis, TestApp, eventually, test_job,
 };
 
-/// From the moment that Redis answers to the first job's line.
+/// The time from Redis' first answer to the first job's line.
 const RESUMED: Duration = Duration::from_millis(1500);
 
-/// Adds a job, and waits until it was printed in time after `since`.
+/// Adds a job, and asserts that it is printed within `bound` after `since`.
 async fn resumes(redis: &Redis, worker: &Process, since: Instant, bound: Duration) {
     redis.add_job(&test_job("sleep", 77, 0)).await;
     let line = worker
@@ -26,11 +26,11 @@ async fn resumes(redis: &Redis, worker: &Process, since: Instant, bound: Duratio
     );
 }
 
-/// Starts both programs, and Redis that much later.
+/// Starts both programs, and starts Redis `by` later.
 async fn start_before_redis(by: Duration) {
     let app = TestApp::with(Redis::reserve(), &[]).await;
     let worker = app.worker().start();
-    // The fault's length, not a wait for anything.
+    // This is the length of the fault. It waits for no event.
     tokio::time::sleep(by).await;
     for process in [&app.server, &worker] {
         let reason = process.wait_not_ready(PATIENCE).await;
@@ -67,7 +67,7 @@ async fn start_before_redis(by: Duration) {
 async fn both_programs_start_without_redis_and_work_as_soon_as_it_answers() {
     tokio::join!(
         start_before_redis(Duration::ZERO),
-        // Until the pauses between attempts grow no more.
+        // This is long enough that the pauses between attempts no longer grow.
         start_before_redis(Duration::from_secs(4)),
     );
 }
@@ -93,7 +93,7 @@ async fn outage_under_load(outage: Duration) {
     .await;
 
     app.redis.stop().await;
-    // The fault's length, not a wait for anything.
+    // This is the length of the fault. It waits for no event.
     tokio::time::sleep(outage).await;
     app.redis.up().await;
     let answers = Instant::now();
@@ -173,14 +173,14 @@ async fn a_redis_that_was_killed_and_came_back_empty_is_used_again() {
     worker.wait_for_log("redis is unavailable", PATIENCE).await;
     redis.up_empty().await;
     let answers = Instant::now();
-    // Added before the worker could have made the group: it is no reason to miss it.
+    // The job was added before the worker could create the group. The worker must still run it.
     resumes(&redis, &worker, answers, RESUMED).await;
     redis.drained(PATIENCE).await;
 }
 
 #[tokio::test]
 async fn a_redis_that_loads_its_data_for_seconds_is_waited_for() {
-    // 3,000 keys, a millisecond each; it answers LOADING meanwhile.
+    // Redis loads 3,000 keys, and needs a millisecond for each. Meanwhile it answers LOADING.
     let redis = Redis::builder()
         .directive("key-load-delay", "1000")
         .directive("loading-process-events-interval-bytes", "1024")
@@ -220,9 +220,9 @@ async fn a_redis_that_loads_its_data_for_seconds_is_waited_for() {
     resumes(&redis, &worker, answers, RESUMED).await;
 }
 
-/// Watches both programs while Redis is away for `outage`. Both announce it once, are
-/// silent but for the reminders, connect at most twice a second, and use no more than
-/// `cpu_share` of a core.
+/// Watches both programs while Redis is away for `outage`. Each program logs the outage once and
+/// then only the reminders. It connects at most twice a second, and uses at most `cpu_share` of a
+/// core.
 async fn quiet_outage(outage: Duration, reminders: usize, cpu_share: f64) {
     let redis = Redis::start().await;
     let proxies: [FaultProxy; 2] = [redis.proxy().await, redis.proxy().await];
@@ -252,7 +252,7 @@ async fn quiet_outage(outage: Duration, reminders: usize, cpu_share: f64) {
         .each_ref()
         .map(|proxy| proxy.stats().connections_accepted);
     let cpu = programs.each_ref().map(Process::cpu_time);
-    // An absence is watched for.
+    // This gives the programs time to do what they must not do.
     tokio::time::sleep(outage).await;
     for i in 0..2 {
         let name = ["server", "jobqueue"][i];
@@ -278,7 +278,7 @@ async fn quiet_outage(outage: Duration, reminders: usize, cpu_share: f64) {
         let lasted = humantime_of(lasted);
         assert!(lasted >= outage && lasted < outage + PATIENCE, "{end}");
         let lines = programs[i].stderr().split_off(marks[i]);
-        // An empty Redis got its group anew.
+        // An empty Redis got its group again, which is a line of its own.
         let lines = lines
             .iter()
             .filter(|line| !line.text.contains("consumer group"));
@@ -286,7 +286,7 @@ async fn quiet_outage(outage: Duration, reminders: usize, cpu_share: f64) {
     }
 }
 
-/// The time that a line such as `... lasted=5s 12ms` ends with.
+/// The time at the end of a line such as `... lasted=5s 12ms`.
 fn humantime_of(text: &str) -> Duration {
     let parts = text.trim().trim_matches('"').split(' ').map(|part| {
         let digits = part.find(|c: char| !c.is_ascii_digit()).unwrap();
@@ -303,7 +303,7 @@ fn humantime_of(text: &str) -> Duration {
 
 #[tokio::test]
 async fn an_outage_is_two_log_lines_and_few_connections() {
-    // A debug build with other tests beside it; the long test has the real limit.
+    // This limit is for a debug build with other tests beside it. The long test has the real limit.
     quiet_outage(Duration::from_secs(5), 0, 0.04).await;
 }
 

@@ -1,6 +1,6 @@
-//! Redis answers and refuses: its disk or its memory is full, it has become a replica,
-//! a key holds something else. Each has its own wait and its own words, and what is not
-//! refused goes on.
+//! Redis answers and refuses commands, because its disk or its memory is full, it has become a
+//! replica, or a key has another type. Each cause has its own wait and its own words. Everything
+//! that is not refused goes on.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use crate::support::{
     DEAD, LEASE, PATIENCE, Process, Redis, SCHEDULED, STATE, STREAM, TestApp, eventually, test_job,
 };
 
-/// How long after an operator's repair all is well at the latest.
+/// The longest time from an operator's repair until all is well.
 const MENDED: Duration = Duration::from_secs(6);
 
-/// Registers until it is refused with a detail that contains `part`.
+/// Registers jobs until one is refused with a detail that contains `part`.
 async fn register_is_refused(app: &TestApp, part: &str) {
     eventually("a registration is refused", PATIENCE, async || {
         let (status, body, headers) = app.register(json!({"delay": "0s"})).await;
@@ -47,7 +47,7 @@ async fn a_full_disk_is_waited_for_and_outcomes_are_kept() {
         .wait_for_line(|line| line == "start 1", PATIENCE)
         .await;
 
-    // A snapshot cannot be put where a directory is, as little as on a full disk.
+    // Redis cannot write a snapshot where a directory is. A full disk has the same effect.
     redis.cmd(&["CONFIG", "SET", "save", "3600 1"]).await;
     let snapshot = redis.dir().join("dump.rdb");
     std::fs::create_dir(&snapshot).unwrap();
@@ -92,7 +92,7 @@ async fn a_full_memory_refuses_jobs_and_lets_workers_drain() {
     }
     redis.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;
     register_is_refused(&app, "out of memory").await;
-    // Started only now: the group's creation must not be refused either.
+    // The worker starts only now, because the creation of its group must not be refused either.
     redis.cmd(&["XGROUP", "DESTROY", STREAM, "jobqueue"]).await;
     let worker = Process::test_worker(redis).start();
     for end in ["end 1", "end 2", "end 4"] {
@@ -168,7 +168,7 @@ async fn a_redis_that_becomes_a_replica_and_a_primary_again_is_used_again() {
     .await;
 }
 
-/// Waits until the program said once that a key has the wrong type.
+/// Waits, and asserts that the program said once that a key has the wrong type.
 async fn complains_once(worker: &Process, part: &str) {
     worker.wait_for_log(part, PATIENCE).await;
     eventually("it has tried again", PATIENCE, async || {

@@ -1,6 +1,6 @@
-//! Redis refuses the outcomes of hundreds and thousands of jobs, because a key has a wrong
-//! type or a permission is missing: the other jobs run as if nothing were wrong, and what
-//! was refused is settled as soon as that is mended.
+//! Redis refuses the outcomes of hundreds and thousands of jobs, because a key has a wrong type or
+//! a permission is missing. The other jobs run as if nothing were wrong. The refused outcomes are
+//! settled as soon as the cause is mended.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use crate::support::{
 };
 
 const GOOD: usize = 1_000;
-/// How long the good jobs take, with or without the others.
+/// The longest time that the good jobs take, with or without the others.
 const FULL_RATE: Duration = Duration::from_secs(2);
-/// Refused outcomes are tried again within this time, at least once.
+/// Refused outcomes are tried again at least once within this time.
 const RETRIED: Duration = Duration::from_secs(6);
 
 struct Scene {
@@ -23,7 +23,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Breaks a queue by these commands, and adds jobs whose outcomes are refused then.
+    /// Breaks a queue with these commands, and adds jobs whose outcomes are then refused.
     async fn new(
         refused: usize,
         job: impl Fn(usize) -> String,
@@ -61,7 +61,7 @@ impl Scene {
         printed
     }
 
-    /// While outcomes are refused and tried again, the others run.
+    /// Asserts that other jobs run while outcomes are refused and tried again.
     async fn others_go_on(&self) {
         let began = Instant::now();
         let mut good = 0;
@@ -92,16 +92,17 @@ impl Scene {
         .await;
     }
 
-    /// All is settled within this time of being mended.
+    /// Runs `mend`, and asserts that everything is settled within the deadline.
     async fn mended(&self, mend: &[&str], deadline: Duration) {
         self.redis.cmd(mend).await;
         self.redis.drained(deadline).await;
         let lines = self.worker.stderr().len();
-        // One for each job that is buried, and one more when it was put back.
+        // The worker logs one line for each job that is buried, and one more line for a job that
+        // was put back.
         assert!(lines <= 2 * self.refused + 50, "{lines} lines were logged");
     }
 
-    /// Each of the refused jobs was buried for what it is.
+    /// Asserts that each of the refused jobs was buried with its own reason.
     async fn all_buried(&self) {
         let letters = self.redis.dead_letters().await;
         assert_eq!(letters.len(), self.refused);

@@ -1,5 +1,5 @@
-//! A line to Redis that carries 1 or 4 Mbit/s: whatever a job's way is, it gets to its end
-//! in about the time that its bytes need, and a line that is full is not an outage.
+//! A line to Redis that carries 1 or 4 Mbit/s. Every kind of job ends in about the time that its
+//! bytes need, and a full line is not an outage.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::support::{
 
 const JOBS: usize = 300;
 const JOB_BYTES: usize = 2_000;
-/// A request's deadline, and half a second for a busy machine.
+/// The deadline of a request, and half a second for a busy machine.
 const ANSWERED: Duration = Duration::from_millis(1_500);
 
 /// A job of about `JOB_BYTES`.
@@ -22,7 +22,7 @@ fn job(kind: &str, n: usize, rest: &str) -> String {
     format!(r#"{{"type":"{kind}","payload":{{"n":{n}}},"padding":"{padding}"{rest}}}"#)
 }
 
-/// A worker at the end of such a line.
+/// A worker that reaches Redis through a line with this rate.
 async fn worker_on(redis: &Redis, rate: Rate, concurrency: &str) -> (Process, SlowLine) {
     let line = SlowLine::to(redis.addr()).await;
     line.set_rate(rate);
@@ -39,14 +39,14 @@ async fn worker_on(redis: &Redis, rate: Rate, concurrency: &str) -> (Process, Sl
     (worker, line)
 }
 
-/// How long the line needs to carry each job so often, twice over, and some seconds for
-/// what does not depend on it: delays, backoffs, and finding out what the line carries.
+/// Twice the time that the line needs to carry each job this many times, and some seconds. The
+/// seconds are for delays, backoffs, and finding out how much the line carries.
 fn needed(rate: u64, crossings: u32) -> Duration {
     let bytes = u64::try_from(JOBS * JOB_BYTES).unwrap();
     2 * crossings * Duration::from_millis(bytes * 1_000 / rate) + Duration::from_secs(4)
 }
 
-/// `JOBS` of these at both rates: none is left within what the line needs.
+/// Adds `JOBS` of these jobs at both rates, and asserts that all are settled in the needed time.
 async fn all_settled(jobs: impl Fn(usize) -> String, crossings: u32, dead: u64) {
     let at = async |rate, concurrency| {
         let redis = Redis::start().await;
@@ -67,13 +67,14 @@ async fn jobs_get_over_a_slow_line() {
 
 #[tokio::test]
 async fn delayed_jobs_get_over_a_slow_line() {
-    // Fetched to be parked, and to be run.
+    // Each job is fetched once to be parked and once to be run.
     all_settled(|n| job("test:quiet", n, r#","delay_ms":1000"#), 2, 0).await;
 }
 
 #[tokio::test]
 async fn failing_jobs_get_over_a_slow_line() {
-    // Fetched for each of two attempts; the first may have to write the job anew.
+    // Each job is fetched for each of its two attempts. The first attempt may also have to write
+    // the job again.
     let dead = u64::try_from(JOBS).unwrap();
     all_settled(|n| job("test:refuse", n, r#","max_retry":1"#), 3, dead).await;
 }
@@ -135,7 +136,7 @@ async fn a_line_that_is_full_costs_no_running_job_its_lease() {
         if renewed.count() < running.len() {
             return Some(format!("{:?}: {entries:#?}", began.elapsed()));
         }
-        // Over when the others are settled.
+        // The watch ends when the other jobs are settled.
         (redis.xlen().await == HELD && redis.scheduled().await == 0).then(String::new)
     });
     match lost.await {
@@ -149,8 +150,8 @@ fn ids(entries: Vec<Pending>) -> BTreeSet<String> {
     entries.into_iter().map(|entry| entry.id).collect()
 }
 
-/// Registers jobs of `JOB_BYTES` without a pause for so long, as many clients as that, and
-/// returns how often each status came, and the messages of those that were accepted.
+/// Registers jobs of `JOB_BYTES` without a pause for `length`, from this many clients. Returns how
+/// many times each status came, and the messages of the jobs that were accepted.
 async fn burst(
     app: &TestApp,
     clients: usize,
@@ -192,7 +193,7 @@ async fn burst(
     (statuses, accepted)
 }
 
-/// More registrations than the line carries, and what became of them.
+/// Sends more registrations than the line carries, and checks their replies.
 async fn overload(clients: usize) {
     const LENGTH: Duration = Duration::from_secs(8);
     let redis = Redis::start().await;
@@ -217,7 +218,7 @@ async fn overload(clients: usize) {
         .collect();
     let missing = accepted.difference(&stored).count();
     assert_eq!(missing, 0, "accepted and not stored");
-    // Half of what the line carries at least; the other half is for names and replies.
+    // The jobs use at least half of the line. The other half is for names and replies.
     let carries = usize::try_from(MBIT * LENGTH.as_secs()).unwrap() / JOB_BYTES;
     assert!(
         accepted.len() >= carries / 2,

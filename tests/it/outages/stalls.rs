@@ -1,5 +1,5 @@
-//! A stalled Redis is not a dead worker: leases that all look expired at once do not
-//! make anybody claim a running job, and a dead worker's jobs are still found.
+//! A stalled Redis makes all leases look expired at once. No worker then claims a running job, and
+//! a dead worker's jobs are still found.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +7,10 @@ use crate::support::{GROUP, LEASE, PATIENCE, Process, Redis, STATE, STREAM, even
 
 const LEASE_TIME: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_millis(667);
-/// How long nobody claims after a stall: heartbeat, the longest backoff and a second.
+/// How long no worker claims after a stall: a heartbeat, the longest backoff and a second.
 const HOLD: Duration = Duration::from_millis(667 + 512 + 1000);
 
-/// Two workers, of which the first has `jobs` running that take `ms`.
+/// Two workers. The first one runs `jobs` jobs that take `ms` each, and the second one is idle.
 async fn busy_and_idle(redis: &Redis, jobs: u64, ms: u64) -> (Process, Process) {
     let busy = Process::test_worker(redis).envs(&[LEASE]).start();
     for n in 0..jobs {
@@ -22,7 +22,7 @@ async fn busy_and_idle(redis: &Redis, jobs: u64, ms: u64) -> (Process, Process) 
     .await;
     let idle = Process::test_worker(redis).envs(&[LEASE]).start();
     idle.wait_for_log("connected to redis", PATIENCE).await;
-    // Past the hold of a fresh queue, or it would hide what is to be shown.
+    // The hold of a new queue must be over, because it would hide the effect of the stall.
     eventually("the workers may claim", PATIENCE, async || {
         let state = redis.state().await;
         let hold: u64 = state.get("reclaim_hold_ms")?.parse().unwrap();
@@ -32,14 +32,14 @@ async fn busy_and_idle(redis: &Redis, jobs: u64, ms: u64) -> (Process, Process) 
     (busy, idle)
 }
 
-/// How many handlers were started.
+/// The number of handlers that were started.
 fn starts(worker: &Process) -> u64 {
     let lines = worker.stdout().into_iter();
     lines.filter(|line| line.text.starts_with("start")).count() as u64
 }
 
-/// Makes every lease look an hour old, and lets `mark` do something to the state hash,
-/// in one step.
+/// Makes every lease look an hour old, and runs the Lua code `mark` on the state hash in the same
+/// step.
 async fn age_leases(redis: &Redis, mark: &str) {
     let script = format!(
         "local time = redis.call('TIME')
@@ -55,8 +55,8 @@ async fn age_leases(redis: &Redis, mark: &str) {
         .await;
 }
 
-/// Spoils the mark and the leases of a worker that has not noticed yet that Redis is
-/// well, and checks that the other one leaves it the time to do so.
+/// Spoils the mark and the leases of a halted worker, which therefore cannot renew. Checks that the
+/// other worker claims nothing for as long as a renewal may take.
 async fn nobody_claims_after(mark: &str) {
     let redis = Redis::start().await;
     let job_ms = u64::try_from(HOLD.as_millis()).unwrap() + 3000;
@@ -103,7 +103,7 @@ async fn a_frozen_redis_costs_no_running_job_its_lease() {
     let redis = Redis::start().await;
     let (busy, idle) = busy_and_idle(&redis, 10, 9000).await;
     redis.freeze();
-    // The fault's length: two leases.
+    // This is the length of the fault: two leases.
     tokio::time::sleep(2 * LEASE_TIME).await;
     redis.resume();
     redis.drained(2 * PATIENCE).await;
