@@ -1,5 +1,5 @@
-//! `/ready` and the log tell how Redis is now, also of what does not stop the programs: a
-//! warning comes with its cause and goes with it.
+//! `/ready` and the log tell the present condition of Redis. They also tell conditions that do not
+//! stop the programs. A warning appears with its cause and ends with it.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use serde_json::json;
 
 use crate::support::{LEASE, PATIENCE, Process, Redis, STATE, STREAM, TestApp, eventually, stays};
 
-/// What is asked once a second, twice over.
+/// Twice the second between two questions to Redis, and a second for a busy machine.
 const SOON: Duration = Duration::from_secs(3);
-/// How long it takes at most until Redis is looked at when nobody asks `/ready`.
+/// The longest time until a program looks at Redis when nobody asks `/ready`.
 const UNASKED: Duration = Duration::from_secs(18);
 
 fn both(redis: &Redis) -> [Process; 2] {
     [Process::server, Process::jobqueue].map(|program| program(redis).start())
 }
 
-/// Waits until `/ready` answers so.
+/// Waits until `/ready` gives an answer that `is` accepts.
 async fn answers(program: &Process, what: &str, is: impl Fn(StatusCode, &str) -> bool) -> String {
     eventually(what, SOON, async || {
         let (status, body) = program.get("/ready").await;
@@ -33,7 +33,7 @@ async fn is_fine(program: &Process) {
     .await;
 }
 
-/// Waits until `/ready` warns of `part`, and is 200 all the same.
+/// Waits until `/ready` warns of `part` with status 200.
 async fn warns(program: &Process, part: &str) -> String {
     let warning = |line: &str| line.starts_with("warning: ") && line.contains(part);
     let body = answers(program, part, |status, body| {
@@ -42,7 +42,8 @@ async fn warns(program: &Process, part: &str) -> String {
     body.await
 }
 
-/// A warning comes when `cause` has run and goes when `cure` has, in `/ready` and in the log.
+/// Checks that a warning begins after `cause` has run and ends after `cure` has run, in `/ready`
+/// and in the log.
 async fn comes_and_goes(cause: &[&str], part: &str, cure: &[&str], end: &str) {
     let redis = Redis::start().await;
     let programs = both(&redis);
@@ -161,7 +162,7 @@ async fn a_memory_that_fills_is_told() {
     for program in &programs {
         program.wait_ready(PATIENCE).await;
     }
-    // Much more than what connections come and go with.
+    // This is much more memory than connections use or free.
     redis.cmd(&["SET", "filler", &"x".repeat(20_000_000)]).await;
     let info: String = redis.query(&["INFO", "memory"]).await;
     let used = info
@@ -186,7 +187,7 @@ async fn a_full_memory_makes_the_server_unready_and_warns_of_it_at_the_worker() 
     for full in ["1", "1"] {
         server.wait_ready(PATIENCE).await;
         redis.cmd(&["CONFIG", "SET", "maxmemory", full]).await;
-        // Nobody registers anything.
+        // No client registers a job meanwhile.
         let reason = server.wait_not_ready(SOON).await;
         let says = format!("Redis at {} is out of memory", redis.addr());
         assert!(reason.contains(&says), "{reason}");
@@ -207,7 +208,7 @@ async fn what_a_job_has_just_disproved_is_not_answered_again() {
         app.redis.cmd(&["CONFIG", "SET", "maxmemory", "0"]).await;
         let (status, ..) = app.register(json!({"delay": "0s"})).await;
         assert_eq!(status, 201);
-        // Asked as well, so that the answer is a moment old when the memory fills.
+        // This also asks, so that the program has a fresh answer when the memory fills.
         assert_eq!(app.server.get("/ready").await.0, 200);
         app.redis.cmd(&["CONFIG", "SET", "maxmemory", "1"]).await;
         let (status, ..) = app.register(json!({"delay": "0s"})).await;
@@ -257,8 +258,8 @@ async fn a_user_who_may_not_ask_is_told_of_a_full_memory_all_the_same() {
     warns(worker, "out of memory").await;
     warns(worker, "the queue is paused").await;
     server.wait_not_ready(SOON).await;
-    // What is refused is not asked again and again: Redis keeps an account of it. Each asked
-    // for the version, and once more.
+    // Redis counts the commands that it refuses. A refused command must not be repeated again and
+    // again: each program asked for the version once, and then once more.
     let stats: String = redis.query(&["INFO", "commandstats"]).await;
     let info = stats.lines().find(|line| line.starts_with("cmdstat_info:"));
     let (_, rejected) = info.unwrap().split_once("rejected_calls=").unwrap();
@@ -285,7 +286,7 @@ async fn registrations_that_are_refused_for_another_reason_make_the_server_unrea
         body.to_string().contains("(ERR)").then_some(())
     })
     .await;
-    // The connection is fine and is used again, and yet nothing can be registered.
+    // The connection works and is used again, but no job can be registered.
     app.server.wait_for_log("available again", PATIENCE).await;
     stays("/ready tells why", SOON, async || {
         let (status, reason) = app.server.get("/ready").await;

@@ -1,5 +1,5 @@
-//! `/ready` under load: what it costs Redis does not depend on how many ask, and what it
-//! says does not grow old.
+//! `/ready` under load. Its cost for Redis does not depend on the number of requests, and its
+//! answers are never old.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::support::{PATIENCE, Process, ProcessBuilder, Redis};
 type Start = fn(&Redis) -> ProcessBuilder;
 const BOTH: [Start; 2] = [Process::server, Process::jobqueue];
 
-/// How often the script that makes the schema ran, which is what `/ready` asks.
+/// The number of scripts that ran in Redis. `/ready` runs the scripts of the schema.
 async fn scripts_run(redis: &Redis) -> u64 {
     let stats: String = redis.query(&["INFO", "commandstats"]).await;
     let calls = stats.lines().filter_map(|line| {
@@ -23,7 +23,7 @@ async fn scripts_run(redis: &Redis) -> u64 {
     calls.sum()
 }
 
-/// Asks `/ready` from several connections for as long, and returns how often.
+/// Asks `/ready` on several connections for `time`, and returns the number of requests.
 async fn ask(process: &Process, time: Duration) -> u64 {
     let url = format!("http://{}/ready", process.http_addr().await);
     let mut clients = JoinSet::new();
@@ -51,7 +51,7 @@ async fn however_many_ask_redis_is_asked_once_a_second() {
         let process = start(&redis).start();
         process.wait_ready(PATIENCE).await;
         let time = Duration::from_secs(3);
-        // An idle worker runs scripts of its own.
+        // An idle worker runs scripts too.
         let before = scripts_run(&redis).await;
         tokio::time::sleep(time).await;
         let idle = scripts_run(&redis).await - before;
@@ -60,9 +60,9 @@ async fn however_many_ask_redis_is_asked_once_a_second() {
         let run = scripts_run(&redis).await - before;
         eprintln!("{asked} asked, {run} scripts, {idle} without");
         assert!(asked > 300, "{asked}");
-        // Once at the begin of each second and once at the end, and once more for a machine
-        // that is busy. A question is the two scripts of the schema and the one that asks for
-        // room, and the server also asks whether it may enqueue.
+        // Redis is asked at the begin of each of three seconds and once at the end, and once more
+        // on a busy machine. One question runs at most four scripts: two for the schema, one that
+        // asks for room, and on a server one that asks whether it may enqueue.
         assert!(run <= idle + 4 * 5, "{asked} asked, {run} scripts");
     };
     tokio::join!(asked_a_lot(Process::server), asked_a_lot(Process::jobqueue));
@@ -80,7 +80,7 @@ async fn a_trouble_that_is_known_is_told_at_once() {
             process
                 .wait_for_log_since(mark, "redis is unavailable", PATIENCE)
                 .await;
-            // No answer of a moment ago.
+            // The program must not give an answer of a moment ago.
             let (status, reason) = process.get("/ready").await;
             assert_eq!(status, 503, "{reason}");
             redis.up_empty().await;

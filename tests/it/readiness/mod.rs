@@ -1,5 +1,5 @@
-//! The README's "Readiness": what `/ready` and the log tell of Redis, in which words, and what
-//! asking costs.
+//! The README's "Readiness": what `/ready` and the log say about Redis, in which words, and how
+//! much an answer costs Redis.
 
 mod conditions;
 mod load;

@@ -1,5 +1,5 @@
-//! Why Redis cannot be used, in words for an operator: which Redis, what is wrong with it,
-//! and which setting to look at. The same in the log and in `/ready`.
+//! Why Redis cannot be used, in words for an operator: which Redis, what is wrong with it, and
+//! which setting to look at. The log and `/ready` say the same.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ const PASSWORD_FILE: &str = "APP__CACHE_SERVER__REDIS__JOBQUEUE__PASSWORD_FILE";
 const DB: &str = "APP__CACHE_SERVER__REDIS__JOBQUEUE__DB";
 const DIAL_TIMEOUT: &str = "APP__CACHE_SERVER__REDIS__JOBQUEUE__DIAL_TIMEOUT";
 
-/// What no sentence for an operator has: a library's kind of error, quotes in quotes.
+/// No sentence for an operator has these: a library's kind of error, or quotes in quotes.
 const STRAY: [&str; 8] = [
     "\\\"",
     "\"WRONG",
@@ -27,7 +27,8 @@ const STRAY: [&str; 8] = [
     "\\n",
 ];
 
-/// Both programs, started with `env`, say `reason` whole, in `/ready` and in the log.
+/// Starts both programs with `env`, and asserts that each says the whole `reason`, in `/ready` and
+/// in the log.
 async fn is_told<const N: usize>(env: [(&str, &str); N], reason: &str) {
     let redis = Redis::reserve();
     for program in [Process::server, Process::jobqueue] {
@@ -46,7 +47,7 @@ async fn is_told<const N: usize>(env: [(&str, &str); N], reason: &str) {
     }
 }
 
-/// A server that answers whatever comes with `answer`, or never.
+/// A server that sends `answer` to everything, or never answers.
 async fn stranger(answer: Option<&'static str>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap().to_string();
@@ -90,7 +91,7 @@ async fn a_name_without_an_address_is_named_with_its_setting() {
         let program = program(&redis).env(ADDR, addr).start();
         let reason = program.wait_for_log("cannot reach Redis", PATIENCE).await;
         let ready = program.wait_not_ready(PATIENCE).await;
-        // How the system says it differs between systems.
+        // The words of the system differ between systems.
         for part in [
             "Redis at redis://no-such-host.invalid:6379: its host name cannot be resolved (",
             "); check cache_server.redis.jobqueue.addr (REDIS_JOBQUEUE_ADDR)",
@@ -247,7 +248,7 @@ async fn a_server_that_is_too_old_is_told_so() {
     let unknown = "-ERR unknown command `HELLO`, with args beginning with: `3` \r\n";
     let no_protocol = "-NOPROTO unsupported protocol version\r\n";
     let [old, other] = [unknown, no_protocol].map(|answer| {
-        // One answer for each command that comes with the first.
+        // This has one answer for each command that the client sends together with the first one.
         let answers: &str = answer.repeat(8).leak();
         stranger(Some(answers))
     });
