@@ -1,5 +1,5 @@
-//! Jobs that will not run (again): which they are, what their dead letter keeps, and
-//! that they hold nobody up.
+//! Jobs that will not run (again): which jobs these are, what their dead letters keep, and that
+//! they do not hold up other jobs.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! How much a worker takes: short jobs ahead of its slots, long ones never, and nothing
-//! more while it cannot settle.
+//! How many jobs a worker takes. It takes short jobs ahead of its free slots, but no long jobs. It
+//! takes no more jobs while it cannot settle.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 const LEASE_MS: u64 = 15_000;
-/// How far a worker fetches ahead of its slots at most.
+/// The largest number of jobs that a worker fetches ahead of its slots.
 const MAX_AHEAD: usize = 512;
 
 fn sleep(n: usize, ms: u64) -> String {
@@ -46,8 +46,8 @@ fn starts(worker: &Process) -> BTreeMap<usize, usize> {
 #[tokio::test]
 async fn what_waits_behind_a_long_job_is_put_back_and_run_by_an_idle_worker() {
     let redis = Redis::start().await;
-    // Short jobs set a pace, at which the worker fetches ahead into the long one and
-    // those behind it.
+    // The short jobs set a pace. At this pace the worker fetches ahead, up to the long job and the
+    // jobs behind it.
     let jobs = (0..4_000).map(quiet).chain([sleep(0, 60_000)]);
     let ids = redis
         .add_jobs(jobs.chain((1..=40).map(|n| sleep(n, 0))))
@@ -78,7 +78,7 @@ async fn what_waits_behind_a_long_job_is_put_back_and_run_by_an_idle_worker() {
     second.wait_for_log("connected to redis", PATIENCE).await;
     for n in 1..=40 {
         let end = format!("end {n}");
-        // The reclaim interval is 300 ms, the lease fifteen seconds.
+        // The reclaim interval is 300 ms, and the lease is fifteen seconds.
         second
             .wait_for_line(|line| line == end, Duration::from_secs(4))
             .await;
@@ -104,7 +104,7 @@ async fn what_waits_behind_a_long_job_is_put_back_as_soon_as_the_worker_stops() 
         .wait_for_line(|line| line == "start 0", PATIENCE)
         .await;
     worker.term();
-    // Long before the running one ends, or is cut off.
+    // This is long before the running job ends or is cut off.
     let put_back = eventually(
         "those that wait are put back",
         Duration::from_secs(4),
@@ -149,7 +149,7 @@ async fn a_worker_holds_no_more_long_jobs_than_it_has_slots() {
     })
     .await;
     assert!(touched <= 2 + MAX_AHEAD, "{touched}");
-    // What was put back is left alone, and nothing else is fetched in its place.
+    // The worker leaves alone the jobs that it has put back, and fetches no others in their place.
     let more = within(Duration::from_secs(2), async || {
         let now = held().await;
         (now != (2, touched)).then_some(now)

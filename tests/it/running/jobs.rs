@@ -1,4 +1,4 @@
-//! Jobs through the whole chain: when they run, how often, and what they print.
+//! Jobs on their whole way: when they run, how many times, and what they print.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -42,7 +42,7 @@ async fn a_job_prints_one_line_whatever_its_message_holds() {
 #[tokio::test]
 async fn a_bare_entry_is_a_job() {
     let redis = Redis::start().await;
-    // Before any worker, and so before the group exists.
+    // The job is added before any worker has started, so before the group exists.
     redis.add_job(r#"{"type":"demo:delay_print"}"#).await;
     redis
         .add_job(r#"{"type":"demo:delay_print","payload":null}"#)
@@ -104,8 +104,8 @@ async fn equal_jobs_are_all_run() {
     assert_eq!(worker.stdout().len(), 20);
 }
 
-/// Runs `count` jobs due over `over`, and answers how late each was in ms by Redis'
-/// clock: never early means that none is negative.
+/// Runs `count` jobs that are due within `over`. Returns how late each job was, in ms of Redis'
+/// clock. No job is early when no value is negative.
 async fn lateness(redis: &Redis, count: u64, over: Duration) -> Vec<i64> {
     let worker = Process::test_worker(redis)
         .env("APP__JOBQUEUE__CONCURRENCY", "100")
@@ -113,7 +113,7 @@ async fn lateness(redis: &Redis, count: u64, over: Duration) -> Vec<i64> {
     let step = u64::try_from(over.as_millis()).unwrap() / count;
     let mut due = HashMap::new();
     for n in 0..count {
-        // Not in the order in which they are due.
+        // The jobs are not added in the order in which they are due.
         let delay = 500 + (n * 7919 % count) * step;
         let job = format!(r#"{{"type":"test:clock","payload":{{"n":{n}}},"delay_ms":{delay}}}"#);
         let id = redis.add_job(&job).await;
@@ -145,7 +145,7 @@ async fn no_job_is_early_and_none_is_late() {
         late[late.len() - 1]
     );
     assert!(late[0] >= 0, "early by {} ms", -late[0]);
-    // 10 ms on an idle machine; this one may be busy.
+    // An idle machine needs 10 ms. This machine may be busy.
     assert!(p99 < 200, "late by {p99} ms at p99");
 }
 
@@ -180,7 +180,7 @@ async fn a_job_whose_delay_is_over_when_it_is_delivered_runs_at_once() {
         .await;
     redis.drained(PATIENCE).await;
     let stats: String = redis.query(&["INFO", "commandstats"]).await;
-    // The worker's lease, and no job.
+    // The keys are the worker's lease, and no job.
     assert!(
         stats.contains("cmdstat_zadd:calls=1,"),
         "it was parked all the same"
@@ -209,7 +209,7 @@ async fn a_scheduled_job_survives_the_worker_that_parked_it() {
 async fn a_job_whose_entry_id_lies_in_the_future_waits_from_now() {
     let redis = Redis::start().await;
     let worker = Process::test_worker(&redis).start();
-    // What a leap of the clock leaves behind: every later id lies in the future too.
+    // A leap of the clock leaves such an id behind. Every later id is then in the future too.
     let hour_ahead = format!("{}-0", redis.now_ms().await + 3_600_000);
     let quiet = r#"{"type":"test:quiet"}"#;
     redis
@@ -249,6 +249,7 @@ async fn a_job_without_a_delay_runs_at_once() {
         "printed after {:?} at p50, {:?} at most",
         took[10], took[19]
     );
-    // Far below the second of the looks at what is due: it waited for none of them.
+    // The promoter looks for due jobs once a second. These jobs took much less time, so they did
+    // not wait for such a look.
     assert!(took[10] < Duration::from_millis(250), "{took:?}");
 }

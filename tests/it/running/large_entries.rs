@@ -1,5 +1,5 @@
-//! Entries that are too large to be fetched: the jobs around them run as if they were not
-//! there, and they are buried with all their bytes, by a copy inside Redis.
+//! Entries that are too large to be fetched. The jobs around them run as if these entries did not
+//! exist. A copy inside Redis buries them with all their bytes.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use crate::support::{
 
 const MB: usize = 1_000_000;
 const JOBS: usize = 500;
-/// How long the jobs take when nothing is in their way, on a busy machine.
+/// How long the jobs take on a busy machine when nothing delays them.
 const AT_ONCE: Duration = Duration::from_secs(5);
-/// What cannot be fetched is tried rarely.
+/// The time until a large entry is buried. Entries that cannot be fetched are tried rarely.
 const RARELY: Duration = Duration::from_secs(45);
-/// Fields beyond these are kept together in a dead letter.
+/// A dead letter keeps at most this many fields by themselves. It keeps the other fields together.
 const MAX_OWN_FIELDS: usize = 1_000;
-/// About as much is kept together in one field; more only of a value that is larger.
+/// The largest field with several fields in it. It is larger only when one value in it is larger.
 const MAX_TOGETHER: usize = 70 * MB;
 
-/// The fields of an entry in their order: names and values.
+/// The fields of an entry in their order, as names and values.
 type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Bytes that no text has, and that differ from entry to entry.
+/// Bytes that no text contains. They differ from entry to entry.
 fn binary(n: u8, bytes: usize) -> Vec<u8> {
     let mut pattern: Vec<u8> = (0..=255).collect();
     pattern.push(n);
@@ -34,7 +34,7 @@ fn blob(n: u8, bytes: usize) -> Fields {
     vec![(b"blob".to_vec(), binary(n, bytes))]
 }
 
-/// A job that would print, with this many bytes of JSON.
+/// A job that would print a line, with this many bytes of JSON.
 fn large_job(bytes: usize) -> Fields {
     let job = hello(0).replace("hello 0", &"x".repeat(bytes - hello(0).len() + 7));
     assert_eq!(job.len(), bytes);
@@ -54,7 +54,7 @@ async fn add(redis: &Redis, fields: &Fields) -> String {
     redis.add_entry(&pairs).await
 }
 
-/// Redis drops a client as soon as so much waits to be sent to it.
+/// Makes Redis close a client's connection as soon as this much output waits for the client.
 async fn limit_output(redis: &Redis, limit: &str) {
     let limit = format!("normal {limit} 0 0");
     redis
@@ -73,8 +73,8 @@ async fn all_printed(workers: &[Process], count: usize, deadline: Duration) {
     .await;
 }
 
-/// Waits until so many entries are buried and nothing else is left, by commands whose
-/// replies are small.
+/// Waits until this many entries are buried and nothing else is left. The replies to these commands
+/// are small.
 async fn only_dead_letters(redis: &Redis, count: usize, deadline: Duration) {
     redis.drained(deadline).await;
     let dead: usize = redis.query(&["XLEN", DEAD]).await;
@@ -100,7 +100,7 @@ async fn kept(redis: &Redis, entries: &[(String, Fields)]) {
             .iter()
             .find(|(id, _)| id.as_bytes() == why[4].1)
             .expect("a dead letter of one of the entries");
-        // Not `assert_eq`, which would print megabytes.
+        // This is not `assert_eq`, which would print megabytes.
         assert!(
             carried(fields) == *entry,
             "the letter has other bytes: {why:?}"
@@ -108,7 +108,7 @@ async fn kept(redis: &Redis, entries: &[(String, Fields)]) {
     }
 }
 
-/// What a dead letter keeps of the entry, in the entry's terms.
+/// The fields of the entry, as its dead letter keeps them.
 fn carried(letter: Fields) -> Fields {
     if letter.len() == 1 && letter[0].0 == b"job" {
         return letter;
@@ -140,7 +140,8 @@ fn carried(letter: Fields) -> Fields {
     fields
 }
 
-/// These entries among jobs: all jobs run at once, and all entries are buried.
+/// Adds these entries among jobs. Asserts that all jobs run at once and that all entries are
+/// buried.
 async fn others_go_on(workers: usize, limit: &str, entries: Vec<Fields>) {
     let redis = Redis::start().await;
     limit_output(&redis, limit).await;
@@ -173,7 +174,7 @@ async fn an_output_limit_matters_to_nobody_while_entries_are_small() {
     limit_output(&redis, "1mb").await;
     let workers = [Process::jobqueue(&redis).start()];
     workers[0].wait_ready(PATIENCE).await;
-    // 4 MB of jobs, none of which is large.
+    // The jobs have 4 MB in all, but none of them is large.
     let job = |n| hello(n).replace("hello", &"x".repeat(2_000));
     redis.add_jobs((0..2_000).map(job)).await;
     all_printed(&workers, 2_000, 2 * AT_ONCE).await;
@@ -242,7 +243,7 @@ async fn fields_beyond_the_thousandth_are_kept_together() {
 async fn gigantic_binary_fields_are_buried_as_they_are() {
     let field = |n, bytes| (format!("blob {n}").into_bytes(), binary(n, bytes));
     let own = (0..3).map(|n| field(n, 50 * MB)).collect();
-    // Too much for one field that keeps others together.
+    // These fields are too much for one field that keeps several fields together.
     let mut together = many_fields(MAX_OWN_FIELDS, 1);
     together.extend((0..3).map(|n| field(n, 30 * MB)));
     others_go_on(1, "1mb", vec![own, together]).await;
@@ -272,12 +273,12 @@ async fn a_large_entry_is_not_sent_back_to_redis() {
     worker.wait_for_lines(1, AT_ONCE).await;
     only_dead_letters(&redis, added.len(), RARELY).await;
     let sent = net_input_bytes(&redis).await - before;
-    // What this test itself asked is in it.
+    // The bytes include the commands of this test.
     assert!(sent < 2 * MB, "{sent} bytes were sent to Redis");
     kept(&redis, &added).await;
 }
 
-/// An entry that this line needs 8 s for, and jobs that come all the while.
+/// Adds an entry that this line would need 8 s for, and jobs during the whole time.
 async fn others_go_on_beside(line_rate: u64) {
     let redis = Redis::start().await;
     let line = SlowLine::to(redis.addr()).await;

@@ -1,5 +1,5 @@
-//! Entries that cannot be read as jobs, and payloads that no handler can read: all of
-//! them are buried with their bytes, and the jobs around them run.
+//! Entries that cannot be read as jobs, and payloads that no handler can read. All of them are
+//! buried with their bytes, and the jobs around them run.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use crate::support::{
     DEAD, Letter, PATIENCE, Process, Redis, TestApp, eventually, hello, letter_of, text,
 };
 
-/// The largest job, in bytes, as the README has it.
+/// The largest job in bytes, as the README says it.
 const MAX_JOB_BYTES: usize = 256 * 1024;
 
-/// A worker that has buried each of `jobs`, raw bytes and all, and has run what was
-/// added around them. Returns the errors that the dead letters give.
+/// Checks that a worker buries each of `jobs` with its bytes, and runs the jobs that were added
+/// around them. Returns the errors of the dead letters.
 async fn buried(jobs: &[&[u8]]) -> Vec<String> {
     let redis = Redis::start().await;
     let mut ids = Vec::new();
@@ -39,7 +39,7 @@ async fn buried(jobs: &[&[u8]]) -> Vec<String> {
     });
     let errors: Vec<String> = errors.collect();
     assert!(letters.is_empty(), "buried besides: {letters:?}");
-    // Each of the others ran, and nothing else did.
+    // Each of the other jobs ran, and nothing else did.
     let mut lines: Vec<String> = worker.stdout().into_iter().map(|line| line.text).collect();
     assert_eq!(lines.len(), jobs.len());
     lines.sort_by_key(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap());
@@ -85,7 +85,7 @@ async fn numbers_out_of_range_are_malformed() {
             ));
         }
     }
-    // The first beyond each limit.
+    // These are the first values beyond each limit.
     jobs.push(r#"{"type":"demo:delay_print","max_retry":1001}"#.to_owned());
     jobs.push(r#"{"type":"demo:delay_print","delay_ms":31622400001}"#.to_owned());
     jobs.push(r#"{"type":"demo:delay_print","attempt":4294967296}"#.to_owned());
@@ -95,7 +95,7 @@ async fn numbers_out_of_range_are_malformed() {
     }
 }
 
-/// Serializers of many languages write null for what was left out, and `5.0` for 5.
+/// Serializers of many languages write null for a value that was left out, and `5.0` for 5.
 #[tokio::test]
 async fn null_is_absent_and_a_zero_fraction_is_an_integer() {
     let redis = Redis::start().await;
@@ -123,7 +123,7 @@ async fn null_is_absent_and_a_zero_fraction_is_an_integer() {
     .await;
     assert_eq!(redis.dead_letters().await, []);
 
-    // Through a park, retries and a burial: the last three in turn.
+    // The job is parked, retried and buried in turn.
     for (number, max_retry, runs) in [(1, "null", "11"), (2, "2.0", "3")] {
         let job = format!(
             r#"{{"attempt":null,"type":"test:fail","id":null,"delay_ms":50.0,"trace":null,
@@ -155,7 +155,7 @@ async fn bytes_that_are_not_utf8_are_malformed_wherever_they_are() {
         b"{\"type\":\"demo:delay_print\",\"payload\":{\"message\":\"\xff\"}}",
         b"{\"type\":\"demo:delay_print\",\"payload\":{\"other\":\"\xff\"}}",
         b"{\"type\":\"demo:delay_print\",\"\xff\":1}",
-        // Where the worker does not look, but a move would have to carry it.
+        // The worker does not read this field, but a move of the job would have to carry it.
         b"{\"type\":\"demo:delay_print\",\"trace\":\"\xff\"}",
         b"{\"type\":\"demo:delay_print\",\"trace\":\"\xff\",\"delay_ms\":1}",
         b"{\"type\":\"no:such\",\"trace\":\"\xff\"}",
@@ -192,7 +192,7 @@ async fn a_payload_that_is_no_object_is_buried_at_once() {
     }
 }
 
-/// However long what it has to say is, the log says it shortly.
+/// The log describes every job in short lines, also when the job's texts are very long.
 #[tokio::test]
 async fn no_log_line_grows_with_a_job() {
     for (format, grace) in [("text", "1h"), ("json", "0s")] {
@@ -292,12 +292,12 @@ async fn numbers_out_of_range_do_not_get_past_the_api() {
         for number in ["-1", "9223372036854775808", "1e400", "\"10\"", "1.5"] {
             let body = format!(r#"{{"{field}":{number}}}"#);
             let (status, reply, _) = app.register_raw(body.clone(), None).await;
-            // A number that JSON has and no float holds is as wrong as any other.
+            // JSON has numbers that no float can hold. Such a number is as wrong as any other.
             assert_eq!(status, 422, "{body} {reply}");
             let location = &reply["errors"][0]["location"];
             assert_eq!(*location, format!("body.{field}"), "{body} {reply}");
         }
-        // Not JSON at all.
+        // This is not JSON at all.
         let (status, reply, _) = app
             .register_raw(format!(r#"{{"{field}":NaN}}"#), None)
             .await;

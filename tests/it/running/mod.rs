@@ -1,5 +1,5 @@
-//! The README's "The life of a job", while Redis and the workers live: a job runs once and in
-//! time, a failed attempt is repeated, and what cannot run becomes a dead letter that keeps
+//! The README's "The life of a job", while Redis and the workers are alive. A job runs once and in
+//! time, and a failed attempt is repeated. A job that cannot run becomes a dead letter, which keeps
 //! every byte and holds up no other job.
 
 mod dead_letters;

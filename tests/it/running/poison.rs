@@ -1,4 +1,4 @@
-//! Jobs that take their process down, among jobs that do not.
+//! Jobs that end their process, among other jobs.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ const ENV: [(&str, &str); 2] = [
     ("APP__JOBQUEUE__CONCURRENCY", "10"),
 ];
 
-/// An entry that has been delivered `deliveries` times, to somebody who died.
+/// An entry that has been delivered `deliveries` times to a consumer that died.
 async fn delivered(redis: &Redis, job: &str, deliveries: u32) -> String {
     let script = "redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
         local id = redis.call('XADD', KEYS[1], '*', 'job', ARGV[2])
@@ -26,7 +26,7 @@ async fn delivered(redis: &Redis, job: &str, deliveries: u32) -> String {
 #[tokio::test]
 async fn a_job_that_aborts_the_process_buries_only_itself() {
     let redis = Redis::start().await;
-    // The ten come together.
+    // The worker fetches the ten jobs together.
     for n in 1..=9 {
         redis.add_test_job("sleep", n, 400).await;
     }

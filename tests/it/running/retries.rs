@@ -1,11 +1,11 @@
-//! Failed attempts: how often a job runs, when it runs again by Redis' clock, and what
-//! it looks like meanwhile.
+//! Failed attempts: how many times a job runs, when it runs again by Redis' clock, and how it is
+//! stored meanwhile.
 
 use serde_json::{Value, json};
 
 use crate::support::{PATIENCE, Process, ProcessBuilder, Redis, eventually};
 
-/// How much later than its time something may happen on a busy machine.
+/// How late an event may be on a busy machine.
 const SLACK_MS: u64 = 400;
 
 fn with_backoff(worker: ProcessBuilder, initial: &str, max: &str, jitter: &str) -> ProcessBuilder {
@@ -24,11 +24,12 @@ fn failing(n: u64, succeeds_at: u64, max_retry: Option<u64>) -> String {
     job.to_string()
 }
 
-/// How often each of the jobs was started, once the worker is through with them all.
+/// Waits until the worker has finished all of the jobs. Returns how many times each job was
+/// started.
 async fn starts<const N: usize>(redis: &Redis, worker: &Process, jobs: [u64; N]) -> [usize; N] {
     redis.drained(PATIENCE).await;
     worker.term();
-    // Its output has been read to the end then.
+    // At the worker's end its output has been read completely.
     worker.wait_exit(PATIENCE).await;
     let lines = worker.stdout();
     jobs.map(|n| {
@@ -41,13 +42,13 @@ fn entry_ms(entry_id: &str) -> u64 {
     entry_id.split_once('-').unwrap().0.parse().unwrap()
 }
 
-/// A scheduled job: the entry that it left, the job itself, its due time.
+/// A scheduled job: the entry that it came from, the job itself, and its due time.
 fn parsed((member, due_ms): (String, u64)) -> (String, Value, u64) {
     let (entry, job) = member.split_once(':').unwrap();
     (entry.to_owned(), serde_json::from_str(job).unwrap(), due_ms)
 }
 
-/// Waits for the job in the scheduled set that has failed `attempt` times.
+/// Waits until the scheduled set has the job after `attempt` failed attempts.
 async fn scheduled_after(redis: &Redis, attempt: u64) -> (String, Value, u64) {
     let what = format!("the job is scheduled after failure {attempt}");
     eventually(what, PATIENCE, async || {
@@ -65,7 +66,7 @@ async fn the_backoff_doubles_up_to_its_limit_by_redis_clock() {
     let mut not_before = 0;
     for (attempt, backoff_ms) in [(1, 500), (2, 1000), (3, 1200)] {
         let (entry, _, due_ms) = scheduled_after(&redis, attempt).await;
-        // The entry's id is when this attempt was ready to run.
+        // The entry's id says when this attempt was ready to run.
         let promoted_ms = entry_ms(&entry);
         let waits_ms = due_ms - promoted_ms;
         eprintln!("failure {attempt}: due after {waits_ms} ms, expected {backoff_ms} ms");
@@ -94,7 +95,7 @@ async fn jitter_spreads_jobs_that_failed_together_within_its_share() {
         .map(|(entry, _, due)| due - entry_ms(&entry))
         .collect();
     let (least, most) = (*waits.iter().min().unwrap(), *waits.iter().max().unwrap());
-    // The jobs share the executor, so that the last of them fails a little later.
+    // The jobs share the executor, so the last of them fails a little later.
     assert!(least >= 5_000 && most <= 15_000 + 4 * SLACK_MS, "{waits:?}");
     assert!(least < 8_000 && most > 12_000, "not spread: {waits:?}");
 }
@@ -136,7 +137,7 @@ async fn a_job_that_succeeds_at_last_leaves_nothing_behind() {
 #[tokio::test]
 async fn a_backoff_of_no_time_is_a_failed_attempt_all_the_same() {
     let redis = Redis::start().await;
-    // Up to twice a millisecond, so half of the delays round down to none.
+    // The delay is at most twice a millisecond, so half of the delays are rounded down to 0.
     let worker = with_backoff(Process::test_worker(&redis), "1ms", "1ms", "1").start();
     redis.add_jobs((0..10).map(|n| failing(n, 99, None))).await;
     let jobs = std::array::from_fn(|n| n as u64);

@@ -1,12 +1,12 @@
-//! Workers that share one queue while nothing fails: each job runs exactly once, be it
-//! due at once or later, whoever parks it and whoever promotes it.
+//! Workers that share one queue while nothing fails. Each job runs exactly once, whether it is due
+//! at once or later, and whichever worker parks or promotes it.
 
 use std::collections::BTreeMap;
 
 use crate::support::{PATIENCE, Process, Redis};
 
-/// Runs 600 jobs, half of them delayed, by so many workers. Equal messages would hide a
-/// job that ran twice behind one that did not: each carries its number.
+/// Runs 600 jobs, half of them delayed, on `count` workers. Each message has the job's number. With
+/// equal messages, a job that ran twice could hide a job that did not run.
 async fn each_runs_once(count: usize) {
     const JOBS: usize = 600;
     let redis = Redis::start().await;

@@ -1,5 +1,5 @@
-//! Jobs that were delivered again and again: several workers find the one that kills
-//! them, and the others pay nothing for it.
+//! Jobs that were delivered again and again. Several workers find the job that ends their
+//! processes, and the other jobs lose no delivery for it.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ async fn several_workers_find_the_job_that_kills_them_and_finish_the_others() {
             }
             dead.push(alive.remove(index));
         }
-        // One until they are fetched, then two.
+        // There is one worker until it has fetched the jobs, and then there are two.
         if alive.len() < 2 && !dead.is_empty() {
             alive.push(start());
         }
@@ -35,7 +35,7 @@ async fn several_workers_find_the_job_that_kills_them_and_finish_the_others() {
     let letters = redis.dead_letters().await;
     assert_eq!(letters.len(), 1, "{letters:?}");
     assert_eq!(letters[0].1["reason"], b"poison");
-    // The first of the ten is number 1.
+    // The first of the ten jobs is number 1.
     assert_eq!(letters[0].1["died_from"], ids[4].as_bytes());
     assert_eq!(dead.len(), 5, "once for each delivery that is allowed");
     for n in (1..=10).filter(|n| *n != POISON) {
@@ -43,7 +43,7 @@ async fn several_workers_find_the_job_that_kills_them_and_finish_the_others() {
         let count = |workers: &[Process]| -> usize {
             workers.iter().map(|worker| worker.count(&end)).sum()
         };
-        // A worker may die before it has said that a job ended.
+        // A worker may die before it has settled a job that has ended.
         let (living, died) = (count(&alive), count(&dead));
         assert!(living <= 1 && living + died >= 1, "{end}: {living}, {died}");
     }
@@ -54,14 +54,14 @@ async fn a_suspect_that_waits_for_another_is_charged_nothing() {
     let redis = Redis::start().await;
     let worker = Process::test_worker(&redis).envs(&[LEASE]).start();
     redis.reclaiming().await;
-    // Their next delivery is the third.
+    // The next delivery of these jobs is the third.
     let jobs = [test_job("sleep", 1, 4000), test_job("sleep", 2, 0)];
     let ids = redis.add_abandoned(&jobs, 2).await;
     worker
         .wait_for_line(|line| line == "start 1", PATIENCE)
         .await;
-    // Meanwhile the second one is claimed and put back about ten times, more often
-    // than deliveries are allowed.
+    // Meanwhile the second job is claimed and put back about ten times. That is more than the
+    // number of deliveries that a job may have.
     let mut counts = Vec::new();
     eventually("the second one runs", PATIENCE, async || {
         let entry = redis.pending_entry(&ids[1]).await;
@@ -84,8 +84,8 @@ async fn a_suspect_that_waits_for_another_is_run_by_an_idle_worker() {
     redis.reclaiming().await;
     let jobs = [test_job("hang", 1, 0), test_job("sleep", 2, 0)];
     redis.add_abandoned(&jobs, 2).await;
-    // A claim or two bring it to the one who cannot run it: a few intervals of 300 ms,
-    // and never a lease of fifteen seconds.
+    // One or two claims may bring the job to the worker that cannot run it. The job then waits for
+    // a few intervals of 300 ms, and never for a lease of fifteen seconds.
     eventually("the second one runs", Duration::from_secs(4), async || {
         (workers.iter().any(|worker| worker.count("end 2") == 1)).then_some(())
     })

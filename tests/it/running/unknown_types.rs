@@ -1,5 +1,5 @@
-//! Jobs of a type that a worker does not know: they are for other programs on the queue, or
-//! for a newer one, and are buried only when none of them has come for the whole grace.
+//! Jobs of a type that a worker does not know. They are for other programs on the queue or for a
+//! newer program. They are buried only when no such program has run for the whole grace.
 
 use std::time::{Duration, Instant};
 
@@ -47,7 +47,7 @@ async fn an_unknown_job_type_is_tried_again_uncharged_and_buried_after_its_grace
     ] {
         ids.push(redis.add_job(&format!("{{{more}{rest}}}")).await);
     }
-    // Seven pauses, the last of them for what is left.
+    // There are seven pauses. The last one has the length of the rest of the grace.
     for (id, (delay_ms, attempt)) in ids.iter().zip([(0, "0"), (0, "0"), (500, "0"), (0, "4")]) {
         let letter = letter_of_job(&redis, id).await;
         assert_eq!(text(&letter, "reason"), "unknown type");
@@ -84,7 +84,8 @@ async fn without_a_grace_a_job_of_an_unknown_type_is_buried_at_once() {
 #[tokio::test]
 async fn two_programs_on_one_queue_leave_each_other_their_jobs() {
     let redis = Redis::start().await;
-    // More than one of each, so that a job may meet the wrong ones several times.
+    // There are several workers of each program, so that a job may meet the wrong ones several
+    // times.
     let quick = |worker| with_pauses(worker, "100ms");
     let printers = [(); 2].map(|()| quick(Process::jobqueue(&redis)).start());
     let testers = [(); 2].map(|()| {
@@ -146,7 +147,7 @@ async fn a_newer_worker_runs_what_an_older_one_does_not_know() {
     old.term();
     old.wait_exit(PATIENCE).await;
     let new = with_pauses(Process::test_worker(&redis), "300ms").start();
-    // The grace begins anew for a job that a worker knew.
+    // The grace begins again for a job that a worker knew.
     let known = ("unknown_for_ms", 0.into());
     waiting("its first attempt fails", [known, ("attempt", 1.into())]).await;
     new.wait_for_line(|line| line == "end 7", PATIENCE).await;
@@ -179,7 +180,7 @@ async fn thousands_of_jobs_of_an_unknown_type_hold_up_no_others_and_make_no_busy
     let took = began.elapsed();
     eprintln!("2,000 jobs among 10,000 of an unknown type took {took:?}");
     assert!(took < Duration::from_secs(5), "{took:?}");
-    // Pauses of 1 s, less a fifth each: in 3 s no more than four deliveries.
+    // A pause is 1 s, less at most a fifth. So there are at most four deliveries in 3 s.
     let window = Duration::from_secs(3).saturating_sub(began.elapsed());
     stays("no busy loop", window, async || {
         let stream: std::collections::BTreeMap<String, redis::Value> =
