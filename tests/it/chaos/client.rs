@@ -1,4 +1,4 @@
-//! A client of a run: it registers jobs, and keeps what it knows of each.
+//! A client of a run. It registers jobs, and records the reply to each.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::ledger::Answer;
 
-/// Registers jobs until told to stop; each number is used once.
+/// Registers jobs until the run stops it. Each number is used once.
 pub(super) async fn client(
     url: Arc<Mutex<String>>,
     numbers: Arc<AtomicU64>,

@@ -1,4 +1,4 @@
-//! Ends, freezes and cuts of every part.
+//! Kills, stops, freezes and cuts of every part.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ impl Run {
         self.explained_by(worker, from);
     }
 
-    /// In time for its jobs, so that this explains no duplicate.
+    /// The worker has time to finish its jobs, so this fault explains no duplicate.
     pub(super) async fn worker_stopped(&mut self, place: usize) {
         let worker = &self.workers[self.alive[place]];
         worker.term();
@@ -49,7 +49,7 @@ impl Run {
         self.proxies[place].set_stall(direction);
         tokio::time::sleep(length).await;
         cut(&self.proxies[place]).await;
-        // Renewals did not get through either.
+        // Renewals did not reach Redis during the stall either.
         self.explained_by(self.alive[place], from);
     }
 
@@ -68,7 +68,7 @@ impl Run {
     }
 
     pub(super) async fn scripts_flushed(&mut self) {
-        // Its disk may keep it from answering: then there was no flush.
+        // A slow disk may keep Redis from answering. Then there was no flush.
         drop(self.redis.try_cmd(&["SCRIPT", "FLUSH"]).await);
     }
 

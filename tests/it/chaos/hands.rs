@@ -1,5 +1,6 @@
-//! Steps of Redis' clock, and what operators do to a queue that is in use. A clock explains
-//! no duplicate. Hands may take from the workers what they hold, which runs twice then.
+//! Steps of Redis' clock, and actions of operators on a queue that is in use. A step of the clock
+//! explains no duplicate. An action by hand may take held entries from workers, which then run
+//! twice.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,10 +10,10 @@ use redis::Value;
 use super::Run;
 use crate::support::{GROUP, STATE, STREAM};
 
-/// Where the stream is while it is away.
+/// The key of the stream while it is renamed.
 const AWAY: &str = "jobqueue:{default}:away";
 
-/// How much each consumer holds, as names and counts in turn.
+/// Lists how many entries each consumer holds, as names and numbers in turn.
 const LOOK: &str = "
     local held = {}
     local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
@@ -21,7 +22,7 @@ const LOOK: &str = "
       held[#held + 1] = consumer[4]
     end";
 
-/// Deletes the consumer in whose name this stands.
+/// Deletes the consumer whose name contains this text.
 const DELETE_CONSUMER: &str = "
     for i = 1, #held, 2 do
       if string.find(held[i], ARGV[2], 1, true) then
@@ -29,7 +30,8 @@ const DELETE_CONSUMER: &str = "
       end
     end";
 
-/// Sets the group back to one of the first entries, to its beginning, or to where it was.
+/// Sets the group back to one of the first entries, to the beginning of the stream, or to its
+/// former position.
 const SET_BACK: &str = "
     local ids = {'0', ARGV[2]}
     for _, entry in ipairs(redis.call('XRANGE', KEYS[1], '-', ARGV[2], 'COUNT', 500)) do
@@ -37,7 +39,7 @@ const SET_BACK: &str = "
     end
     redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], ids[ARGV[3] % #ids + 1])";
 
-/// Puts the stream back, and what came meanwhile behind it.
+/// Renames the stream back, and appends the entries that were added meanwhile.
 const PUT_BACK: &str = "
     if redis.call('EXISTS', KEYS[2]) == 1 then
       local meanwhile = {}
@@ -51,7 +53,7 @@ const PUT_BACK: &str = "
     end";
 
 impl Run {
-    /// By a second, some seconds, or an hour at most, in either direction.
+    /// Steps the clock by a second, some seconds, or at most an hour, in either direction.
     pub(super) fn step_clock(&mut self) {
         let most = [1_000, 10_000, 3_600_000][self.random.usize(..3)];
         self.clock_ms += self.random.i64(-most..=most);
@@ -59,7 +61,8 @@ impl Run {
         self.clock.set(self.clock_ms);
     }
 
-    /// The latest that it has ever been: whatever was given a time falls due.
+    /// Sets the clock to the latest time that it ever showed, so that every scheduled job becomes
+    /// due.
     pub(super) fn heal_clock(&self) {
         self.clock.set(self.latest_clock_ms);
     }
@@ -72,8 +75,8 @@ impl Run {
         self.recovered().await;
     }
 
-    /// Runs a script, which may be run twice, as an operator who looks at the same time
-    /// how much each of these workers holds: so much may run twice, and no more.
+    /// Runs a script as an operator. The script may run twice. In the same step it counts how many
+    /// entries each of these workers holds, because that many jobs may run twice, and no more.
     async fn by_hand(&mut self, workers: &[usize], script: &str, args: &[&str]) {
         let from = Instant::now();
         let script = format!("{LOOK} {script} return held");
@@ -95,7 +98,7 @@ impl Run {
         }
     }
 
-    /// What stands in the name of a worker's consumer and in no other's.
+    /// A text that only the name of this worker's consumer contains.
     fn consumer(&self, worker: usize) -> String {
         format!("-{}-", self.workers[worker].pid())
     }
@@ -106,10 +109,11 @@ impl Run {
         self.by_hand(&[worker], DELETE_CONSUMER, &[&name]).await;
     }
 
-    /// Makes the group skip what waits, and then delivers it again, with some or all of
-    /// what workers hold.
+    /// Makes the group skip the waiting entries. Later delivers them again, together with some or
+    /// all of the entries that workers hold.
     pub(super) async fn group_set_ahead_and_back(&mut self, length: Duration) {
-        // Drawn here, and once, so that a seed goes the same way whatever Redis holds.
+        // The number is drawn here and only once, so that a seed gives the same run whatever Redis
+        // holds.
         let choice = self.random.u32(..).to_string();
         let Some(last) = self.last_delivered().await else {
             return;
@@ -141,7 +145,8 @@ impl Run {
             .await;
     }
 
-    /// Nothing is lost by it: the operator takes care of what came meanwhile.
+    /// Renames the stream and renames it back. This loses nothing, because the operator appends the
+    /// entries that were added meanwhile.
     pub(super) async fn stream_renamed_and_back(&mut self, length: Duration) {
         let away = "redis.pcall('RENAMENX', KEYS[1], KEYS[2])";
         self.by_hand(&self.alive.clone(), away, &[]).await;

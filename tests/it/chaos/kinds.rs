@@ -1,6 +1,7 @@
-//! What can happen in a run, by the names that `CHAOS_KINDS` takes.
+//! The kinds of faults of a run.
 
-/// What happens, by the names that `CHAOS_KINDS` takes: single ones, or all of a group.
+/// The groups and their kinds, by the names that `CHAOS_KINDS` takes: single kinds, or all of a
+/// group.
 pub(crate) const KINDS: [(&str, &[&str]); 4] = [
     (
         "faults",
@@ -40,7 +41,7 @@ pub(crate) const KINDS: [(&str, &[&str]); 4] = [
     ),
 ];
 
-/// The kinds that a list names, separated by commas.
+/// The kinds that a list names. Commas separate the names.
 pub(super) fn kinds(list: &str) -> Vec<&'static str> {
     let mut chosen = Vec::new();
     for name in list.split(',').map(str::trim) {

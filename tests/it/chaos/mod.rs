@@ -1,8 +1,8 @@
-//! Seeded chaos: one Redis that writes everything down, one server, three workers, clients
-//! that register jobs with mixed delays, and at random times everything is killed,
-//! frozen, restarted, cut, stalled and strained, and operators do what they should not.
-//! Then all is healed, the queue drains, and the ledger judges.
-//! `./scripts/chaos --seconds 60 --seed 7` runs it by itself.
+//! Chaos from a seed. A run has one Redis that writes everything to its disk, one server, three
+//! workers, and clients that register jobs with mixed delays. At random times every part is killed,
+//! frozen, restarted, cut, stalled and strained, and operators make mistakes. Then everything is
+//! healed, the queue drains, and the ledger judges. `./scripts/chaos --seconds 60 --seed 7` runs it
+//! alone.
 
 mod client;
 mod faults;
@@ -29,9 +29,10 @@ use crate::support::{Clock, FaultProxy, LEASE, PATIENCE, Process, Redis, SlowLin
 const WORKERS: usize = 3;
 const CLIENTS: u64 = 4;
 const CONCURRENCY: usize = 10;
-/// Slots, and what a worker fetches ahead and has not settled at most.
+/// The most jobs that a worker holds: its slots, and the jobs that it fetches ahead and has not
+/// settled.
 const HELD: usize = 2 * (CONCURRENCY + 512);
-/// How long an operator tries, while Redis is busy with its disk.
+/// How long an operator tries again while Redis is busy with its disk.
 const INSISTS: Duration = Duration::from_secs(30);
 
 struct Run {
@@ -43,20 +44,20 @@ struct Run {
     server_url: Arc<Mutex<String>>,
     proxies: Vec<FaultProxy>,
     lines: Vec<SlowLine>,
-    /// Every worker that ever was, the living ones by their place in `alive`.
+    /// All workers of the run. The indices of the living workers are in `alive`.
     workers: Vec<Process>,
     alive: [usize; WORKERS],
     /// The number of the next job.
     numbers: Arc<AtomicU64>,
-    /// Jobs that no client registered.
+    /// Jobs that were added by the run and not by a client.
     added: Vec<(u64, Answer)>,
     faults: Vec<Fault>,
     happened: BTreeMap<&'static str, u32>,
     slowest_recovery: Duration,
-    /// How far Redis' clock is ahead of the right time, and was at most.
+    /// How far Redis' clock is ahead of the right time, and how far it was ahead at most.
     clock_ms: i64,
     latest_clock_ms: i64,
-    /// How many large entries there were, and which of them have no dead letter yet.
+    /// The number of large entries, and the entries that have no dead letter yet.
     blobs: u32,
     unburied: BTreeSet<u32>,
 }
@@ -107,8 +108,8 @@ impl Run {
             .start()
     }
 
-    /// One of the kinds, healed before it returns. Sleeps are its lengths, and nothing
-    /// waits on them.
+    /// Makes one of the kinds happen, and heals it before the return. The sleeps are the lengths of
+    /// the faults, and no step waits for an event by sleeping.
     async fn fault(&mut self) {
         let kind = self.kinds[self.random.usize(..self.kinds.len())];
         let place = self.random.usize(..WORKERS);
@@ -147,12 +148,13 @@ impl Run {
         self.workers.push(worker);
     }
 
-    /// What happened from then until now explains that what this worker held runs twice.
+    /// Records a fault from `from` until now. It explains that jobs which this worker held run
+    /// twice.
     fn explained_by(&mut self, worker: usize, from: Instant) {
         self.explained_by_loss(worker, from, None);
     }
 
-    /// The same of a worker that is known to have held so much.
+    /// Records the same fault for a worker whose number of held jobs may be known.
     fn explained_by_loss(&mut self, worker: usize, from: Instant, held: Option<usize>) {
         self.faults.push(Fault {
             worker,
@@ -162,7 +164,7 @@ impl Run {
         });
     }
 
-    /// Runs a command that may be run twice until Redis has answered it.
+    /// Repeats a command until Redis has answered it. The command may run twice.
     async fn surely(&self, command: &[&str]) {
         eventually(format!("{command:?}"), INSISTS, async || {
             self.redis.try_cmd(command).await.ok()
@@ -170,7 +172,7 @@ impl Run {
         .await;
     }
 
-    /// How long the workers take to be ready after Redis is back.
+    /// Waits until the workers are ready after Redis is back, and records how long that took.
     async fn recovered(&mut self) {
         let back = Instant::now();
         for index in self.alive {
@@ -189,7 +191,8 @@ impl Run {
         };
         for (worker, process) in self.workers.iter().enumerate() {
             for line in process.stdout() {
-                // The last line of a killed worker may be cut off: it was not printed.
+                // The last line of a killed worker may be cut off. Such a line does not count as
+                // printed.
                 if let Some((_, job)) = line.text.split_once("] job ").filter(|_| line.complete) {
                     let job = job.parse().unwrap();
                     ledger.prints.push(Print {
@@ -201,7 +204,7 @@ impl Run {
             }
         }
         for (_, letter) in self.redis.dead_letters().await {
-            // Foreign entries are not the ledger's: no client registered them.
+            // Foreign entries are not in the ledger, because no client registered them.
             if let Some(job) = letter.get("job") {
                 let job: Value = serde_json::from_slice(job).unwrap();
                 let message = job["payload"]["message"].as_str().unwrap();
@@ -249,7 +252,7 @@ async fn chaos(seconds: u64, seed: u64, kinds: Vec<&'static str>) {
     run.heal_clock();
     run.redis.drained(Duration::from_secs(60)).await;
     run.check_large_entries().await;
-    // What was printed last may still be on its way through the pipe.
+    // The last lines may still be on their way through the pipe.
     eventually("all lines are read", PATIENCE, async || {
         let ledger = run.ledger(answers.clone()).await;
         ledger.verdict().lost.is_empty().then_some(())

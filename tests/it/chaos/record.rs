@@ -1,4 +1,4 @@
-//! Writes a ledger to a file, as `ledger/record.rs` reads it.
+//! Writes a ledger to a file, in the form that `ledger/record.rs` reads.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::ledger::{Answer, Ledger, Print};
 
 impl Ledger {
-    /// Writes a record; `start` is the moment from which its times count.
+    /// Writes a record. Its times count from `start`.
     pub(crate) fn to_lines(&self, start: Instant) -> String {
         let ms = |at: Instant| at.saturating_duration_since(start).as_millis();
         let (held, window) = (self.held, self.window.as_millis());

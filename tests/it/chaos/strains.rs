@@ -1,5 +1,5 @@
-//! What strains the programs while nothing is broken: entries that cannot be fetched, slow
-//! lines, outputs and answers that nobody reads. None of it explains a duplicate.
+//! Strains on the programs while nothing is broken: entries that cannot be fetched, slow lines, and
+//! outputs and answers that nobody reads. None of them explains a duplicate.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -12,14 +12,14 @@ use super::Run;
 use super::ledger::Answer;
 use crate::support::{DEAD, MBIT, PATIENCE, Rate, STREAM, eventually};
 
-/// How many clients never read.
+/// The number of clients that never read.
 const DEAF_CLIENTS: usize = 200;
-/// Enough warnings for more than a pipe holds, whoever of the workers has to say them.
+/// Enough foreign entries that their warnings fill a pipe, whichever workers log them.
 const FOREIGN_ENTRIES: usize = 1_000;
-/// Jobs of 2 KB, which the line needs some seconds for.
+/// Jobs of 2 KB. The line needs some seconds for all of them.
 const PADDED_JOBS: u64 = 300;
 
-/// The value of a large entry: its number, over and over, 2 MB in all.
+/// The value of a large entry: its number again and again, 2 MB in all.
 fn blob(n: u32) -> String {
     format!("{n:08}").repeat(250_000)
 }
@@ -32,8 +32,8 @@ fn padded_job(n: u64) -> String {
 }
 
 impl Run {
-    /// Entries of 2 MB, and a Redis that drops clients for which 1 MB waits, until the
-    /// next ones come, or the end, or Redis is started again.
+    /// Adds entries of 2 MB, and makes Redis close clients for which 1 MB waits. The limit holds
+    /// until the next large entries, the end of the run, or a restart of Redis.
     pub(super) async fn large_entries(&mut self) {
         let count = self.random.u32(1..=4);
         self.check_large_entries().await;
@@ -41,7 +41,7 @@ impl Run {
         for _ in 0..count {
             self.blobs += 1;
             let add = ["XADD", STREAM, "*", "blob", &blob(self.blobs)];
-            // Without an answer nobody knows whether it is there.
+            // Without a reply it is not known whether the entry was added.
             if self.redis.try_cmd(&add).await.is_ok() {
                 self.unburied.insert(self.blobs);
             }
@@ -54,8 +54,8 @@ impl Run {
             .await;
     }
 
-    /// Takes note of the large entries that have been buried, and removes their dead
-    /// letters: Redis would not hold those of an hour.
+    /// Notes the large entries that have been buried, and removes their dead letters, because Redis
+    /// would not have room for the dead letters of an hour.
     pub(super) async fn check_large_entries(&mut self) {
         self.limit_output("0").await;
         for (id, letter) in self.redis.dead_letters().await {
@@ -69,7 +69,7 @@ impl Run {
         }
     }
 
-    /// With jobs for it that are not small, and that have to be parked first.
+    /// Slows a worker's line, and adds jobs that are not small and have to be parked first.
     pub(super) async fn slow_line(&mut self, place: usize, length: Duration) {
         self.lines[place].set_rate(Rate::Together(MBIT));
         let first = self.numbers.fetch_add(PADDED_JOBS, Ordering::Relaxed);
@@ -94,7 +94,8 @@ impl Run {
         worker.read_stdout(true);
     }
 
-    /// With much to say for everybody; half of the time the worker is asked to stop.
+    /// Blocks a worker's stderr while all workers have much to log. In half of the cases the worker
+    /// is also asked to stop.
     pub(super) async fn stderr_blocked(&mut self, place: usize, length: Duration) {
         let worker = &self.workers[self.alive[place]];
         worker.read_stderr(false);
@@ -116,7 +117,7 @@ impl Run {
         }
     }
 
-    /// Clients of the server, or of a worker, that ask and never read an answer.
+    /// Makes clients of the server or of a worker send requests and never read an answer.
     pub(super) async fn answers_not_read(&mut self, place: usize, length: Duration) {
         let (addr, path) = if self.random.bool() {
             (self.server.http_addr().await, "/openapi.json")
@@ -130,7 +131,7 @@ impl Run {
     }
 }
 
-/// A client that has sent all that it can; none when it was refused.
+/// A client that has sent as much as it can, or nothing when it was refused.
 async fn deaf_client(addr: SocketAddr, path: &str) -> Option<TcpStream> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();

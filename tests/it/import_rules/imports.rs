@@ -1,4 +1,4 @@
-//! Reads which files of a crate name which others, from the tokens of their sources.
+//! Reads from the tokens of a crate's sources which files name which others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 
-/// The files of a crate by their module path: `service::jobqueue::job`, and the root as "".
+/// The files of a crate by their module path, such as `service::jobqueue::job`. The root is "".
 pub(super) struct Sources(BTreeMap<String, String>);
 
-/// All files with Rust code below `folder`, and their texts.
+/// All files with Rust code below `folder`, with their texts.
 pub(super) fn files(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -29,7 +29,7 @@ impl Sources {
         Self(files.into_iter().collect())
     }
 
-    /// The library's files, without the programs and without files that hold tests alone.
+    /// Reads the library's files, without the programs and without files that contain only tests.
     pub(super) fn read(src: &Path) -> Self {
         let files = files(src).into_iter().filter_map(|(path, text)| {
             let path = path.strip_prefix(src).unwrap().with_extension("");
@@ -43,7 +43,7 @@ impl Sources {
         Self::new(files)
     }
 
-    /// For each file the files that it names, and other crates as `crate NAME`.
+    /// For each file, the files that it names, and the other crates that it names as `crate NAME`.
     pub(super) fn imports(&self) -> BTreeMap<String, BTreeSet<String>> {
         let mut imports = BTreeMap::new();
         let mut test_modules = Vec::new();
@@ -66,8 +66,9 @@ impl Sources {
         imports
     }
 
-    /// The file that a path in `module` leads to: the longest beginning of it that is a module. A
-    /// path without `crate`, `self` or `super` leads to a child of the module or to another crate.
+    /// The file that a path in `module` leads to. It is the longest beginning of the path that is a
+    /// module. A path without `crate`, `self` or `super` leads to a child of the module or to
+    /// another crate.
     fn resolve(&self, module: &str, path: &NamedPath) -> Option<String> {
         match path {
             NamedPath::Here(path) => (0..=path.len())
@@ -93,22 +94,22 @@ pub(super) fn is_in(path: &str, room: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// What the tokens of a file have.
+/// The paths and test modules that the tokens of a file contain.
 #[derive(Default)]
 struct Found {
     paths: Vec<NamedPath>,
-    /// Modules in files of their own that are there for tests alone.
+    /// Modules in files of their own that exist only for tests.
     test_modules: Vec<String>,
 }
 
 enum NamedPath {
-    /// In this crate, from its root.
+    /// A path in this crate, from its root.
     Here(Vec<String>),
-    /// Only the first word, where that may be another crate.
+    /// Only the first word of a path, where it may be another crate.
     Crate(String),
 }
 
-/// Finds the paths in `tokens`, which stand in the module `scope`.
+/// Collects the paths in `tokens`. The tokens are in the module `scope`.
 fn collect(tokens: TokenStream, scope: &[String], found: &mut Found) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
     let mut at = 0;
@@ -130,13 +131,13 @@ fn collect(tokens: TokenStream, scope: &[String], found: &mut Found) {
                     found.test_modules.push(inner.join("::"));
                 }
             }
-            // `impl Trait + use<>` captures, and imports nothing.
+            // `impl Trait + use<>` names captures, and is not an import.
             TokenTree::Ident(word) if word == "use" && is_at(&tokens, at + 1, '<') => {}
             TokenTree::Ident(word) if word == "use" => {
                 let end = (at..tokens.len())
                     .find(|end| is(&tokens[*end], ';'))
                     .unwrap();
-                // `pub use self::child::Name` only hands on what the child defines.
+                // `pub use self::child::Name` only exports a name that the child defines.
                 let from_child = tokens
                     .get(at + 1)
                     .is_some_and(|word| word.to_string() == "self");
@@ -152,7 +153,7 @@ fn collect(tokens: TokenStream, scope: &[String], found: &mut Found) {
                 }
                 at = next - 1;
             }
-            // `::redis::cmd`: from the root of all crates.
+            // `::redis::cmd` begins at the root of all crates.
             TokenTree::Ident(word) if !follows_a_name(&tokens[..at]) => {
                 found.paths.push(NamedPath::Crate(word.to_string()));
             }
@@ -163,7 +164,7 @@ fn collect(tokens: TokenStream, scope: &[String], found: &mut Found) {
     }
 }
 
-/// `a::b::{c, d::e}` after `prefix`.
+/// Collects the paths of a use tree such as `a::b::{c, d::e}`, which come after `prefix`.
 fn use_tree(tokens: &[TokenTree], prefix: &[String], scope: &[String], paths: &mut Vec<NamedPath>) {
     let mut words = prefix.to_vec();
     for token in tokens {
@@ -191,7 +192,7 @@ fn branches(group: &Group) -> Vec<Vec<TokenTree>> {
         .collect()
 }
 
-/// The path of words that begins at `at`, and where it ends.
+/// The words of the path that begins at `at`, and the position after it.
 fn words(tokens: &[TokenTree], mut at: usize) -> (Vec<String>, usize) {
     let mut words = vec![tokens[at].to_string()];
     at += 1;
@@ -225,7 +226,7 @@ fn name(words: &[String], scope: &[String], paths: &mut Vec<NamedPath>) {
     paths.push(NamedPath::Here(path));
 }
 
-/// Whether what follows `before` stands under `#[cfg(test)]`.
+/// Whether the item after the tokens `before` is under `#[cfg(test)]`.
 fn is_for_tests(before: &[TokenTree]) -> bool {
     let attributes = before.iter().rev().take_while(|token| match token {
         TokenTree::Group(group) => group.delimiter() == Delimiter::Bracket,

@@ -1,10 +1,11 @@
-//! The account of a run: every answer that a client got against every line that was
-//! printed and every dead letter. It decides; it does not look.
+//! The account of a run. It compares every reply that a client received with every line that was
+//! printed and every dead letter. It only judges what others have recorded.
 //!
-//! LOST: accepted, and neither printed nor a dead letter. UNEXPECTED: printed and never
-//! sent, or refused. DUPLICATE: printed more than once, or printed and a dead letter;
-//! explained when a worker that printed it was killed or frozen around that time, and no
-//! fault explains more than a worker can hold.
+//! LOST: the job was accepted, and was neither printed nor is a dead letter. UNEXPECTED: the job
+//! was printed, and was never sent or was refused. DUPLICATE: the job was printed more than once,
+//! or was printed and is a dead letter. A duplicate is explained when a worker that printed it was
+//! killed or frozen around that time. A fault cannot explain more duplicates than a worker can
+//! hold.
 //!
 //! `record` reads the same account from a file, for `cargo run --example ledger`.
 
@@ -15,7 +16,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// What a client knows of a job.
+/// What a client knows about a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
     Accepted,
@@ -31,18 +32,18 @@ pub(crate) struct Print {
     pub(crate) at: Instant,
 }
 
-/// A worker killed, or frozen for longer than it could renew its leases, or what it held
-/// was taken from it.
+/// A worker was killed, or it was frozen for longer than it could renew its leases, or the entries
+/// that it held were taken from it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fault {
     pub(crate) worker: usize,
     pub(crate) from: Instant,
     pub(crate) to: Instant,
-    /// How many jobs the worker held, where that is known.
+    /// The number of jobs that the worker held, where it is known.
     pub(crate) held: Option<usize>,
 }
 
-/// A job that came to an end again.
+/// A job that ended more than once.
 #[derive(Debug, Clone, Copy)]
 struct Repeat {
     job: u64,
@@ -56,8 +57,8 @@ pub(crate) struct Ledger {
     pub(crate) prints: Vec<Print>,
     pub(crate) dead: BTreeSet<u64>,
     pub(crate) faults: Vec<Fault>,
-    /// How many jobs one worker can hold, and for how long after a fault another may
-    /// print what it held.
+    /// How many jobs one worker can hold. The window says how long after a fault another worker may
+    /// print the jobs that it held.
     pub(crate) held: usize,
     pub(crate) window: Duration,
 }
@@ -110,7 +111,7 @@ impl Ledger {
         verdict
     }
 
-    /// Every second end of a job, with the end before it.
+    /// Every end of a job after its first one, with the end before it.
     fn repeats(&self, printed: BTreeMap<u64, Vec<Print>>) -> Vec<Repeat> {
         let mut repeats = Vec::new();
         for (job, mut prints) in printed {
@@ -118,7 +119,8 @@ impl Ledger {
             let mut pairs: Vec<(Print, Print)> =
                 prints.windows(2).map(|pair| (pair[0], pair[1])).collect();
             if self.dead.contains(&job) {
-                // Nobody knows who buried it. One of the two did so after its time.
+                // It is not known which worker buried the job. If it was one of these workers, it
+                // did so after its time.
                 pairs.extend(prints.last().map(|print| (*print, *print)));
             }
             let repeat = |(first, second)| Repeat { job, first, second };
@@ -127,9 +129,9 @@ impl Ledger {
         repeats
     }
 
-    /// Charges a fault with a repeat that it explains. A full one may give room when
-    /// another explains what it was charged with: only when that fails everywhere there
-    /// are more repeats than the faults explain.
+    /// Charges a fault with a repeat that it explains. When all faults that explain it are full, a
+    /// full fault may become free because another fault explains one of its repeats. There are more
+    /// repeats than the faults explain only when no fault can become free.
     fn charge(
         &self,
         repeat: usize,
@@ -160,7 +162,7 @@ impl Ledger {
         false
     }
 
-    /// Whether the fault is one of either printer's, and lies around the two prints.
+    /// Whether the fault is of one of the two printers and lies around the two prints.
     fn explains(&self, fault: usize, Repeat { first, second, .. }: Repeat) -> bool {
         let fault = self.faults[fault];
         [first.worker, second.worker].contains(&fault.worker)

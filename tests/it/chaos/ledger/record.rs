@@ -7,7 +7,7 @@
 //!     {"event":"fault","worker":"a","from_ms":900,"to_ms":1100}
 //!     {"event":"fault","worker":"a","from_ms":900,"to_ms":1100,"held":3}
 //!
-//! An answer is `accepted`, `refused` or `unknown`. Times count from any one moment.
+//! An answer is `accepted`, `refused` or `unknown`. All times count from the same moment.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,8 +19,7 @@ use super::{Answer, Fault, Ledger, Print};
 impl Ledger {
     /// Reads a record.
     ///
-    /// # Errors
-    /// Names the first line that says nothing, or contradicts another.
+    /// # Errors Names the first line that is not an event or that contradicts another line.
     pub(crate) fn from_lines(text: &str) -> Result<Self, String> {
         let mut reader = Reader {
             start: Instant::now(),

@@ -1,4 +1,4 @@
-//! Planted losses, strangers and repeats, each of which the ledger must find.
+//! Losses, unexpected lines and repeats that a test has planted. The ledger must find each of them.
 
 use super::*;
 
@@ -167,7 +167,7 @@ fn a_fault_gives_room_to_what_no_other_explains() {
         to: start + second * 3,
         held: Some(1),
     };
-    // Both repeats are worker 0's; the first of them is worker 1's as well.
+    // Both repeats are prints of worker 0. The first one is also a print of worker 1.
     ledger.faults = vec![fault(0), fault(1)];
     assert!(ledger.verdict().is_good());
 }
