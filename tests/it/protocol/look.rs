@@ -1,4 +1,4 @@
-//! Everything that Redis holds, held against the model.
+//! Compares everything that Redis holds with the model.
 
 use std::collections::BTreeMap;
 
@@ -9,11 +9,11 @@ use super::system::{HOUR, System, json, worker};
 use super::transitions::WORKERS;
 use crate::support::{DEAD, SCHEDULED, STREAM};
 
-/// What has been idle for longer, in ms, was put back.
+/// An entry that has been idle for longer than this, in ms, was put back.
 const YEAR: u64 = 365 * 24 * HOUR;
 
 impl System<'_> {
-    /// Everything in Redis is what the model says, and nothing else is there.
+    /// Asserts that everything in Redis is as the model says, and that nothing else is there.
     pub(crate) fn compare(&mut self, reference: &Reference) {
         let stored = reference.in_order(is_stored);
         let stream: Vec<(String, Vec<String>)> = self.cmd(&["XRANGE", STREAM, "-", "+"]);
@@ -45,8 +45,8 @@ impl System<'_> {
         self.compare_sets(reference);
     }
 
-    /// What is pending, with the time of its delivery, which only XINFO tells when it lies in
-    /// the future.
+    /// The pending entries with the times of their deliveries. Only XINFO tells a time in the
+    /// future.
     fn pending(&mut self) -> Vec<(String, String, Lease, u64)> {
         let (seconds, micros): (u64, u64) = self.cmd(&["TIME"]);
         let now = seconds * 1000 + micros / 1000;
@@ -61,7 +61,7 @@ impl System<'_> {
             .collect()
     }
 
-    /// What an operator sees: XINFO.
+    /// Compares the numbers that XINFO shows to an operator.
     fn compare_counts(
         &mut self,
         reference: &Reference,
@@ -75,7 +75,8 @@ impl System<'_> {
         let waiting = reference.jobs.iter().filter(at(Place::Waiting)).count();
         let stranded = reference.jobs.iter().filter(at(Place::Stranded)).count();
         assert_eq!(stored - pending.len(), waiting + stranded);
-        // Redis 7.0 gives no lag while entries are deleted out of order; never a wrong one.
+        // Redis 7.0 gives no lag while entries are deleted out of order. It never gives a wrong
+        // lag.
         if let Some(lag) = count("lag").unwrap() {
             assert_eq!(lag, waiting, "the lag");
         }
@@ -93,7 +94,8 @@ impl System<'_> {
         let mut expected = BTreeMap::new();
         for (number, job) in reference.jobs.iter().enumerate() {
             if let Place::Scheduled { due } = job.place {
-                // The entry that it left the stream from keeps equal jobs apart.
+                // A member begins with the id of the entry that the job left. The id keeps equal
+                // jobs apart.
                 let id = &self.ids[&(number, job.entry)];
                 expected.insert(format!("{id}:{}", json(number, job.attempt)), due);
             }

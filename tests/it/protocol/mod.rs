@@ -1,13 +1,13 @@
-//! The scripts held against a model of what they are to do: random sequences of what
-//! clients, workers, operators and bad luck do to a queue, run by the real scripts on a
-//! real Redis, and after each step everything that Redis holds compared with the model.
+//! Compares the scripts with a model of what they must do. A test makes random sequences of the
+//! actions of clients, workers and operators, and of accidents. The real scripts run them on a real
+//! Redis. After each step everything that Redis holds is compared with the model.
 //!
-//! Any worker tries anything on any entry that ever was, so the fences are asked far more
-//! often than a worker's own care would let it. What that care achieves is in
-//! `tests/model`. Time does not pass: a lease is an hour and is made to look over, a due
-//! time is written by hand. The clock may go back.
+//! Any worker tries anything on any entry that ever existed. A worker's own care would not let it
+//! do that, so the fences are tested much more often. `tests/model` checks what that care achieves.
+//! Time does not pass: a lease is an hour and is made to look ended, and a due time is written by
+//! hand. The clock may go back.
 //!
-//! `PROTOCOL_SEED` replays a run, `PROTOCOL_CASES` makes it longer.
+//! `PROTOCOL_SEED` replays a run, and `PROTOCOL_CASES` makes it longer.
 
 mod look;
 mod reference;
@@ -23,7 +23,7 @@ use self::reference::Reference;
 use self::system::System;
 use crate::support::{Clock, Redis};
 
-/// About seven seconds' worth on a busy machine. Each run takes other ones.
+/// The cases take about seven seconds on a busy machine. Each run takes other cases.
 const CASES: u32 = 200;
 const STEPS: std::ops::Range<usize> = 1..80;
 
@@ -45,7 +45,7 @@ fn run(url: &str, clock: &Clock, seed: u64, cases: u32) {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let random = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
-    // The seed and the sequence that is shown say all there is to keep.
+    // A failure shows its seed and its sequence. They are enough to repeat it, so no file is kept.
     let config = Config {
         cases,
         failure_persistence: None,

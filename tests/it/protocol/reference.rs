@@ -1,4 +1,4 @@
-//! What the scripts are to do, said without Redis.
+//! What the scripts must do, written without Redis.
 
 use super::system::json;
 use super::transitions::{Target, Transition, Wait};
@@ -12,16 +12,16 @@ pub(crate) enum Place {
         lease: Lease,
     },
     Scheduled {
-        /// Whose turn it is among those that are due.
+        /// The job's place in the order of the due jobs, or nothing when it is not due.
         due: Option<u64>,
     },
-    /// Read or skipped by the group, and pending for nobody.
+    /// The group has read or skipped the entry, but it is pending for no consumer.
     Stranded,
     Dead,
     Gone,
 }
 
-/// How long a pending entry has been idle, as far as it matters.
+/// How long a pending entry has been idle, with only the differences that matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lease {
     /// It was delivered before the clock went back.
@@ -33,15 +33,15 @@ pub(crate) enum Lease {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
-    /// How often it was promoted.
+    /// How many times the job was promoted.
     pub(crate) entry: u32,
-    /// Its entry's place in the order of all entries.
+    /// The place of its entry in the order of all entries.
     pub(crate) order: u64,
     pub(crate) attempt: u32,
     pub(crate) place: Place,
 }
 
-/// What the last transition is to be answered.
+/// The reply that the last transition must get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Expected {
     Nothing,
@@ -52,7 +52,7 @@ pub(crate) enum Expected {
     },
     Count(usize),
     Outcomes(Vec<u8>),
-    /// And the time until the next: none, at once, or later.
+    /// The number of moved jobs and the time until the next one: no next one, at once, or later.
     Promoted {
         moved: usize,
         next: Option<bool>,
@@ -62,29 +62,29 @@ pub(crate) enum Expected {
 #[derive(Debug, Clone)]
 pub(crate) struct Reference {
     pub(crate) jobs: Vec<Job>,
-    /// In the order of their burial.
+    /// The dead jobs, in the order of their burial.
     pub(crate) dead: Vec<usize>,
     pub(crate) expected: Expected,
     pub(crate) paused: bool,
     mark: Mark,
     holding: bool,
-    /// Where the reclaim goes on.
+    /// The entry from which the next reclaim goes on.
     cursor: u64,
     entries: u64,
     turns: u64,
 }
 
-/// What the mark of the last look tells the next one.
+/// What the mark of the last look tells the next look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mark {
     Fine,
     Old,
-    /// It is in the future, or missing.
+    /// The mark is in the future, or missing.
     ClockWentBack,
 }
 
 impl Default for Reference {
-    /// A new queue, which nobody has looked at.
+    /// A new queue that no worker has looked at.
     fn default() -> Self {
         Self {
             jobs: Vec::new(),
@@ -147,7 +147,7 @@ impl Reference {
         }
     }
 
-    /// What nobody is answered for.
+    /// Carries out a transition that gets no reply.
     fn befall(&mut self, transition: &Transition) {
         match transition {
             Transition::Enqueue => {
@@ -172,7 +172,7 @@ impl Reference {
                 self.mark = Mark::Old;
             }
             Transition::ClockBack => {
-                // A mark that is old stays behind the clock.
+                // An old mark stays behind the clock.
                 if self.mark == Mark::Fine {
                     self.mark = Mark::ClockWentBack;
                 }
@@ -241,7 +241,7 @@ impl Reference {
             } = &mut state.jobs[job].place
             {
                 *deliveries = count.unwrap_or(*deliveries);
-                // A mere renewal comes too late for what was put back.
+                // A renewal alone comes too late for an entry that was put back.
                 if count.is_some() || *lease != Lease::PutBack {
                     *lease = to;
                 }
@@ -273,7 +273,8 @@ impl Reference {
                 entries: Vec::new(),
             };
         }
-        // While nobody reclaims, what was put back is anybody's all the same.
+        // During a hold no expired lease is reclaimed, but any worker may claim an entry that was
+        // put back.
         let least = if self.holding {
             Lease::PutBack
         } else {
@@ -284,7 +285,7 @@ impl Reference {
             |job: &Job| matches!(job.place, Place::Pending { lease, .. } if lease >= least);
         let mut claimed = self.in_order(|job| claimable(job) && job.order >= cursor);
         claimed.truncate(room);
-        // Where the look ends that finds enough: behind the last of them.
+        // A look that finds enough entries ends behind the last of them.
         let last = claimed.last().filter(|_| claimed.len() == room);
         let last = last.map(|job| self.jobs[*job].order);
         let pending = self.in_order(|job| matches!(job.place, Place::Pending { .. }));
@@ -299,8 +300,8 @@ impl Reference {
         }
     }
 
-    /// Delivers what was claimed as long as its bodies fit, and puts the others back. A body
-    /// that would never fit is left out, and nothing comes with it.
+    /// Delivers the claimed entries as long as their bodies fit, and puts the others back. An entry
+    /// whose body would never fit is delivered without its body and alone.
     fn deliver(&mut self, by: usize, claimed: &[usize], max_bytes: usize) -> Vec<(Target, u64)> {
         let mut entries = Vec::new();
         let (mut left, mut full) = (Some(max_bytes), false);
@@ -333,7 +334,7 @@ impl Reference {
         entries
     }
 
-    /// What no claim would ever find is found at each look.
+    /// Each look finds the entries that no claim would ever find.
     fn mend(&mut self, by: usize) {
         let reset = self.mark == Mark::ClockWentBack;
         self.each_pending(|_, lease| {
@@ -352,7 +353,7 @@ impl Reference {
         }
     }
 
-    /// Whether living workers may have had no time to show that they live.
+    /// Whether living workers may have had no time to renew their leases.
     pub(crate) fn may_be_stalled(&self) -> bool {
         self.holding || self.mark != Mark::Fine
     }
@@ -398,7 +399,7 @@ impl Reference {
         }
     }
 
-    /// Does something to each entry that `by` owns, and tells which those were.
+    /// Calls `act` for each entry that `by` owns. The reply tells which entries those were.
     fn each(
         &mut self,
         by: usize,
@@ -416,7 +417,7 @@ impl Reference {
         Expected::Outcomes(owned)
     }
 
-    /// The job, if this is its present entry and in the stream.
+    /// The job, if this is its present entry and the entry is in the stream.
     pub(crate) fn entry(&self, (job, entry): Target) -> Option<&Job> {
         let job = &self.jobs[job];
         (is_stored(job) && job.entry == entry).then_some(job)

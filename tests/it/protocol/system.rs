@@ -1,4 +1,4 @@
-//! The real scripts on a real Redis, and everything that Redis holds.
+//! The real scripts on a real Redis, and what is needed to compare all its data.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::reference::{Expected, Place, Reference};
 use super::transitions::{Target, Transition, Wait};
 use crate::support::{Clock, DEAD, GROUP, LEASES, SCHEDULED, STATE, STREAM};
 
-/// Longer than any test, in ms: a lease, a stall, a hold, a wait.
+/// A time in ms that is longer than any test. It is used for a lease, a stall, a hold and a wait.
 pub(crate) const HOUR: u64 = 3_600_000;
 
 const MIGRATIONS: [&str; 2] = [
@@ -32,12 +32,12 @@ macro_rules! script {
 
 pub(crate) struct System<'a> {
     redis: Connection,
-    /// That of Redis.
+    /// The clock of Redis.
     clock: &'a Clock,
     offset_ms: i64,
-    /// The ids of all entries there ever were.
+    /// The ids of all entries that ever existed.
     pub(crate) ids: BTreeMap<Target, String>,
-    /// How often each job was tried, as its worker would write it.
+    /// How many times each job was tried, as its worker would write it.
     attempts: Vec<u32>,
     /// The stream's mark.
     incarnation: String,
@@ -61,7 +61,7 @@ impl<'a> System<'a> {
         system
     }
 
-    /// Does what the model did, and holds its answer against the model's.
+    /// Carries out the transition on Redis, and compares the reply with the model's.
     pub(crate) fn apply(&mut self, transition: &Transition, reference: &Reference) {
         let expected = &reference.expected;
         match transition {
@@ -85,7 +85,7 @@ impl<'a> System<'a> {
                 let mut command = redis::cmd("XREADGROUP");
                 command.arg("GROUP").arg(GROUP).arg(worker(*by));
                 command.arg("COUNT").arg(*count).arg("STREAMS").arg(STREAM);
-                // [[stream, [[id, fields], ...]]], or nothing.
+                // The reply is [[stream, [[id, fields], ...]]], or nothing.
                 type Streams = Option<Vec<(String, Vec<(String, Vec<String>)>)>>;
                 let streams: Streams = self.query(command.arg(">"));
                 let streams = streams.unwrap_or_default().into_iter();
@@ -125,7 +125,7 @@ impl<'a> System<'a> {
         }
     }
 
-    /// What an operator or the clock does, which nobody answers.
+    /// Carries out an action of an operator or of the clock. It has no reply to compare.
     fn befall(&mut self, transition: &Transition) {
         match transition {
             Transition::Stall => self.cmd(&["HSET", STATE, "reclaim_seen_ms", "1"]),
@@ -147,7 +147,7 @@ impl<'a> System<'a> {
         }
     }
 
-    /// What happens when a connection or the stream is lost.
+    /// Carries out what happens when a connection or the stream is lost.
     fn apply_between_epochs(&mut self, transition: &Transition, expected: &Expected) {
         match transition {
             Transition::Migrate => {
@@ -225,7 +225,7 @@ impl<'a> System<'a> {
             .collect();
         assert_eq!(Expected::Outcomes(outcomes), reference.expected);
 
-        // Only a worker that made a job the earliest is told when that is due.
+        // The reply says when the job is due only to a worker whose job became the earliest one.
         let is_now = moved.iter().any(|(_, wait)| *wait == Wait::RetryNow);
         let hour_us = i64::try_from(HOUR * 1000).unwrap();
         match head.first() {
@@ -256,7 +256,8 @@ impl<'a> System<'a> {
             let attempts = self.attempts[target.0];
             let before = json(target.0, attempts);
             command.arg(&self.ids[target]).arg(from).arg(delay);
-            // Two edits: nothing becomes nothing, and the attempts are counted.
+            // There are two edits. The first one replaces nothing by nothing, and the second one
+            // counts the attempt.
             let end = before.len() - 1;
             let start = end - attempts.to_string().len();
             command.arg(before.len()).arg(2).arg(1).arg(1).arg("");
@@ -265,7 +266,7 @@ impl<'a> System<'a> {
         command
     }
 
-    /// Makes a lease look as old as it may get.
+    /// Makes a lease look as old as a lease may become.
     fn lose_lease(&mut self, job: usize, reference: &Reference) {
         let Place::Pending { owner, .. } = reference.jobs[job].place else {
             panic!("only what is pending has a lease");
@@ -278,7 +279,8 @@ impl<'a> System<'a> {
         self.cmd::<Vec<String>>(&lose);
     }
 
-    /// Gives a scheduled job a time long past, of its own, so that the order is certain.
+    /// Gives a scheduled job a due time long past that no other job has, so that the order is
+    /// certain.
     fn set_turn(&mut self, job: usize, reference: &Reference) {
         let Place::Scheduled { due: Some(turn) } = reference.jobs[job].place else {
             panic!("job {job} is not due");
@@ -315,7 +317,7 @@ impl<'a> System<'a> {
     ) {
         let (name, hour) = (worker(by), HOUR.to_string());
         let [room, bytes] = limits.map(|limit| limit.to_string());
-        // No interval between two passes: what is asked for is looked for.
+        // There is no interval between two passes, so each call looks for entries.
         let args = [
             GROUP, &name, &hour, &hour, "0", &hour, &hour, "0", &room, &bytes,
         ];
@@ -380,14 +382,15 @@ impl<'a> System<'a> {
 
     fn remove_consumers(&mut self, only: Option<usize>, reference: &Reference) {
         let before = self.consumers();
-        // Time does not pass, so no lease may count.
+        // Time does not pass here, so no lease may keep a consumer.
         self.cmd::<()>(&["DEL", LEASES]);
         let leaving = if only.is_some() { "1" } else { "0" };
         let (name, hour) = (worker(only.unwrap_or(0)), HOUR.to_string());
         let args = [GROUP, &name, leaving, "0", &hour];
         let keys = [STREAM, LEASES, STATE];
         let removed: usize = self.query(&eval(script!("remove_consumers"), &keys, &args));
-        // Who leaves goes; who does not removes others, while nobody may be stalled.
+        // A worker that leaves removes its own consumer. Another worker removes the others, but not
+        // while workers may be stalled.
         let goes = |other: &String| match only {
             Some(_) => *other == name,
             None => *other != name && !reference.may_be_stalled(),
@@ -399,7 +402,7 @@ impl<'a> System<'a> {
         assert_eq!(after, kept, "{:?}", reference.jobs);
     }
 
-    /// The group's consumers and how much is pending for each.
+    /// The group's consumers, and how many entries are pending for each.
     pub(crate) fn consumers(&mut self) -> BTreeMap<String, usize> {
         let rows: Vec<BTreeMap<String, Value>> = self.cmd(&["XINFO", "CONSUMERS", STREAM, GROUP]);
         rows.into_iter()
@@ -410,7 +413,7 @@ impl<'a> System<'a> {
             .collect()
     }
 
-    /// What was delivered, and that it is what was enqueued.
+    /// The entries of a delivery. Asserts that each entry has the job that was enqueued.
     fn targets(&self, entries: Vec<(String, Vec<String>, u64)>) -> Vec<(Target, u64)> {
         entries
             .into_iter()
@@ -454,7 +457,7 @@ pub(crate) fn json(job: usize, attempt: u32) -> String {
     format!(r#"{{"type":"test","payload":{job},"attempt":{attempt}}}"#)
 }
 
-/// The number of the job in `json`, whatever stands before it.
+/// The number of the job in `json`. Other text may stand before the job.
 fn number(json: &str) -> usize {
     let (_, payload) = json.split_once(r#""payload":"#).unwrap();
     payload.split(',').next().unwrap().parse().unwrap()

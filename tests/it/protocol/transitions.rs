@@ -1,4 +1,4 @@
-//! What may happen to a queue, and how often it is tried.
+//! What may happen to a queue, and how often each action is tried.
 
 use proptest::collection::vec;
 use proptest::prelude::{BoxedStrategy, Just, Strategy, prop_oneof};
@@ -10,7 +10,7 @@ use super::reference::{Place, Reference};
 const MAX_JOBS: usize = 8;
 pub(crate) const WORKERS: usize = 3;
 
-/// One of a job's entries: the job, and how often it had been promoted before.
+/// One of a job's entries: the job, and how many times it had been promoted before.
 pub(crate) type Target = (usize, u32);
 
 #[derive(Debug, Clone)]
@@ -19,7 +19,7 @@ pub(crate) enum Transition {
     Read {
         by: usize,
         count: usize,
-        /// By the script that bounds the reply.
+        /// Whether the script reads that bounds its reply.
         bounded: bool,
     },
     Acknowledge {
@@ -47,7 +47,7 @@ pub(crate) enum Transition {
         target: Target,
         count: u64,
     },
-    /// The orphan check takes what it believes to own.
+    /// The orphan check takes the entries that it believes to own.
     Take {
         by: usize,
         targets: Vec<Target>,
@@ -55,26 +55,26 @@ pub(crate) enum Transition {
     Reclaim {
         by: usize,
         room: usize,
-        /// How much the reply may carry.
+        /// How many bytes the reply may carry.
         bytes: usize,
     },
     Promote {
         limit: usize,
     },
-    /// A job's time has come.
+    /// A scheduled job becomes due.
     FallDue {
         job: usize,
     },
     LoseLease {
         job: usize,
     },
-    /// Nobody has looked for longer than a stall.
+    /// No worker has looked for longer than a stall.
     Stall,
-    /// The hold after it is over.
+    /// The hold after a stall ends.
     EndHold,
     /// The clock of Redis goes back by more than a lease.
     ClockBack,
-    /// An operator deletes a consumer with what is pending for it.
+    /// An operator deletes a consumer and the entries that are pending for it.
     DeleteConsumer {
         name: usize,
     },
@@ -87,27 +87,27 @@ pub(crate) enum Transition {
         only: Option<usize>,
     },
     Migrate,
-    /// Which entries are still the ones that were read.
+    /// Asks which entries are still the ones that were read.
     Recognise {
         targets: Vec<Target>,
     },
-    /// Outcomes of a stream that is no more.
+    /// Sends outcomes of a stream that no longer exists.
     SettleAnother {
         by: usize,
         targets: Vec<Target>,
     },
 }
 
-/// For how long a job is put into the scheduled set.
+/// How long a job stays in the scheduled set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wait {
-    /// A retry, an hour from now.
+    /// A retry in an hour.
     Retry,
-    /// A retry that does not wait.
+    /// A retry at once.
     RetryNow,
     /// A delay of an hour.
     Park,
-    /// A delay that is over.
+    /// A delay that is already over.
     ParkOver,
 }
 
@@ -125,7 +125,7 @@ impl ReferenceStateMachine for Reference {
             4 => Just(Transition::Enqueue),
             6 => (by.clone(), 1..4_usize, proptest::bool::weighted(0.2))
                 .prop_map(|(by, count, bounded)| Transition::Read { by, count, bounded }),
-             // No body fits, one does, two do, or all.
+             // The reply has room for no body, for one, for two, or for all.
              6 => (by.clone(), 0..4_usize, select(vec![1, 60, 120, 1 << 20]))
                  .prop_map(|(by, room, bytes)| Transition::Reclaim { by, room, bytes }),
              1 => Just(Transition::ClockBack),
@@ -184,7 +184,7 @@ impl ReferenceStateMachine for Reference {
         let place = |job: &usize| state.jobs.get(*job).map(|job| job.place);
         match transition {
             Transition::Enqueue => state.jobs.len() < MAX_JOBS,
-            // Nobody has finished what was not delivered.
+            // No worker has finished a job that was not delivered.
             Transition::Acknowledge { targets } => targets.iter().all(|target| {
                 known(target)
                     && !(state.entry(*target).is_some() && place(&target.0) == Some(Place::Waiting))
@@ -210,7 +210,7 @@ impl ReferenceStateMachine for Reference {
 }
 
 impl Reference {
-    /// Every entry there ever was, the present ones more often.
+    /// Every entry that ever existed. Present entries are listed more than once.
     fn targets(&self) -> Vec<Target> {
         let mut targets = Vec::new();
         for (job, state) in self.jobs.iter().enumerate() {
