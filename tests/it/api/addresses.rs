@@ -1,5 +1,5 @@
-//! Where the programs can be reached: over IPv4 and over IPv6, whichever of a host's addresses
-//! a client takes.
+//! Where the programs can be reached: over IPv4 and over IPv6, for each address of a host that a
+//! client may use.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
@@ -14,13 +14,13 @@ const BOTH: [(Start, &str); 2] = [
 const IPV4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const IPV6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-/// The loopback addresses of this machine; a container often has none of IPv6.
+/// The loopback addresses of this machine. A container often has no IPv6 address.
 fn loopback() -> Vec<IpAddr> {
     let has = |address: &IpAddr| TcpListener::bind((*address, 0)).is_ok();
     [IPV4, IPV6].into_iter().filter(has).collect()
 }
 
-/// Whether `/health` is answered there.
+/// Whether the program answers `/health` at this address.
 async fn is_served(address: IpAddr, port: u16) -> bool {
     let url = format!("http://{}/health", SocketAddr::new(address, port));
     let Ok(answer) = http_client().get(url).send().await else {
@@ -36,7 +36,7 @@ async fn every_address_and_localhost_are_reached_over_ipv4_and_ipv6() {
         for host in ["::", "localhost"] {
             let process = start(&redis).env(&format!("{section}__HOST"), host).start();
             let listens = process.http_addr().await;
-            // Twice, since every second connection could be missed.
+            // This asks twice, because a fault could affect every second connection.
             for address in [loopback(), loopback()].concat() {
                 let served = is_served(address, listens.port()).await;
                 assert!(served, "{section} {host}: {address}:{}", listens.port());

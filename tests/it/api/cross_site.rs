@@ -1,5 +1,6 @@
-//! Pages of other sites in a visitor's browser: those that the settings allow are told so and
-//! may read every answer, and no other registers anything, however it words its request.
+//! Pages of other sites in a visitor's browser. Pages that the settings allow get the headers that
+//! allow them, and may read every answer. No other page registers a job, whatever its request looks
+//! like.
 
 use std::net::SocketAddr;
 
@@ -7,7 +8,7 @@ use crate::support::{PATIENCE, Process, REGISTER, RawAnswer, Redis, TestApp, exc
 
 const PAGE: &str = "http://localhost:3000";
 
-/// What the Go system's file allows.
+/// The settings of the Go system's file.
 const ALLOWED: [(&str, &str); 4] = [
     ("APP__CORS__ALLOWED_ORIGINS", PAGE),
     (
@@ -57,7 +58,7 @@ async fn a_page_of_another_site_registers_nothing() {
         &["origin: null"],
     ] {
         for content in [
-            // A form, an empty one, and a body whose type the page left out.
+            // A form, an empty form, and bodies whose content type the page left out or chose.
             ("content-type: application/x-www-form-urlencoded", "a=b"),
             ("content-type: application/x-www-form-urlencoded", ""),
             ("content-type: text/plain", ""),
@@ -141,7 +142,7 @@ async fn a_page_of_an_allowed_site_is_told_what_it_may_do_and_registers() {
         "content-type: application/json",
     ];
     let register = format!("POST {REGISTER}");
-    // What goes wrong can be read as well: the page shows it.
+    // The page may read errors too, so that it can show them.
     for (request, body, status) in [
         (register.as_str(), r#"{"message":"hi"}"#, 201),
         (&register, "{", 400),
@@ -182,7 +183,7 @@ async fn who_asks_for_what_is_not_allowed_is_told_nothing_but_the_methods() {
         (REGISTER, "origin: http://evil.example", "POST", 204),
         (REGISTER, "origin: http://localhost:3001", "POST", 204),
         (REGISTER, "origin: null", "POST", 204),
-        // No method of the route, and one that the settings leave out.
+        // A method that the route does not have, and methods that the settings leave out.
         (REGISTER, &page, "GET", 204),
         ("/health", &page, "POST", 204),
         ("/health", &page, "HEAD", 204),
@@ -194,7 +195,7 @@ async fn who_asks_for_what_is_not_allowed_is_told_nothing_but_the_methods() {
         assert_eq!(answer.status, status, "{case}");
         assert!(allowances(&answer).is_empty(), "{case}");
     }
-    // Another site is refused as if nothing were allowed.
+    // A page of another site is refused as if the settings allowed no site.
     let evil = ["origin: http://evil.example", "sec-fetch-site: cross-site"];
     assert_eq!(
         send(addr, &format!("POST {REGISTER}"), &evil, "{}")

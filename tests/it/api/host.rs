@@ -1,5 +1,5 @@
-//! Which host a request is for: one that does not say so, or says it twice, is refused by
-//! both programs wherever it goes.
+//! The host that a request is for. Both programs refuse a request that names no host or names it
+//! twice, on every path.
 
 use crate::support::{Process, Redis, TestApp, exchange};
 

@@ -1,5 +1,6 @@
-//! Connections that are kept for the next request: for as long as the settings say, without a
-//! request that is lost, and no longer once a request has begun.
+//! Connections that are kept for the next request. They are kept as long as the settings say, and
+//! no request is lost. A connection on which a request has begun is closed at the limit of the
+//! request.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -18,13 +19,14 @@ const BOTH: [(Start, &str); 2] = [
 ];
 
 const GET: &str = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
-/// What a request may take from its first byte on, and the pause before it, where a test sets them.
+/// The time that a request may take from its first byte on, and the pause before it, in tests that
+/// set them.
 const READ_TIMEOUT: Duration = Duration::from_millis(400);
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1500);
-/// How much later it may be on a busy machine.
+/// How late an event may be on a busy machine.
 const LATE: Duration = Duration::from_millis(900);
 
-/// A program with these limits, which need no Redis.
+/// A program with these limits. It needs no Redis.
 fn limited(start: Start, section: &str, redis: &Redis) -> Process {
     let ms = |time: Duration| format!("{}ms", time.as_millis());
     start(redis)
@@ -56,7 +58,7 @@ async fn a_connection_is_kept_for_longer_than_a_request_may_take() {
     let mut pool = Vec::new();
     for process in &processes {
         let addr = process.http_addr().await;
-        // One that was opened ahead, and one that was used.
+        // One connection was opened ahead, and one was used.
         for requests in [0, 1] {
             let mut client = RawClient::connect(addr).await;
             for _ in 0..requests {
@@ -65,7 +67,7 @@ async fn a_connection_is_kept_for_longer_than_a_request_may_take() {
             pool.push(client);
         }
     }
-    // A second longer than the head of a request may take.
+    // This is a second longer than the head of a request may take.
     let end = tokio::time::Instant::now() + Duration::from_secs(6);
     for client in &pool {
         let changed = timeout_at(end, client.changed()).await;
@@ -98,7 +100,7 @@ async fn an_idle_connection_is_closed_and_one_with_half_a_request_sooner() {
         let half = async {
             let mut client = connect().await;
             client.ask(GET).await;
-            // The time before the first byte is not that of the request.
+            // The time before the first byte does not count for the request.
             sleep(READ_TIMEOUT * 2).await;
             client.send(&GET[..20]).await;
             assert_took(closed(&mut client).await, READ_TIMEOUT, "half a head");
@@ -119,7 +121,7 @@ async fn an_idle_connection_is_closed_and_one_with_half_a_request_sooner() {
     }
 }
 
-/// A request that meets the end of the pause is answered, or nothing was done with it.
+/// A request that comes at the end of the pause is either answered or has no effect.
 #[tokio::test]
 async fn no_request_is_lost_when_the_pause_ends() {
     let redis = Redis::start().await;
@@ -144,12 +146,12 @@ async fn no_request_is_lost_when_the_pause_ends() {
     assert_eq!(app.redis.xlen().await, registered as u64);
 }
 
-/// The answer to a registration that meets the end of the pause; nothing when the connection
-/// was closed before.
+/// The answer to a registration that comes at the end of the pause. It is nothing when the
+/// connection was closed before.
 async fn registers_at_the_end_of_the_pause(addr: SocketAddr, n: u64) -> Option<RawAnswer> {
     let mut client = RawClient::connect(addr).await;
     assert_eq!(client.ask(GET).await.status, 200);
-    // From 10 ms before to 10 ms after.
+    // The request comes between 10 ms before and 10 ms after the end.
     sleep(IDLE_TIMEOUT - Duration::from_millis(10) + Duration::from_micros(n * 100)).await;
     let request = format!(
         "POST {REGISTER} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
@@ -171,7 +173,7 @@ async fn requests_that_come_together_leave_the_connection_open() {
         for _ in 0..3 {
             assert_eq!(client.answer().await.status, 200);
         }
-        // The rest of one that came with another one.
+        // The first bytes of this request came together with another request.
         client.ask(format!("{GET}{}", &GET[..20])).await;
         assert_eq!(client.ask(&GET[20..]).await.status, 200);
         assert_took(closed(&mut client).await, IDLE_TIMEOUT, section);

@@ -1,7 +1,7 @@
-//! The README's "API": what clients of the server are promised, and what no client can do
-//! to the others. Each status and its answer, which host and which page may ask, how long a
-//! connection is kept, how a client that gets stuck is closed. The producer is here as well:
-//! it is the way in for Rust programs.
+//! The README's "API": what clients of the server are promised, and that no client can harm the
+//! others. The tests check each status and its body, which host and which page may send requests,
+//! how long a connection is kept, and how a stuck client is closed. The producer is here as well,
+//! because Rust programs enqueue jobs through it.
 
 mod addresses;
 mod cross_site;

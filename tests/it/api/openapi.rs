@@ -1,5 +1,5 @@
-//! The server holds what its description at `/openapi.json` says, whatever is sent to it:
-//! requests are made from the description, and spoilt in every way that a client could.
+//! The server keeps to its description at `/openapi.json`, whatever it receives. The requests are
+//! made from the description, and then spoilt in every way that a client could spoil them.
 
 mod bodies;
 mod description;
@@ -20,11 +20,11 @@ use crate::support::{PATIENCE, REGISTER, RawAnswer, TestApp};
 
 const MAX_BODY_LEN: usize = 64 * 1024;
 
-/// How many requests are made up, and for how long at most.
+/// The number of random requests, and the longest time for them.
 const CASES: u32 = 2_000;
 const FUZZ_TIME: Duration = Duration::from_secs(12);
 
-/// What a request is refused with before it has reached a handler.
+/// The statuses of a request that is refused before it reaches a handler.
 const NO_HTTP: [u16; 3] = [400, 414, 431];
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn every_documented_status_is_given() {
     assert_eq!(given, description.statuses());
 }
 
-/// Every status of every path that there is while Redis is well.
+/// Every status of every path that can occur while Redis works.
 fn with_redis(addr: SocketAddr, description: &Description) -> BTreeSet<(String, u16)> {
     let mut requests = Vec::new();
     for path in description.paths() {
@@ -99,7 +99,7 @@ fn with_redis(addr: SocketAddr, description: &Description) -> BTreeSet<(String, 
         ..register.clone()
     });
     requests.push(Request {
-        // Of a body that does not come.
+        // The request announces a body that does not come.
         twist: Twist::Header("Content-Length".to_owned(), b"2".to_vec()),
         framing: None,
         ..register
@@ -112,8 +112,8 @@ fn with_redis(addr: SocketAddr, description: &Description) -> BTreeSet<(String, 
     requests.into_iter().map(status).collect()
 }
 
-/// Sends requests that proptest makes up, and shrinks the one that is answered wrongly.
-/// Returns how many jobs were registered.
+/// Sends random requests of proptest. When one is answered wrongly, proptest shrinks it. Returns
+/// the number of registered jobs.
 fn fuzz(addr: SocketAddr) -> u64 {
     let description = Description::of(addr);
     let (registered, refused) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -142,19 +142,19 @@ fn fuzz(addr: SocketAddr) -> u64 {
         began.elapsed()
     );
     outcome.unwrap_or_else(|why| panic!("{why}"));
-    // On a machine that is too slow for this it says nothing.
+    // On a machine that is too slow for this the test would prove nothing.
     assert!(registered > 20 && refused > 20, "too few of a kind");
     registered
 }
 
-/// Sends a request, and returns the answer when it is one that the description allows and
-/// that the request deserves.
+/// Sends a request. Returns the answer when the description allows it and it is right for the
+/// request.
 fn checked(addr: SocketAddr, all: &Description, request: &Request) -> Result<RawAnswer, String> {
     let answer = request.send(addr)?;
     let status = answer.status;
     let fail = |what: &str| Err(format!("{what}: {answer:?}"));
     if request.method == "OPTIONS" && status == 204 {
-        // It is described in words.
+        // The description tells this answer only in words.
         return match answer.header("allow") {
             Some(allow) if allow.ends_with(",options") && answer.body.is_empty() => Ok(answer),
             _ => fail("not which methods there are"),
@@ -207,7 +207,7 @@ fn checked(addr: SocketAddr, all: &Description, request: &Request) -> Result<Raw
             }
         }
     }
-    // Without Redis there is no job for anybody.
+    // Without Redis no request gets a job.
     if status != 503 && (status == 201) != request.is_valid(all) {
         return fail("a job for a request that is not valid, or none for one that is");
     }

@@ -1,5 +1,5 @@
-//! The producer as a library: many jobs in one call, many callers at once, and what they
-//! are told when Redis or the client is gone.
+//! The producer as a library: many jobs in one call, many callers at once, and the results that
+//! callers get when Redis or the client is gone.
 
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{PATIENCE, Redis, Wire, eventually};
 
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How late an answer may be on a busy machine.
+/// How late a result may be on a busy machine.
 const LATE: Duration = Duration::from_millis(500);
-/// More than go out in one batch.
+/// More jobs than one batch can have.
 const JOBS: usize = 1_000;
 
 fn jobs() -> Vec<Job> {
@@ -29,7 +29,7 @@ fn client(addr: String) -> Client {
     let reply = "APP__CACHE_SERVER__REDIS__JOBQUEUE__READ_TIMEOUT".to_owned();
     let variables = [
         ("REDIS_JOBQUEUE_ADDR".to_owned(), addr),
-        // Longer than any test here waits.
+        // This is longer than any test here waits.
         (reply, "30s".to_owned()),
     ];
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
@@ -109,7 +109,7 @@ async fn what_a_frozen_redis_was_not_sent_is_withdrawn() {
     let redis = Redis::start().await;
     let client = connected(redis.addr()).await;
     redis.freeze();
-    // More than are on their way at once at most.
+    // These are more jobs than can be on their way at once.
     let jobs: Vec<Job> = (0..10).flat_map(|_| jobs()).collect();
     let time = Duration::from_millis(300);
     let start = Instant::now();
@@ -153,7 +153,7 @@ async fn no_caller_waits_longer_than_it_said_however_many_wait() {
     let redis = Redis::start().await;
     let client = connected(redis.addr()).await;
     redis.freeze();
-    // Everything is full of jobs that wait for long when the one comes that does not.
+    // All places are full of jobs that wait for long, when a job comes that waits a short time.
     let (patient, jobs) = (client.clone(), jobs());
     let job = jobs[0].clone();
     let patient = tokio::spawn(async move {
@@ -190,7 +190,7 @@ async fn a_job_does_not_wait_for_the_reply_to_another_when_that_takes_long() {
         redis.resume();
         second
     });
-    // It was sent.
+    // The second job was sent.
     assert!(
         matches!(second, Err(EnqueueError::OutcomeUnknown)),
         "{second:?}"
@@ -199,7 +199,7 @@ async fn a_job_does_not_wait_for_the_reply_to_another_when_that_takes_long() {
 
 #[tokio::test]
 async fn a_job_whose_caller_has_gone_before_it_could_be_sent_is_not_sent() {
-    // One batch each, and as many as may be on their way at once.
+    // Each of these jobs is a batch of its own. They are as many as can be on their way at once.
     const SENT: usize = 16;
     let redis = Redis::start().await;
     let client = connected(redis.addr()).await;
@@ -212,7 +212,7 @@ async fn a_job_whose_caller_has_gone_before_it_could_be_sent_is_not_sent() {
     let mut sent = JoinSet::new();
     for n in 0..SENT {
         sent.spawn(call(n));
-        // Longer than one waits to share a batch with the next.
+        // This is longer than a job waits to share a batch with the next one.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let mut gone: JoinSet<_> = (SENT..2 * SENT).map(call).collect();
@@ -251,7 +251,7 @@ async fn when_the_client_ends_everybody_is_answered() {
         assert!(answers.iter().all(Result::is_err));
         let late = client.enqueue(&jobs[0], Duration::from_secs(60)).await;
         assert!(matches!(late, Err(EnqueueError::NotConnected)), "{late:?}");
-        // Nothing was said not to be sent that was.
+        // No job that was sent got an error which says that it was not sent.
         redis.resume();
         let unknown = |answer: &&_| matches!(answer, Err(EnqueueError::OutcomeUnknown));
         let unknown = answers.iter().filter(|answer| unknown(answer)).count();
@@ -263,7 +263,7 @@ async fn when_the_client_ends_everybody_is_answered() {
 
 #[tokio::test]
 async fn jobs_on_a_connection_that_vanished_hold_up_no_others() {
-    // As many batches as may be on their way at once, and more.
+    // These are more batches than can be on their way at once.
     const LOST: usize = 20;
     let redis = Redis::start().await;
     let wire = Wire::to(&redis).await;
@@ -274,7 +274,7 @@ async fn jobs_on_a_connection_that_vanished_hold_up_no_others() {
         let client = client.clone();
         let deadline = Duration::from_millis(600);
         lost.spawn(async move { client.enqueue(&job, deadline).await });
-        // Longer than one waits to share a batch with the next.
+        // This is longer than a job waits to share a batch with the next one.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     for result in lost.join_all().await {

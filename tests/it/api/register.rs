@@ -1,12 +1,12 @@
-//! `POST /api/dm-jobqueue/register` on a real Redis: what it answers, and what it leaves
-//! in the stream. Each rule's every case is with the code; here is one of each status.
+//! `POST /api/dm-jobqueue/register` on a real Redis: its answers, and what it writes to the stream.
+//! The unit tests in `src` check every case of each rule. This file checks one case of each status.
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::support::{Redis, TestApp};
 
-/// The job in the stream's last entry, which must have one field.
+/// The job in the stream's last entry. The entry must have one field.
 async fn last_job(redis: &Redis) -> Value {
     let (_, fields) = redis.entries().await.pop().unwrap();
     assert_eq!(fields.len(), 1);
@@ -46,7 +46,7 @@ async fn what_is_registered_is_in_the_stream_without_its_defaults() {
             json!({"payload": {"message": "x"}, "delay_ms": 31_557_600_000_u64}),
         ),
         (
-            // What Python's `total_seconds()` gives.
+            // Python's `total_seconds()` gives such numbers.
             json!({"message": "x", "delay_seconds": 5.0, "max_retry": 3.0}),
             json!({"payload": {"message": "x"}, "delay_ms": 5_000, "max_retry": 3}),
         ),
@@ -175,7 +175,7 @@ async fn the_server_alone_consumes_nothing() {
     for _ in 0..20 {
         app.registered(json!({"delay": "0s"})).await;
     }
-    // The server has no reason to look: what it would take, it would take at once.
+    // A server that consumed jobs would take these at once, so a short watch is enough.
     let taken = crate::support::within(std::time::Duration::from_millis(500), async || {
         let backlog = app.redis.backlog().await;
         (backlog.stream != 20 || backlog.pending != 0 || !backlog.consumers.is_empty())
@@ -219,7 +219,7 @@ async fn what_is_just_within_a_limit_is_accepted_and_what_is_just_beyond_is_not(
         assert_eq!(found, StatusCode::CREATED, "{within:.60}: {reply}");
         assert_eq!(app.redis.xlen().await, before + 1);
     }
-    // A part of a millisecond is rounded up: rounded down the job would be early.
+    // A part of a millisecond is rounded up. If it were rounded down, the job would run too early.
     app.registered(json!({"delay": "1ns"})).await;
     assert_eq!(last_job(&app.redis).await["delay_ms"], 1);
 }

@@ -1,5 +1,5 @@
-//! Connections that never finish their headers: they are closed after five seconds, and
-//! others do not notice them.
+//! Connections that never finish their headers. The server closes them after five seconds, and they
+//! do not disturb other clients.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use tokio::task::JoinSet;
 
 use crate::support::{REGISTER, RawClient, TestApp};
 
-/// How long a client may take over its headers.
+/// The time that a client may take for its headers.
 const HEADER_LIMIT: Duration = Duration::from_secs(5);
 
-/// Registers jobs one after the other for as long, and returns how long each took.
+/// Registers jobs one after the other for `time`, and returns how long each took.
 async fn latencies(app: &TestApp, time: Duration) -> Vec<Duration> {
     let mut latencies = Vec::new();
     let start = Instant::now();
@@ -24,7 +24,7 @@ async fn latencies(app: &TestApp, time: Duration) -> Vec<Duration> {
     latencies
 }
 
-/// Opens a connection, sends half a request, and returns how long it lived.
+/// Opens a connection, sends half a request, and returns how long the connection was open.
 async fn slow_client(addr: std::net::SocketAddr) -> Duration {
     let mut client = RawClient::connect(addr).await;
     let head = format!("POST {REGISTER} HTTP/1.1\r\nhost: x\r\nx-slow: ");
@@ -35,7 +35,7 @@ async fn slow_client(addr: std::net::SocketAddr) -> Duration {
 }
 
 async fn slow_clients_disturb_nobody(count: usize) {
-    // Both ends of each connection need a file, this one in the test's process.
+    // Both ends of each connection need a file. This end is in the test's process.
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let app = TestApp::start().await;
     let addr = app.server.http_addr().await;
@@ -44,7 +44,7 @@ async fn slow_clients_disturb_nobody(count: usize) {
     for _ in 0..count {
         slow.spawn(slow_client(addr));
     }
-    // They are connected, and stay so for the seconds that follow.
+    // The slow clients are connected, and stay connected for the next seconds.
     let among = latencies(&app, Duration::from_secs(3)).await;
     assert_eq!(slow.len(), count);
     assert!(slow.try_join_next().is_none(), "closed early");
@@ -53,7 +53,8 @@ async fn slow_clients_disturb_nobody(count: usize) {
         let (alone, among) = (percentile(&alone, share), percentile(&among, share));
         eprintln!("p{share}: {alone:?} alone, {among:?} among {count} slow clients");
     }
-    // Twice as long on a quiet machine; what a test can hold is that they get through.
+    // On a quiet machine a request takes at most twice as long. This test only asserts that
+    // requests are served.
     let (alone, among) = (percentile(&alone, 50), percentile(&among, 50));
     assert!(
         among < alone * 2 + Duration::from_millis(20),

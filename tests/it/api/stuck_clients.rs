@@ -1,6 +1,6 @@
-//! Clients that get stuck on purpose: they do not read their answers, or do not finish what
-//! they send. There are more of them than the program may have files, and nobody else
-//! notices: not other clients, not Redis, and not who stops the program.
+//! Clients that get stuck on purpose: they do not read their answers, or do not finish their
+//! requests. There are more of them than the program may have files. Nothing else is affected: not
+//! other clients, not Redis, and not the operator who stops the program.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::support::{PATIENCE, Process, REGISTER, RawClient, Redis, TestApp};
 const FILES: usize = 256;
 const CLIENTS: usize = 260;
 
-/// How long anything may take on a busy machine that should happen at once.
+/// How long an event may take on a busy machine when it should happen at once.
 const AT_ONCE: Duration = Duration::from_secs(2);
 /// How long a client may leave its answers unread.
 const READ_LIMIT: Duration = Duration::from_secs(5);
@@ -22,17 +22,17 @@ const READ_LIMIT: Duration = Duration::from_secs(5);
 /// What a stuck client does.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stuck {
-    /// Asks, and asks again, and reads no answer.
+    /// It sends requests again and again, and reads no answer.
     Reading(&'static str),
-    /// Sends nothing at all.
+    /// It sends nothing at all.
     Silent,
-    /// Sends no more of a request's head.
+    /// It sends only a part of a request's head.
     Head,
-    /// Sends no more of a request's body.
+    /// It sends only a part of a request's body.
     Body,
 }
 
-/// A connection on which nothing happens any more.
+/// A connection on which nothing more happens.
 async fn stuck_client(addr: SocketAddr, stuck: Stuck) -> std::io::Result<RawClient> {
     let mut client = RawClient::with_small_buffers(addr).await?;
     match stuck {
@@ -53,15 +53,15 @@ async fn stuck_client(addr: SocketAddr, stuck: Stuck) -> std::io::Result<RawClie
     Ok(client)
 }
 
-/// Many of them at once, for as long as what is returned is kept.
+/// Opens many such connections. They stay open as long as the caller keeps the result.
 async fn attack(addr: SocketAddr, kinds: &'static [Stuck]) -> Vec<RawClient> {
-    // Both ends of each connection need a file, this one in the test's process.
+    // Both ends of each connection need a file. This end is in the test's process.
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let mut clients = JoinSet::new();
     for n in 0..CLIENTS {
         clients.spawn(stuck_client(addr, kinds[n % kinds.len()]));
     }
-    // Some are closed for others before they have sent all.
+    // The program closes some connections for others before they have sent everything.
     clients.join_all().await.into_iter().flatten().collect()
 }
 
@@ -86,7 +86,7 @@ async fn assert_stops_at_once(process: &Process) {
     assert!(took < AT_ONCE, "{took:?}");
 }
 
-/// Attacks both ports of `app`, whose Redis restarts meanwhile.
+/// Attacks both ports of `app` while its Redis restarts.
 async fn stuck_clients_shut_out_nobody(of_server: &'static [Stuck], of_worker: &'static [Stuck]) {
     let redis = Redis::start().await;
     let worker = Process::jobqueue(&redis).files(FILES).start();
@@ -182,7 +182,7 @@ async fn no_stuck_client_delays_the_stop() {
     }
 }
 
-/// A body that comes in its own time is no stuck client.
+/// A client that sends its body slowly is not a stuck client.
 #[tokio::test]
 async fn a_body_that_comes_slowly_is_still_answered_after_the_signal() {
     let redis = Redis::start().await;

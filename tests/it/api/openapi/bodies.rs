@@ -1,4 +1,4 @@
-//! Bodies: some that keep to the schema, some that are spoilt.
+//! Bodies for requests: some keep to the schema, and some are spoilt.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::MAX_BODY_LEN;
 use super::description::Description;
 
-/// Something that is done to a body that keeps to the schema.
+/// A change to a body that keeps to the schema.
 #[derive(Debug, Clone)]
 enum Spoil {
     Replace(Index, String),
@@ -44,7 +44,7 @@ pub(super) fn bodies(all: &Description) -> impl Strategy<Value = Vec<u8>> + use<
     prop_oneof![1 => empty, 20 => full]
 }
 
-/// Texts of JSON values that a schema of one value allows.
+/// JSON texts of values that the schema of one value allows.
 fn values(schema: &Value) -> BoxedStrategy<String> {
     let types = schema["type"].as_array().unwrap().iter();
     let examples: Vec<String> = match schema["examples"].as_array() {
@@ -73,7 +73,7 @@ fn values(schema: &Value) -> BoxedStrategy<String> {
     proptest::strategy::Union::new(types).boxed()
 }
 
-/// Durations: some that are good, and those whose numbers or sums are at an edge.
+/// Durations: some are good, and some have numbers or sums at a limit.
 fn delays() -> impl Strategy<Value = String> {
     let numbers = [
         "0",
@@ -100,13 +100,13 @@ fn delays() -> impl Strategy<Value = String> {
             .map(|(n, unit, gap)| format!("{n}{unit}{gap}"))
             .collect()
     });
-    // The longest that humantime knows, and a second more in each of two ways.
+    // The longest duration of humantime, and a second more in each of two forms.
     let longest = ["18446744073709551615s 1s", "18446744073709551615s 1000ms"];
     let longest = one_of(&longest).prop_map(str::to_owned);
     prop_oneof![9 => parts, 1 => longest].prop_map(|text: String| Value::String(text).to_string())
 }
 
-/// Any JSON, and some that is none.
+/// Random JSON, and some text that is not JSON.
 fn any_json() -> impl Strategy<Value = String> {
     let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     let mut texts: Vec<String> = [
@@ -182,7 +182,7 @@ fn spoils() -> impl Strategy<Value = Spoil> {
     ]
 }
 
-/// The body with these members, each spoil done to it in turn.
+/// The body with these members, after each of the changes in turn.
 fn spoilt(mut members: Vec<(String, String)>, spoils: Vec<Spoil>) -> Vec<u8> {
     let text = |members: &[(String, String)]| {
         let members = members
@@ -218,7 +218,7 @@ fn spoilt(mut members: Vec<(String, String)>, spoils: Vec<Spoil>) -> Vec<u8> {
     bytes
 }
 
-/// Any of these.
+/// One of these values.
 pub(super) fn one_of<T: Clone + fmt::Debug + 'static>(
     items: &[T],
 ) -> impl Strategy<Value = T> + use<T> {

@@ -1,6 +1,5 @@
-//! Reads the description: what may be asked, what may be answered, and what a body must
-//! be. It knows the few words of JSON Schema that the description uses, and fails at any
-//! other.
+//! Reads the description: which requests and which answers exist, and what a body must contain. It
+//! knows the few words of JSON Schema that the description uses, and fails at any other word.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -16,7 +15,7 @@ use crate::support::REGISTER;
 
 const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// What the server says of itself.
+/// The description that the server gives of itself.
 #[derive(Debug, Clone)]
 pub(super) struct Description(Value);
 
@@ -47,8 +46,8 @@ impl Description {
             .collect()
     }
 
-    /// How this path may answer with this status, by any of its methods: which method is
-    /// no method of the path is one of the answers.
+    /// How this path may answer with this status, by any of its methods. All methods count, because
+    /// one of the answers is for a method that the path does not have.
     pub(super) fn response(&self, path: &str, status: u16) -> Option<&Value> {
         let operations = self.0["paths"][path].as_object()?;
         let mut operations = operations.values();
@@ -63,7 +62,7 @@ impl Description {
         self.resolved(&content["application/json"]["schema"])
     }
 
-    /// Whether these bytes describe a job: by the schema, and by what it says in words.
+    /// Whether these bytes describe a job, by the schema and by the words of the description.
     pub(super) fn describes_a_job(&self, body: &[u8]) -> bool {
         let Ok(text) = std::str::from_utf8(body) else {
             return false;
@@ -99,8 +98,8 @@ impl Description {
         }
     }
 
-    /// Whether a JSON text is as a schema says. Texts, not values: a `-0`, a `1e400` and
-    /// which of two equal names counts are lost in a value.
+    /// Whether a JSON text keeps to a schema. This reads texts and not values, because a value
+    /// loses `-0`, `1e400`, and which one of two equal names counts.
     pub(super) fn allows(&self, schema: &Value, json: &RawValue) -> bool {
         let schema = self.resolved(schema).as_object().unwrap();
         let members = || members(json).unwrap_or_default().into_iter();
@@ -108,7 +107,8 @@ impl Description {
             .iter()
             .all(|(keyword, value)| match keyword.as_str() {
                 "description" | "examples" | "format" => true,
-                // That of a delay. Others are delays too: `describes_a_job` knows which.
+                // This is the pattern of a delay. Some delays do not match it, and
+                // `describes_a_job` knows which.
                 "pattern" => true,
                 "type" if value.is_array() => {
                     value.as_array().unwrap().contains(&kind(json).into())
@@ -139,8 +139,8 @@ impl Description {
     }
 }
 
-/// The schema's name for what a JSON text is, in which `1.0` is an integer; nothing for a
-/// string that no program can hold.
+/// The schema's name for the type of a JSON text. `1.0` is an integer. A string that no program can
+/// hold has no name.
 fn kind(json: &RawValue) -> &'static str {
     match json.get().as_bytes()[0] {
         b'{' => "object",
@@ -154,7 +154,7 @@ fn kind(json: &RawValue) -> &'static str {
     }
 }
 
-/// The value of a number that has no fraction, written out digit by digit.
+/// The value of a number without a fraction. This moves the decimal point digit by digit.
 fn integer(json: &RawValue) -> Option<i128> {
     let text = json.get();
     let number = text.strip_prefix('-').unwrap_or(text);
@@ -164,7 +164,8 @@ fn integer(json: &RawValue) -> Option<i128> {
     let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let (mut whole, mut fraction) = (whole.to_owned(), fraction.to_owned());
-    // Further than any of these tests' numbers is long, and they are at an edge of nothing.
+    // The numbers of these tests have fewer digits than this, so the limit does not change their
+    // values.
     let shift: i32 = exponent.parse::<i32>().unwrap().clamp(-5_000, 5_000);
     for _ in 0..shift {
         let first = if fraction.is_empty() {
@@ -189,7 +190,7 @@ fn integer(json: &RawValue) -> Option<i128> {
     })
 }
 
-/// The members of an object, in order, and all of those that have one name.
+/// The members of an object in order, including all members with the same name.
 fn members(json: &RawValue) -> Option<Vec<(String, &RawValue)>> {
     struct Members;
     impl<'de> serde::de::Visitor<'de> for Members {

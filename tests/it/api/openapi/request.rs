@@ -1,4 +1,4 @@
-//! A request as bytes, which can be wrong in ways that no HTTP client allows.
+//! A request as bytes. It can be wrong in ways that no HTTP client allows.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use super::bodies::{bodies, one_of};
 use super::description::Description;
 use crate::support::{REGISTER, RawAnswer, exchange};
 
-/// A request as it goes out.
+/// A request as it is sent.
 #[derive(Clone)]
 pub(super) struct Request {
     pub(super) method: String,
@@ -21,13 +21,13 @@ pub(super) struct Request {
     /// The content type, and whether it is JSON.
     pub(super) content_type: Option<(&'static str, bool)>,
     pub(super) twist: Twist,
-    /// How long each chunk of the body is, or 0 for a body of a known length. None: the
-    /// twist says.
+    /// The length of each chunk of the body, or 0 for a body of a known length. With None, the
+    /// twist says the length.
     pub(super) framing: Option<usize>,
     pub(super) body: Vec<u8>,
 }
 
-/// What is odd about a request beside its method and its body.
+/// An odd part of a request, besides its method and its body.
 #[derive(Debug, Clone)]
 pub(super) enum Twist {
     None,
@@ -36,15 +36,15 @@ pub(super) enum Twist {
     BigHeader(usize),
     ManyHeaders(usize),
     LongQuery(usize),
-    /// These lines instead of one good `Host`.
+    /// These lines replace the one good `Host` line.
     Hosts(&'static str),
-    /// These lines of a browser, and whether its page is of another site.
+    /// These lines come from a browser. The flag says whether its page is of another site.
     Site(&'static str, bool),
     BadHttp(&'static str),
 }
 
 impl Twist {
-    /// Whether no handler gets to see the request.
+    /// Whether the request is refused before any handler gets it.
     pub(super) fn is_refused(&self) -> bool {
         match self {
             Self::None | Self::Header(..) | Self::Coding(_) | Self::Hosts(_) | Self::Site(..) => {
@@ -70,7 +70,7 @@ impl Request {
         }
     }
 
-    /// Whether it is one that gets a job.
+    /// Whether the request must get a job.
     pub(super) fn is_valid(&self, all: &Description) -> bool {
         let typed = self.content_type.is_none_or(|(_, is_json)| is_json)
             && !matches!(self.twist, Twist::Coding(coding) if coding != "identity");
@@ -84,7 +84,7 @@ impl Request {
             && all.describes_a_job(&self.body)
     }
 
-    /// Sends it, from a thread that may block.
+    /// Sends the request, from a thread that may block.
     pub(super) fn send(&self, addr: SocketAddr) -> Result<RawAnswer, String> {
         let answer = Handle::current().block_on(exchange(addr, self.bytes()))?;
         let is_known = answer.head().starts_with("http/1.1 ");
@@ -183,7 +183,7 @@ pub(super) fn requests(all: &Description) -> impl Strategy<Value = Request> + us
             method: method.to_owned(),
             path,
             content_type,
-            // A chunked body makes good what a wrong length is.
+            // A chunked body would hide a wrong length.
             framing: Some(if twist.is_refused() { 0 } else { framing }),
             twist,
             body,
