@@ -2,7 +2,7 @@
 //!
 //! The description is written by hand, since bodies are decoded by hand as well: no types exist that
 //! it could be derived from. The tests below compare its numbers with the limits in the code, and
-//! `tests/it/openapi.rs` compares all of it with a running server.
+//! `tests/it/api/openapi.rs` compares all of it with a running server.
 
 use axum::{
     Router,
