@@ -39,31 +39,31 @@ pub enum JobError {
     Interrupted,
 }
 
-/// How a handler ends that found no fault.
+/// How a handler ends that succeeded, or will.
 #[derive(Debug)]
 pub enum Completion {
     /// The job is done.
     Done,
-    /// The job has had its effect, or will have it, through something else that says so later: its
-    /// line is with a writer of lines, say. From here on neither the job's timeout nor the shutdown
-    /// ends it, or the effect could be had of a job that is put back.
+    /// Something else has the job's effect in its hands and says later how it ended. For example,
+    /// the job's line is with a writer of lines. From then on neither the job's timeout nor the
+    /// shutdown ends the job: it could print after it was put back.
     Later(Later),
 }
 
 /// A promise to say how a job ended.
-pub struct Later(Box<dyn FnOnce(Finish) + Send>);
+pub struct Later(Box<dyn FnOnce(ResultSender) + Send>);
 
 impl Later {
-    /// `promise` is called once and at once. It must not block, and it has to see to it that what it
-    /// gets is told the job's result: [`Finish::with`].
-    pub fn new(promise: impl FnOnce(Finish) + Send + 'static) -> Self {
+    /// `promise` is called once, at once. It must not block. It must pass the job's result to
+    /// [`ResultSender::send`], now or later.
+    pub fn new(promise: impl FnOnce(ResultSender) + Send + 'static) -> Self {
         Self(Box::new(promise))
     }
 
     /// Calls the promise. One that panics drops what it got, so its job has failed. The caller may
     /// have begun another job already, which must not end with it.
-    pub(crate) fn begin(self, finish: Finish) {
-        let begun = catch_unwind(AssertUnwindSafe(|| (self.0)(finish)));
+    pub(crate) fn begin(self, sender: ResultSender) {
+        let begun = catch_unwind(AssertUnwindSafe(|| (self.0)(sender)));
         // The panic was logged by the program's hook.
         drop(begun);
     }
@@ -77,18 +77,18 @@ impl fmt::Debug for Later {
 
 /// Waits for the result of one job, which has its slot until then. When it is dropped without one,
 /// the job has failed.
-pub struct Finish(Option<Box<End>>);
+pub struct ResultSender(Option<Box<End>>);
 
 /// What ends one job with its result.
 type End = dyn FnOnce(Result<(), JobError>) + Send;
 
-impl Finish {
+impl ResultSender {
     pub(crate) fn new(end: impl FnOnce(Result<(), JobError>) + Send + 'static) -> Self {
         Self(Some(Box::new(end)))
     }
 
     /// The job has ended like this. May be called on any thread, and does not block.
-    pub fn with(mut self, result: Result<(), JobError>) {
+    pub fn send(mut self, result: Result<(), JobError>) {
         self.end(result);
     }
 
@@ -99,7 +99,7 @@ impl Finish {
     }
 }
 
-impl Drop for Finish {
+impl Drop for ResultSender {
     fn drop(&mut self) {
         if self.0.is_some() {
             let error = "the handler has lost its promise to say how the job ended";
@@ -108,9 +108,9 @@ impl Drop for Finish {
     }
 }
 
-impl fmt::Debug for Finish {
+impl fmt::Debug for ResultSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Finish")
+        f.write_str("ResultSender")
     }
 }
 
@@ -161,23 +161,23 @@ mod tests {
     use super::*;
 
     /// What a job ends with whose handler keeps its promise in this way.
-    fn ended(promise: impl FnOnce(Finish) + Send + 'static) -> Vec<Result<(), JobError>> {
+    fn ended(promise: impl FnOnce(ResultSender) + Send + 'static) -> Vec<Result<(), JobError>> {
         let (sender, results) = mpsc::channel();
-        let finish = Finish::new(move |result| sender.send(result).unwrap());
-        Later::new(promise).begin(finish);
+        let result = ResultSender::new(move |result| sender.send(result).unwrap());
+        Later::new(promise).begin(result);
         results.iter().collect()
     }
 
     #[test]
     fn a_promise_ends_its_job_once() {
-        assert_eq!(ended(|finish| finish.with(Ok(()))), [Ok(())]);
-        let interrupted = ended(|finish| finish.with(Err(JobError::Interrupted)));
+        assert_eq!(ended(|sender| sender.send(Ok(()))), [Ok(())]);
+        let interrupted = ended(|sender| sender.send(Err(JobError::Interrupted)));
         assert_eq!(interrupted, [Err(JobError::Interrupted)]);
     }
 
     #[test]
     fn a_promise_that_is_lost_is_a_failure() {
-        for results in [ended(drop), ended(|_finish| panic!("on purpose"))] {
+        for results in [ended(drop), ended(|_sender| panic!("on purpose"))] {
             assert!(matches!(results[..], [Err(JobError::Failed(_))]));
         }
     }

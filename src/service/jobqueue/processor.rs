@@ -28,9 +28,9 @@ fn delay_print(usecase: &DelayPrintUsecase, task: &Task) -> Result<Completion, J
 
 /// A job is done when its line has gone out, and not before.
 fn once_written(written: Written) -> Completion {
-    Completion::Later(Later::new(move |finish| {
+    Completion::Later(Later::new(move |sender| {
         written.then(move |result| {
-            finish.with(result.map_err(|error| match error {
+            sender.send(result.map_err(|error| match error {
                 WriteError::Abandoned => JobError::Interrupted,
                 WriteError::Output(_) => JobError::ProcessUnfit(error.to_string()),
             }));

@@ -182,7 +182,7 @@ impl Server {
             config.lease,
             config.max_deliveries,
         );
-        self.spawn("aside fetcher", large.run());
+        self.spawn("large entry fetcher", large.run());
         Ok(Parts {
             runners,
             held: shared.held,

@@ -15,7 +15,7 @@ const MAX_BATCHES: usize = 16;
 /// A batch that takes so much longer than the fastest one had too many bytes. Callers do not
 /// wait for long.
 const LONG_TRIP: Duration = Duration::from_millis(250);
-/// While a batch is on its way, so many jobs are worth one more. Fewer wait for a reply.
+/// While a batch is on its way, a new batch needs this many jobs. Fewer jobs wait for a reply.
 const WORTH_A_BATCH: usize = 8;
 /// But they wait no longer than this after the last batch was sent.
 const LONG_REPLY: Duration = Duration::from_millis(1);

@@ -74,7 +74,7 @@ pub(super) struct Wanted {
     pub(super) lead: Duration,
 }
 
-/// Both ends of it: the callers push, and the sender takes.
+/// Callers push jobs into it, and the sender takes them.
 #[derive(Debug)]
 pub(super) struct Outbox {
     waiting: Mutex<Waiting>,

@@ -1,4 +1,4 @@
-//! How often something is tried again that failed. Decides from values alone.
+//! The pauses between attempts that fail. Decided from values alone.
 
 use std::time::Duration;
 

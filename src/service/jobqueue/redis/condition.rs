@@ -99,7 +99,7 @@ impl Condition {
         Some(format!("Redis at {} is {}", self.redis, full.text))
     }
 
-    /// What stands, each with since when it was seen.
+    /// All troubles that last, each with the time since when it was seen.
     pub(super) fn warnings(&self) -> Vec<String> {
         let standing = self.standing.values();
         standing

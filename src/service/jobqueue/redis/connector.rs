@@ -23,15 +23,14 @@ use super::keys::Keys;
 use super::login::Login;
 use super::migrations;
 use super::outage::OutageLog;
-use super::shared_answer::{Answer, SharedAnswer};
+use super::shared_answer::{Health, SharedAnswer};
 use super::status::{Shared, Status};
 use super::tls;
 use super::words::CLOSED;
 use crate::config::RedisConfig;
 use crate::lock::lock;
 
-/// Who asks whether Redis can be used, and gets no answer for longer than this, is told that
-/// Redis does not answer. A health check gives up after a second, and would not learn the reason.
+/// After this time without a reply, [`Connector::ready`] says that Redis does not answer. A health check gives up after a second, and would not learn the reason.
 const READY_PATIENCE: Duration = Duration::from_millis(900);
 /// How often Redis is asked how it is when nobody asks.
 const CONDITION_PERIOD: Duration = Duration::from_secs(10);
@@ -87,10 +86,10 @@ impl Connector {
     /// Whether Redis can be used now: warnings for an operator when it can, the
     /// reason when it cannot.
     ///
-    /// A trouble that is known already is told at once. Only when there is none is Redis asked,
-    /// once a second however many ask. So asking costs no connection attempts either. When
-    /// somebody is told an answer of a moment ago, Redis is asked again as soon as that answer
-    /// is a second old: a new trouble is found by then. Cancel safe.
+    /// A known trouble is returned at once. Otherwise Redis is asked, at most once a second however
+    /// many callers there are. So a call costs no connection attempt. After a caller was given
+    /// an earlier answer, Redis is asked again as soon as that answer is a second old. By then a
+    /// new trouble is found. Cancel safe.
     pub async fn ready(&self) -> Result<Vec<String>, String> {
         if let Some(reason) = self.log().reason() {
             return Err(reason);
@@ -110,7 +109,7 @@ impl Connector {
         Ok(self.condition().warnings())
     }
 
-    /// Something has happened since [`Self::ready`] asked last. Whoever wants to know asks anew.
+    /// The last answer of [`Self::ready`] is out of date, so the next call asks Redis.
     pub(crate) fn ask_anew(&self) {
         self.0.ready.forget();
     }
@@ -130,7 +129,7 @@ impl Connector {
         self.told(&Error::new(Class::Reconnect, error))
     }
 
-    fn ask(&self, generation: u64, mut connection: MultiplexedConnection) -> Answer {
+    fn ask(&self, generation: u64, mut connection: MultiplexedConnection) -> Health {
         let connector = self.clone();
         let asking = async move {
             let answer = connector.0.checkup.set_up(&mut connection).await;

@@ -13,8 +13,8 @@ use super::reply::{array, flags, int, items, micros};
 pub(crate) enum Effect {
     /// The entry is where the settlement sends it.
     Applied,
-    /// Nothing. The lease was lost, and another worker decides what becomes of the entry; or
-    /// the settlement was sent before, and the reply to that was lost.
+    /// Nothing. Another worker owns the entry, because the lease was lost. Or the settlement was
+    /// sent before, and its reply was lost.
     NotOwner,
     /// Nothing. The job's delay is over, so it stays where it is, to be run.
     AlreadyDue,

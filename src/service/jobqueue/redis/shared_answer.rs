@@ -1,7 +1,7 @@
 //! The answer to whether Redis can be used, shared by all who ask within a while.
 //!
-//! Thousands of health checks a second ask Redis once a second. Nothing here asks Redis: who
-//! does so is an argument.
+//! Thousands of health checks a second ask Redis once a second. The question itself is an argument,
+//! so this file needs no Redis.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -10,11 +10,11 @@ use futures_util::future::{BoxFuture, Shared};
 
 use crate::lock::lock;
 
-/// How long it is good to know that all is well.
+/// How long an answer that all is well is shared.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
 /// The answer, which may not be there yet: nothing, or the reason why Redis cannot be used.
-pub(super) type Answer = Shared<BoxFuture<'static, Result<(), String>>>;
+pub(super) type Health = Shared<BoxFuture<'static, Result<(), String>>>;
 
 /// The last question and its answer.
 #[derive(Default)]
@@ -26,10 +26,10 @@ struct Question {
     asked: Instant,
     /// Whether it will be asked again by itself.
     repeats: bool,
-    answer: Answer,
+    answer: Health,
 }
 
-/// What somebody is told who asks.
+/// What a caller gets.
 #[derive(Debug, PartialEq, Eq)]
 enum Decision {
     /// The answer of the last question. If `repeat` says so, the question is asked again after
@@ -39,12 +39,12 @@ enum Decision {
     Ask,
 }
 
-/// Decides what somebody is told who asks when the last question was asked `since`. `is_good`
-/// is absent while that has no answer.
+/// Decides whether a caller gets the last answer or asks anew. The last question was asked `since`.
+/// `is_good` is absent while it has no answer.
 ///
-/// An answer that something is wrong is not shared: it may be mended by now. An answer that all
-/// is well may have become wrong, so Redis is asked again once it is no longer good, also when
-/// nobody asks then.
+/// An answer that something is wrong is not shared, because that may be mended by now. An answer
+/// that all is well may have become wrong. So Redis is asked again once the answer is too old, even
+/// if there is no caller then.
 fn decide(since: Duration, is_good: Option<bool>, repeats: bool) -> Decision {
     let left = GOOD_FOR.saturating_sub(since);
     match is_good {
@@ -62,9 +62,9 @@ impl SharedAnswer {
     pub(super) fn get(
         &self,
         generation: u64,
-        ask: impl FnOnce() -> Answer,
+        ask: impl FnOnce() -> Health,
         repeat: impl FnOnce(Duration),
-    ) -> Answer {
+    ) -> Health {
         let mut last = lock(&self.0);
         if let Some(last) = &mut *last
             && last.generation == generation

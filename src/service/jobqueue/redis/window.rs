@@ -9,8 +9,8 @@ pub(crate) const NAME_BYTES: usize = 40;
 const SLOWEST_LINE: u64 = 64 * 1024;
 /// A worker's round trip that takes so much longer than the fastest one carried too much.
 pub(crate) const LONG_TRIP: Duration = Duration::from_secs(1);
-/// A lost round trip doubles the time of the next one, of which this is a part. It is doubled up
-/// to so many times.
+/// The time of a round trip beyond that of its bytes. A lost round trip doubles the time of the next
+/// one, up to [`MAX_SLACK`] times.
 const SLACK: Duration = Duration::from_millis(500);
 const MAX_SLACK: u32 = 16;
 /// So many round trips pass after a loss before the next one may carry more again.

@@ -1,5 +1,5 @@
-//! Why a job will not run again: what its dead letter says of it. What the entry holds stands there
-//! too, but that is copied within Redis.
+//! Why a job will not run again: what its dead letter says. Redis itself copies the fields of the
+//! entry into it.
 
 use super::outcome::Delivery;
 use crate::service::jobqueue::job::Job;

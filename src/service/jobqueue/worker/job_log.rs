@@ -29,7 +29,7 @@ struct Kind {
     what: &'static str,
     /// Empty where it is not known, or does not matter.
     job_type: String,
-    /// Without its digits: an error often has a number in it that no other has.
+    /// Without its digits, because many errors differ only in a number.
     error: String,
 }
 
@@ -81,7 +81,7 @@ impl JobLog {
 
     /// Says what was decided about a job, and answers its outcome. A job that goes wrong is seen
     /// from its first attempt on.
-    pub(super) fn tell(&self, delivery: &Delivery, decision: Decision) -> Outcome {
+    pub(super) fn log_and_take(&self, delivery: &Delivery, decision: Decision) -> Outcome {
         let Decision { outcome, trouble } = decision;
         if let Some(trouble) = trouble {
             self.tell_trouble(delivery, &trouble);

@@ -21,8 +21,7 @@ pub(crate) struct Delivery {
 pub(crate) enum Outcome {
     /// It ran: acknowledge and delete it.
     Done,
-    /// Its delay is not over: to the scheduled set, or to a runner when Redis says
-    /// that it is due.
+    /// It has a delay. It moves to the scheduled set, or it runs if Redis says that it is due.
     Park(Arc<Delivery>),
     /// It failed and may be tried again: to the scheduled set with these edits, due in
     /// `backoff`.

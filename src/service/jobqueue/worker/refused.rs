@@ -41,8 +41,8 @@ impl Refused {
         }
     }
 
-    /// Keeps settlements that were refused at `now`, and answers those beyond the bound. The
-    /// fact that a job ran is kept in any case. Many of those stop the fetching.
+    /// Keeps settlements that were refused at `now`, and returns those beyond the bound. Outcomes
+    /// of jobs that ran are always kept. Many of them stop the fetching.
     pub(crate) fn keep(&mut self, refused: Vec<Settlement>, now: Instant) -> Beyond {
         self.retry_at = now + OPERATOR_RETRY;
         let mut beyond = Beyond::default();

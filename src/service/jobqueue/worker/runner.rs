@@ -26,7 +26,7 @@ use super::shared::Flags;
 use super::trail::{self, Step};
 use crate::config::JobqueueConfig;
 use crate::service::jobqueue::mux::{
-    Completion, Finish, Handler, HandlerFuture, JobError, Later, Mux, Task,
+    Completion, Handler, HandlerFuture, JobError, Later, Mux, ResultSender, Task,
 };
 use crate::shortened::shortened;
 use crate::threads;
@@ -50,7 +50,7 @@ pub(crate) struct Runners {
     cut_off: AtomicUsize,
     flags: Flags,
     tracker: TaskTracker,
-    /// Where handlers run; see [`Handlers`].
+    /// Where handlers run.
     handlers: Handlers,
 }
 
@@ -100,7 +100,7 @@ enum Ran {
 }
 
 impl Runners {
-    /// Runs jobs by the handlers of `mux`. What they take is in [`Self::held`].
+    /// Runs jobs by the handlers of `mux`. The deliveries come from [`Self::held`].
     ///
     /// # Errors
     /// When the system gives no threads.
@@ -173,7 +173,7 @@ impl Runners {
             next = match self.run(&delivery).await {
                 Ran::Later(later) => {
                     let next = self.held.leave_to_output(&delivery, Instant::now());
-                    later.begin(self.finish(delivery));
+                    later.begin(self.result_sender(delivery));
                     next
                 }
                 Ran::Ended(result) => {
@@ -182,7 +182,7 @@ impl Runners {
                 }
                 Ran::Unknown => {
                     let decision = self.rules.decide_unknown(&delivery, fastrand::f64());
-                    let outcome = self.log.tell(&delivery, decision);
+                    let outcome = self.log.log_and_take(&delivery, decision);
                     self.held.end(&delivery, outcome, Instant::now())
                 }
                 Ran::CutOff => {
@@ -194,13 +194,13 @@ impl Runners {
         }
     }
 
-    /// What ends a delivery whose handler has left that to something else. Its runner does not wait
-    /// for it: it would have to be woken for every line that is written.
-    fn finish(self: &Arc<Self>, delivery: Arc<Delivery>) -> Finish {
+    /// Makes the sender of the result of a delivery that ends later. The runner does not wait for
+    /// it: it would have to be woken for every line that is written.
+    fn result_sender(self: &Arc<Self>, delivery: Arc<Delivery>) -> ResultSender {
         let runners = Arc::clone(self);
         // The shutdown waits for it as it does for runners.
         let token = self.tracker.token();
-        Finish::new(move |result| {
+        ResultSender::new(move |result| {
             // The thread belongs to something else, a writer of lines for example.
             runners.flags.guard_call(PART, || {
                 let outcome = runners.decide(&delivery, result);
@@ -257,7 +257,7 @@ impl Runners {
             self.flags.stop.cancel();
         }
         let decision = self.rules.decide(delivery, result, fastrand::f64());
-        self.log.tell(delivery, decision)
+        self.log.log_and_take(delivery, decision)
     }
 }
 

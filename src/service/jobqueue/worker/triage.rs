@@ -1,5 +1,5 @@
-//! What an entry is that was delivered: a job to run, or something with an outcome that needs no
-//! run. [`kind`] decides that from values alone; [`Triage`] looks up the values, hands the entry on
+//! Decides what a delivered entry is: a job to run, or something that ends without a run.
+//! [`kind`] decides that from values alone; [`Triage`] looks up the values, hands the entry on
 //! and says in the log what is wrong with it.
 
 use std::sync::Arc;
@@ -43,18 +43,18 @@ enum Kind {
     /// its bytes may take.
     Large { bytes: usize },
     /// Something that does not run here.
-    Other(Other),
+    NoRun(NoRun),
 }
 
-/// What an entry is that has its outcome without a run.
+/// An entry that gets its outcome without a run.
 #[derive(Debug)]
-enum Other {
+enum NoRun {
     /// A job with a delay, which may be over or not: only Redis' clock knows.
     Delayed(Arc<Delivery>),
     UnknownType(Arc<Delivery>),
     /// It has been delivered so often that it may be what kills workers, and this worker has
-    /// another one like that. Of those a process holds one at a time, so that the one that kills it
-    /// reaches the limit alone.
+    /// another one like that. A process holds one suspect at a time, so that only the one that kills
+    /// it reaches the limit.
     SecondSuspect,
     /// One reply could not carry it with others, and this worker has enough of those.
     OneLargeTooMany,
@@ -105,8 +105,8 @@ impl Triage {
             match kind(entry, self.max_deliveries, beside, knows) {
                 Kind::Ready(delivery) => admission.ready.push(delivery),
                 Kind::Large { bytes } => admission.aside.push((id, deliveries, bytes)),
-                Kind::Other(other) => {
-                    let outcome = self.outcome(id, deliveries, other);
+                Kind::NoRun(no_run) => {
+                    let outcome = self.outcome(id, deliveries, no_run);
                     admission.ended.push((id, deliveries, outcome));
                 }
             }
@@ -129,28 +129,28 @@ impl Triage {
     }
 
     /// The outcome of what does not run here. The log says what is wrong with it.
-    fn outcome(&self, id: EntryId, deliveries: u32, other: Other) -> Outcome {
+    fn outcome(&self, id: EntryId, deliveries: u32, no_run: NoRun) -> Outcome {
         let uncounted = deliveries.saturating_sub(1);
-        match other {
-            Other::Delayed(delivery) => Outcome::Park(delivery),
-            Other::UnknownType(delivery) => {
+        match no_run {
+            NoRun::Delayed(delivery) => Outcome::Park(delivery),
+            NoRun::UnknownType(delivery) => {
                 let decision = self.rules.decide_unknown(&delivery, fastrand::f64());
-                self.log.tell(&delivery, decision)
+                self.log.log_and_take(&delivery, decision)
             }
-            Other::SecondSuspect => Outcome::PutBack {
+            NoRun::SecondSuspect => Outcome::PutBack {
                 deliveries: uncounted,
             },
-            Other::OneLargeTooMany => Outcome::PutOff {
+            NoRun::OneLargeTooMany => Outcome::PutOff {
                 deliveries: uncounted,
             },
-            Other::Poison(letter) => {
+            NoRun::Poison(letter) => {
                 if let Some(suppressed) = self.log.admit(POISON, "", "") {
                     let job_id = letter.job_id.as_deref();
                     warn!(job_id, entry_id = %id, deliveries, suppressed, "{POISON}");
                 }
                 Outcome::Dead(letter)
             }
-            Other::Unreadable(letter) => {
+            NoRun::Unreadable(letter) => {
                 if let Some(suppressed) = self.log.admit(MALFORMED, "", &letter.error) {
                     let error = shortened(&letter.error);
                     warn!(entry_id = %id, error, suppressed, "{MALFORMED}");
@@ -169,13 +169,13 @@ fn kind(
     knows: impl FnOnce(&str) -> bool,
 ) -> Kind {
     if entry.deliveries > max_deliveries {
-        return Kind::Other(Other::Poison(dead_letter::poison(&entry)));
+        return Kind::NoRun(NoRun::Poison(dead_letter::poison(&entry)));
     }
     if let Body::TooLarge(bytes) = entry.body {
         return large(&entry, bytes, beside.aside);
     }
     if entry.deliveries >= SUSPECT_DELIVERIES && beside.suspect {
-        return Kind::Other(Other::SecondSuspect);
+        return Kind::NoRun(NoRun::SecondSuspect);
     }
     let Body::Job(json) = entry.body else {
         return unreadable(&entry, "expected an entry with the one field `job`");
@@ -195,12 +195,12 @@ fn kind(
         deliveries: entry.deliveries,
     });
     if delayed {
-        Kind::Other(Other::Delayed(delivery))
+        Kind::NoRun(NoRun::Delayed(delivery))
     } else if known {
         Kind::Ready(delivery)
     } else {
         // Without a slot: any number of them must not keep others waiting.
-        Kind::Other(Other::UnknownType(delivery))
+        Kind::NoRun(NoRun::UnknownType(delivery))
     }
 }
 
@@ -211,14 +211,14 @@ fn large(entry: &Entry, bytes: usize, aside: usize) -> Kind {
         let error = format!("the entry has {bytes} bytes, expected at most {limit}");
         unreadable(entry, &error)
     } else if aside >= MAX_ASIDE {
-        Kind::Other(Other::OneLargeTooMany)
+        Kind::NoRun(NoRun::OneLargeTooMany)
     } else {
         Kind::Large { bytes }
     }
 }
 
 fn unreadable(entry: &Entry, error: &str) -> Kind {
-    Kind::Other(Other::Unreadable(dead_letter::unreadable(entry, error)))
+    Kind::NoRun(NoRun::Unreadable(dead_letter::unreadable(entry, error)))
 }
 
 #[cfg(test)]
@@ -258,7 +258,7 @@ mod tests {
     /// The reason and the error of a dead letter.
     fn letter(kind: Kind) -> (&'static str, String) {
         match kind {
-            Kind::Other(Other::Poison(letter) | Other::Unreadable(letter)) => {
+            Kind::NoRun(NoRun::Poison(letter) | NoRun::Unreadable(letter)) => {
                 (letter.reason, letter.error)
             }
             kind => panic!("{kind:?}"),
@@ -273,13 +273,13 @@ mod tests {
         };
         assert_eq!((delivery.job.attempt, delivery.deliveries), (2, 1));
         let unknown = kind(r#"{"type":"other"}"#);
-        assert!(matches!(unknown, Kind::Other(Other::UnknownType(_))));
+        assert!(matches!(unknown, Kind::NoRun(NoRun::UnknownType(_))));
         for delayed in [
             r#"{"type":"known","delay_ms":1}"#,
             r#"{"type":"other","delay_ms":1}"#,
         ] {
             let delayed = kind(delayed);
-            assert!(matches!(delayed, Kind::Other(Other::Delayed(_))));
+            assert!(matches!(delayed, Kind::NoRun(NoRun::Delayed(_))));
         }
     }
 
@@ -311,7 +311,7 @@ mod tests {
         };
         let second = |body, deliveries| {
             let kind = kind_of(body, deliveries, another);
-            matches!(kind, Kind::Other(Other::SecondSuspect))
+            matches!(kind, Kind::NoRun(NoRun::SecondSuspect))
         };
         assert!(second(known(), SUSPECT_DELIVERIES));
         assert!(second(Body::Foreign, SUSPECT_DELIVERIES));
@@ -333,7 +333,7 @@ mod tests {
         let fits = kind(limit, MAX_ASIDE - 1);
         assert!(matches!(fits, Kind::Large { bytes } if bytes == limit));
         let one_more = kind(limit, MAX_ASIDE);
-        assert!(matches!(one_more, Kind::Other(Other::OneLargeTooMany)));
+        assert!(matches!(one_more, Kind::NoRun(NoRun::OneLargeTooMany)));
         let (reason, _) = letter(kind(limit + 1, 0));
         assert_eq!(reason, "malformed");
     }

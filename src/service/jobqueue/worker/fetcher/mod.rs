@@ -3,7 +3,7 @@
 //!
 //! It is one task with a connection of its own, and sends one command at a time. `plan` decides
 //! what it does next, and [`Triage`] what becomes of the entries. Only the fetcher adds entries
-//! to [`Held`], so nobody else can start an entry that it does not find there.
+//! to [`Held`]. So an entry that it does not find there cannot be started by another part.
 
 mod lease_log;
 mod orphans;

@@ -1,7 +1,7 @@
 //! Finds entries that are pending for this worker and that it does not hold: the reply that
 //! delivered them was lost.
 //!
-//! Never by `XREADGROUP ... 0`. That counts a delivery for every pending entry, and returns
+//! `XREADGROUP ... 0` is not used. It counts a delivery for every pending entry, and returns
 //! entries whose outcome the settler is sending at the same time.
 
 use std::time::Instant;

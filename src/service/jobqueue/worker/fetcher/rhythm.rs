@@ -11,8 +11,8 @@ use crate::service::jobqueue::redis::{LeaseTimes, Look};
 /// The shortest of so many gaps, or round trips, is the usual one. A single one that was longer,
 /// by chance or because Redis stood still, changes nothing.
 const REMEMBERED: usize = 4;
-/// The usual gap is multiplied by this. A read between two looks makes a gap longer by a round
-/// trip, which is less than twice.
+/// The usual gap is multiplied by this. A read between two looks makes the gap one round
+/// trip longer, which less than doubles it.
 const TOLERANCE: u32 = 2;
 /// How many round trips a lease must be long, beside its heartbeats. Two are needed: a delivery
 /// travels back for half a round trip, the renewal that was on its way then takes a whole one,

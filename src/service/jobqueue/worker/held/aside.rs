@@ -47,8 +47,8 @@ impl Held {
     }
 
     /// An entry that is set aside is tried now, and again only after a while if that fails.
-    /// Answers how it was tried before. Once a try has ended its connection the next ones are
-    /// deliveries.
+    /// Returns how it was tried before. After a try that ended its connection, each further try
+    /// counts as a delivery.
     pub(crate) fn try_aside(&self, id: EntryId, now: Instant) -> Tries {
         let mut inner = self.lock();
         let before = inner.tries.count(id);

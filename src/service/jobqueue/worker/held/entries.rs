@@ -27,12 +27,11 @@ pub(super) struct Entries {
 #[derive(Debug)]
 pub(super) struct HeldEntry {
     phase: Phase,
-    /// Tells it from an earlier entry of the same id.
+    /// No other entry has this number, not even one with the same id.
     serial: u64,
     /// The epoch in which it was known to be the entry of its id.
     epoch: u64,
-    /// The job that is to run, runs or ran. An entry without one would end in the same way if it
-    /// were delivered once more.
+    /// The job. It is absent if a new delivery of the entry would end in the same way.
     delivery: Option<Arc<Delivery>>,
     deliveries: u32,
 }
@@ -190,9 +189,10 @@ impl Entries {
             return None;
         }
         let (before, serial) = (entry.phase, entry.serial);
+        // A slot or an outcome would be lost in silence. A panic stops the worker, and others run
+        // what it held.
         let Some(phase) = next(before, event) else {
-            debug_assert!(false, "{event:?} cannot happen to {id} in {before:?}");
-            return None;
+            panic!("{event:?} cannot happen to {id} in {before:?}");
         };
         self.counts.moved(before, phase);
         entry.phase = phase;
@@ -204,8 +204,7 @@ impl Entries {
 
     /// A handler is over whose entry was forgotten while it ran.
     pub(super) fn free_abandoned_slot(&mut self) {
-        debug_assert!(self.counts.abandoned > 0, "no handler was abandoned");
-        self.counts.abandoned = self.counts.abandoned.saturating_sub(1);
+        self.counts.abandoned -= 1;
     }
 
     pub(super) fn set_deliveries(&mut self, id: EntryId, deliveries: u32) {

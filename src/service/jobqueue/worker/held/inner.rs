@@ -152,8 +152,8 @@ impl Inner {
     }
 
     fn push_outcome(&mut self, id: EntryId, serial: u64, outcome: Outcome) {
-        // What is put back was not disposed of: at its pace the worker would fetch the next ones
-        // only to put them back too.
+        // A put back does not count. Otherwise the worker would fetch more entries only to put
+        // them back.
         if ending(&outcome) == Event::End {
             self.pace.count();
         }

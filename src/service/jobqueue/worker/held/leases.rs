@@ -10,8 +10,8 @@
 //! 4. The heartbeat reads the answer: X, with serial 5, is lost. No entry has that serial, so X
 //!    stays `Ready`.
 //!
-//! Without step 3 X is dropped in step 4. If the claim's reply comes after that, X is no longer
-//! held, and the fetcher puts back what it claimed.
+//! Without step 3, step 4 drops X. If the claim's reply arrives after step 4, X is no longer held,
+//! and the fetcher puts back what it claimed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

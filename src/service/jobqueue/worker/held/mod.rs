@@ -1,11 +1,13 @@
 //! What this process holds: every entry from its delivery until Redis has confirmed its outcome.
 //!
-//! Invariant: an entry that is here is never started again. The fetcher adds entries, runners take
-//! those that are ready and end them, and the settler removes them; the heartbeat renews their
-//! leases. One lock guards it all, held for a few instructions. `phase.rs` shows the phases of an
-//! entry. What the fetcher needs is here; what the others need has a file of its own: `runs.rs` for
-//! the runners, `settling.rs` for the settler, `leases.rs` for the heartbeat and `aside.rs` for the
-//! large entry fetcher.
+//! Invariant: an entry that is here is never started again. The fetcher adds entries, and the large
+//! entry fetcher replaces those that are set aside. Runners take the entries that are ready and end
+//! them, the settler removes them, and the heartbeat renews their leases. One lock guards it all. It
+//! is held for a few instructions.
+//!
+//! `phase.rs` shows the phases of an entry. The fetcher's calls are in this file. Each other part has
+//! a file for its calls: `runs.rs` for the runners, `outcomes.rs` for the settler, `leases.rs` for the
+//! heartbeat and `aside.rs` for the large entry fetcher.
 //!
 //! An id means the same entry within one epoch of the connection. When another epoch begins, the
 //! settler finds out which entries are still the ones that were read. The others are forgotten: a
@@ -15,11 +17,11 @@ mod aside;
 mod entries;
 mod inner;
 mod leases;
+mod outcomes;
 mod phase;
 #[cfg(test)]
 mod random;
 mod runs;
-mod settling;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tries;
@@ -57,7 +59,7 @@ pub(crate) struct Held {
     recognised: watch::Sender<u64>,
 }
 
-/// What a reply brought, by what becomes of it.
+/// The entries of one reply, sorted by what happens to them next.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
     /// To run, in order.

@@ -1,4 +1,4 @@
-//! How entries that one reply could not carry together with others were tried.
+//! Remembers the tries of large entries: how many there were, and how many ended the connection.
 //!
 //! This outlives the entry: one that is too large for any reply can be what ends a connection, and
 //! with it the epoch.

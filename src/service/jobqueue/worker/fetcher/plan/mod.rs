@@ -174,7 +174,8 @@ impl Plan {
         self.look_again(now);
     }
 
-    /// The same, but what makes it so may not have happened yet.
+    /// An entry may be lost soon: a command that failed may still be on its way to Redis. So the
+    /// next check begins a moment later.
     pub(super) fn look_again(&mut self, now: Instant) {
         self.second_look = Some(now + MAX_BLOCK);
     }

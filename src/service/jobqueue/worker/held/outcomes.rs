@@ -71,7 +71,8 @@ impl Held {
     }
 
     /// Redis refuses these for a reason of their own, until an operator mends it. They do not stop
-    /// the fetching, but for the news that a job ran: too many of them would run once more.
+    /// the fetching. Outcomes of jobs that ran do stop it: if they were lost, too many jobs would
+    /// run twice.
     pub(crate) fn refuse(&self, settlements: &[Settlement]) {
         let mut inner = self.lock();
         for settlement in settlements {
@@ -110,9 +111,9 @@ impl Held {
         self.outcomes.notify_one();
     }
 
-    /// Another epoch has begun, and nothing that was read before is taken in any more. Answers
-    /// what is here that runs or ran, or is to run: [`Self::recognised`] wants to know which of it
-    /// is still what its id means.
+    /// Another epoch has begun, and nothing that was read before is taken in any more. Returns
+    /// all deliveries that are held, so that [`Self::recognised`] can be given those that still
+    /// exist.
     pub(crate) fn begin_epoch(&self, epoch: u64) -> Vec<Arc<Delivery>> {
         let mut inner = self.lock();
         inner.entries.begin_epoch(epoch);
