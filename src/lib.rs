@@ -3,7 +3,7 @@
 //!
 //! # Reading order
 //!
-//! One job's path is one direction:
+//! `docs/architecture.md` is the way in. One job's path is one direction:
 //!
 //! 1. [`api::dm_jobqueue`] reads the request; [`usecase::api::registration`] knows the defaults
 //!    and limits and makes the job;

@@ -10,6 +10,7 @@
 
 mod access;
 mod api;
+mod architecture;
 mod at_least_once;
 mod chaos;
 mod configuration;
