@@ -1,5 +1,5 @@
-//! The README's "Permissions", "A new password" and TLS: who the programs are for Redis, what
-//! they do when they are refused, and that no secret is ever shown.
+//! The README's "Permissions", "A new password" and TLS: which user of Redis the programs are, what
+//! they do when Redis refuses them, and that no secret is ever shown.
 
 mod password_file;
 mod permissions;

@@ -1,5 +1,5 @@
-//! A password in a file, which changes while the programs run: no restart, no job lost and
-//! no registration refused.
+//! A password in a file that changes while the programs run. They need no restart, lose no job and
+//! refuse no registration.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,8 +16,8 @@ const NEXT_TRY: Duration = Duration::from_secs(7);
 const USERNAME: &str = "APP__CACHE_SERVER__REDIS__JOBQUEUE__USERNAME";
 const PASSWORD_FILE: &str = "APP__CACHE_SERVER__REDIS__JOBQUEUE__PASSWORD_FILE";
 
-/// A secret as Kubernetes mounts it: the file is a link through a directory that is
-/// replaced in one step.
+/// A secret as Kubernetes mounts it. The file is a link through a directory that is replaced in one
+/// step.
 struct Mounted {
     dir: TempDir,
     versions: u32,
@@ -52,7 +52,7 @@ async fn run(operator: &mut MultiplexedConnection, command: &str) {
     cmd.query_async::<redis::Value>(operator).await.unwrap();
 }
 
-/// The ids of the connections of this name.
+/// The ids of the connections with this name.
 async fn connections(redis: &Redis, name: &str) -> Vec<String> {
     let list: String = redis.query(&["CLIENT", "LIST"]).await;
     let name = format!(" name=jobqueue-{name} ");
@@ -92,7 +92,7 @@ async fn a_new_password_is_taken_up_under_load_without_a_restart() {
     };
     running(50).await;
 
-    // What the README says: add the new one, hand it out, take the old one away.
+    // These are the steps of the README: add the new password, hand it out, remove the old one.
     redis.cmd(&["ACL", "SETUSER", "app", ">new"]).await;
     secret.set("new\n");
     workers.push(start());
@@ -104,7 +104,7 @@ async fn a_new_password_is_taken_up_under_load_without_a_restart() {
     let kept = connections(redis, "shared").await;
     redis.cmd(&["ACL", "SETUSER", "app", "<old"]).await;
     running(50).await;
-    // One part's connection ends, and is opened anew with the new password.
+    // The heartbeats' connections end, and are opened again with the new password.
     for id in connections(redis, "heartbeat").await {
         redis.cmd(&["CLIENT", "KILL", "ID", &id]).await;
     }
@@ -119,7 +119,7 @@ async fn a_new_password_is_taken_up_under_load_without_a_restart() {
     app.drained(PATIENCE).await;
     answers.each_printed_once(&workers.iter().collect::<Vec<_>>());
 
-    // Only the new one is left when Redis comes back.
+    // Redis has only the new password when it comes back.
     redis.cmd(&["ACL", "SAVE"]).await;
     redis.stop().await;
     redis.up().await;

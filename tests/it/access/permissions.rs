@@ -1,5 +1,5 @@
-//! A password or a permission is missing, from the start or all at once. The programs
-//! say what they miss, once; they try again every five seconds and go on when they may.
+//! A password or a permission is missing, from the start or suddenly. The programs say once what
+//! they lack. They try again every five seconds, and go on when they have it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::support::{
     FaultProxy, PATIENCE, Process, ProcessBuilder, Redis, SCHEDULED, STREAM, TestApp, test_job,
 };
 
-/// How long after the operator's repair all is well at the latest.
+/// The longest time from the operator's repair until all is well.
 const MENDED: Duration = Duration::from_secs(6);
-/// A worker's fetcher, promoter and heartbeat each try for themselves what they need.
+/// A worker's fetcher, promoter and heartbeat each try by themselves the commands that they need.
 const PARTS: u64 = 3;
 const PASSWORD: &str = "APP__CACHE_SERVER__REDIS__JOBQUEUE__PASSWORD";
 
-/// A Redis, a program behind a proxy that counts its connections, and an operator whose
-/// connection was there before the mistake.
+/// A Redis, a program behind a proxy that counts its connections, and an operator who connected
+/// before the mistake.
 struct Scene {
     redis: Redis,
     proxy: FaultProxy,
@@ -57,7 +57,7 @@ impl Scene {
         self.program.as_ref().expect("started")
     }
 
-    /// From here on the log is looked at.
+    /// Starts the program and waits until it is ready. Only later log lines are looked at.
     async fn started_and_ready(
         &mut self,
         program: fn(&Redis) -> ProcessBuilder,
@@ -68,15 +68,15 @@ impl Scene {
         self.mark = self.program().log_mark();
     }
 
-    /// Watches the program wait, then go on when the operator has run `mend`.
+    /// Asserts that the program waits, and that it goes on when the operator has run `mend`.
     async fn waits_until(&mut self, says: &[&str], mend: &str) {
-        // Of one attempt, and no further line.
+        // In this time one attempt is made, and no further line is logged.
         let time = Duration::from_millis(4800);
         self.waits_for(time, says, mend).await;
     }
 
-    /// Like it, for as long: at most an attempt in 5 s, be it a connection or, by each part, a
-    /// command on one that there is, and a line in 30 s.
+    /// Does the same for a given time. The program may make one attempt in 5 s and log one line in
+    /// 30 s. An attempt is a connection, or a command of each part on an existing connection.
     async fn waits_for(&mut self, time: Duration, says: &[&str], mend: &str) {
         let complaints = |program: &Process, mark| {
             let mut lines = program.stderr().split_off(mark);
@@ -90,7 +90,7 @@ impl Scene {
         let reason = program.wait_not_ready(PATIENCE).await;
         let (accepted, since) = (self.proxy.stats().connections_accepted, program.log_mark());
         let refused = refusals(&mut self.operator).await;
-        // An absence is watched for: of more attempts, and of more lines.
+        // This gives the program time for attempts and lines that it must not make.
         tokio::time::sleep(time).await;
         let most = time.as_secs() / 5 + 1;
         let attempts = self.proxy.stats().connections_accepted - accepted;
@@ -125,7 +125,7 @@ impl Scene {
     }
 }
 
-/// How often Redis refused each command, or let it fail.
+/// How many times Redis refused each command or let it fail.
 async fn refusals(operator: &mut MultiplexedConnection) -> BTreeMap<String, u64> {
     let mut info = redis::cmd("INFO");
     info.arg("commandstats");
@@ -204,7 +204,7 @@ async fn a_wrong_password_at_the_start_is_waited_for() {
     }
 }
 
-/// Changes the password of Redis under two programs that know `password`, if any.
+/// Changes the password of Redis while two programs use it. They know `password`, if there is one.
 async fn locked_out(password: Option<&str>, says: &str, mend: &str) {
     let (mut server, mut worker) = (Scene::new().await, Scene::new().await);
     let env: Vec<_> = password
@@ -223,13 +223,13 @@ async fn locked_out(password: Option<&str>, says: &str, mend: &str) {
         scene.operator("CLIENT KILL TYPE normal SKIPME yes").await;
     }
     for scene in [&mut server, &mut worker] {
-        // First it is an outage like any other, which has its own line.
+        // At first it is an outage like any other, which has a line of its own.
         let program = scene.program();
         program
             .wait_for_log_since(scene.mark, "redis is unavailable", PATIENCE)
             .await;
         program.wait_for_log_since(scene.mark, says, PATIENCE).await;
-        // The line that names it is looked at, and what comes after it.
+        // From here on, only the line that names the cause and the later lines are looked at.
         scene.mark += 1;
     }
     let says = [says];
@@ -285,7 +285,7 @@ async fn a_permission_that_the_server_lacks_is_named_and_waited_for() {
         scene.operator("ACL SETUSER default -xadd").await;
     }
     early.start(Process::server, &[]);
-    // A server finds out when it is asked, for its readiness or for a job.
+    // A server notices a missing permission when it is asked for its readiness or for a job.
     late.program().get("/ready").await;
     let (says, mend) = (["NOPERM", "xadd"], "ACL SETUSER default +xadd");
     tokio::join!(
@@ -294,9 +294,9 @@ async fn a_permission_that_the_server_lacks_is_named_and_waited_for() {
     );
 }
 
-/// Takes a command away that is needed to move the job which `add` appends or schedules.
-/// Checks that no part of the move has happened while it is refused, and that all of it
-/// does afterwards.
+/// Takes away a command that is needed to move the job which `add` appends or schedules. Checks
+/// that no part of the move has happened while the command is refused, and that the whole move
+/// happens afterwards.
 async fn moves_nothing_without(command: &str, add: &[&str], refused: (u64, u64, u64, u64)) {
     let redis = Redis::start().await;
     let permit = async |sign| {
@@ -306,7 +306,7 @@ async fn moves_nothing_without(command: &str, add: &[&str], refused: (u64, u64, 
     };
     permit("-").await;
     redis.cmd(add).await;
-    // Started last, so that its first refusal is that of the move.
+    // The worker starts last, so that its first refusal is the refusal of the move.
     let worker = Process::test_worker(&redis).start();
     let line = worker.wait_for_log("NOPERM", PATIENCE).await.text;
     let named = format!("run {} on", command.to_lowercase());
@@ -345,7 +345,7 @@ async fn a_move_that_is_not_permitted_as_a_whole_does_not_happen_at_all() {
     );
 }
 
-/// Runs a job of each fate as a user with these permissions alone.
+/// Runs one job of each kind as a user who has only these permissions.
 async fn works_with(permissions: &str) {
     let redis = Redis::start().await;
     let user = format!("ACL SETUSER worker on >secret ~jobqueue:* {permissions}");

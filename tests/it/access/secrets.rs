@@ -1,5 +1,5 @@
-//! No message shows what may be a secret, whatever shape a mistake in the settings has. A
-//! canary stands for the secret, and everything that the programs say is searched for it.
+//! No message shows a possible secret, whatever mistake the settings have. A canary stands for the
+//! secret, and the tests search everything that the programs print for it.
 
 use std::error::Error as _;
 use std::fs;
@@ -9,10 +9,10 @@ use dm_jobqueue::config::Config;
 
 use crate::support::{PATIENCE, Process, ProcessBuilder, Redis, eventually};
 
-/// What stands for the canary in the shapes below.
+/// The text in the values and files below that is replaced by the canary.
 const HERE: &str = "CANARY";
 
-/// Passwords of different kinds; the first is what the programs are started with.
+/// Passwords of different kinds. The programs are started with the first one.
 const CANARIES: [&str; 4] = [
     "s3cret",
     "hunterhunter",
@@ -20,7 +20,7 @@ const CANARIES: [&str; 4] = [
     "9f86d081884c7d65",
 ];
 
-/// Values in which a secret may be found, for keys and variables of any kind.
+/// Values that may contain a secret, for keys and variables of any kind.
 const VALUES: [&str; 34] = [
     "CANARY",
     "user:CANARY",
@@ -58,7 +58,7 @@ const VALUES: [&str; 34] = [
     "CANARY\nCANARY",
 ];
 
-/// Keys of every type: text, address, number, duration, flag, choice, list, unknown ones, and
+/// Keys of every type: text, address, number, duration, flag, choice, list, unknown keys, and
 /// sections.
 const KEYS: [&str; 22] = [
     "SERVER__HOST",
@@ -85,7 +85,7 @@ const KEYS: [&str; 22] = [
     "DATABASE__DSN",
 ];
 
-/// Files of the section for Redis, as people get them wrong.
+/// Files with mistakes that people make in the section for Redis.
 const FILES: [&str; 34] = [
     "CANARY",
     "- CANARY",
@@ -132,7 +132,7 @@ fn directory() -> tempfile::TempDir {
     dir
 }
 
-/// Everything that loading says of one more variable, in all of its forms.
+/// Everything that loading prints about one more variable, in all of its forms.
 fn said_of(dir: &Path, variables: &[(String, String)]) -> String {
     let variables = variables.iter().cloned().collect();
     match Config::from_sources("develop", dir, &variables) {
@@ -146,13 +146,13 @@ fn said_of(dir: &Path, variables: &[(String, String)]) -> String {
     }
 }
 
-/// Everything that loading says of this main file.
+/// Everything that loading prints about this main file.
 fn said_of_file(dir: &Path, main: &str) -> String {
     fs::write(dir.join("develop.yaml"), main).unwrap();
     said_of(dir, &[])
 }
 
-/// One section of YAML in another.
+/// YAML with these sections inside each other, and the content inside the last one.
 fn nested(sections: &[&str], content: &str) -> String {
     let mut yaml = String::new();
     for (depth, section) in sections.iter().enumerate() {
@@ -179,7 +179,7 @@ fn no_mistake_in_a_variable_shows_a_secret() {
             ];
             let names = overrides.into_iter().chain(others.map(str::to_owned));
             for name in names {
-                // A password alone is a fine name for a queue, and for a host.
+                // A password alone is a valid name for a queue and for a host.
                 let is_valid = value == canary
                     && ["APP__JOBQUEUE__QUEUE", "APP__SERVER__HOST"].contains(&name.as_str());
                 if is_valid || name == "APP__CORS__ALLOWED_METHODS" && value == canary {
@@ -202,7 +202,7 @@ fn no_mistake_in_a_file_shows_a_secret() {
         for file in FILES {
             let file = file.replace(HERE, canary);
             for sections in [&redis[..], &redis[..2], &["jobqueue"], &["cors"], &[]] {
-                // The name of a section of another program is no secret.
+                // The name of another program's section is not a secret.
                 if sections.len() < 3 && file.starts_with(&format!("{canary}: 1")) {
                     continue;
                 }
@@ -233,7 +233,7 @@ fn no_value_in_the_wrong_place_of_a_file_shows_a_secret() {
     }
 }
 
-/// Everything that a process has said, over HTTP as well when it runs.
+/// Everything that a process has printed. When it runs, this also has its answers over HTTP.
 async fn everything(process: Process) -> String {
     let mut said = String::new();
     let listens = eventually("it listens or ends", PATIENCE, async || {

@@ -1,6 +1,5 @@
-//! Nothing that the running programs print or answer holds a secret, whatever fails and
-//! however much is logged. The password is a canary: every line and every answer is
-//! searched for it.
+//! The running programs print and answer no secret, whatever fails and however much is logged. The
+//! password is a canary, and every line and every answer is searched for it.
 
 use std::path::Path;
 
@@ -11,14 +10,15 @@ use tokio::net::TcpListener;
 use crate::support::{PATIENCE, Process, Redis, TestApp, eventually};
 
 const CANARY: &str = "c4n4ry";
-/// With characters that a URL has to write in another way.
+/// It has characters that a URL writes in another way.
 const PASSWORD: &str = "c4n4ry/ #1";
 const IN_URL: &str = "c4n4ry%2F%20%231";
 const ADDR: &str = "REDIS_JOBQUEUE_ADDR";
 const PASSWORD_KEY: &str = "APP__CACHE_SERVER__REDIS__JOBQUEUE__PASSWORD";
 const FILE_KEY: &str = "APP__CACHE_SERVER__REDIS__JOBQUEUE__PASSWORD_FILE";
 
-/// A program's output and an answer of its API and of `/ready`, once it has said `part`.
+/// Searches a program's output and the answers of its API and of `/ready`, after it has logged
+/// `part`.
 async fn keeps_it<const N: usize>(env: [(&str, &str); N], part: &str) {
     let nobody = Redis::reserve();
     let server = Process::server(&nobody)
@@ -49,7 +49,7 @@ async fn keeps_it<const N: usize>(env: [(&str, &str); N], part: &str) {
     }
 }
 
-/// A password by each way there is, for the Redis at `addr`.
+/// The ways to give a password, for the Redis at `addr`.
 struct Ways {
     addr: String,
     url: String,
@@ -111,10 +111,10 @@ async fn a_proxy_that_repeats_what_it_is_sent_tells_no_password() {
                 let length = stream.read(&mut bytes).await.unwrap_or(0);
                 let sent = String::from_utf8_lossy(&bytes[..length]);
                 let sent = sent.replace(|c: char| c.is_control(), " ");
-                // To each of the commands by which a client introduces itself.
+                // Each of the commands by which a client introduces itself gets this answer.
                 let answer = format!("-{code} cannot understand {sent}\r\n").repeat(3);
                 stream.write_all(answer.as_bytes()).await.ok();
-                // Until the client has read it, and goes.
+                // The client has read the answer when it closes the connection.
                 drop(stream.read(&mut bytes).await);
             }
         });

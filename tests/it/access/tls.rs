@@ -1,5 +1,5 @@
-//! TLS that fails: what is wrong is said in one line, and both programs go on by themselves
-//! when it is mended.
+//! TLS that fails. Both programs say in one line what is wrong, and go on by themselves when it is
+//! mended.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 
 use crate::support::{PATIENCE, Process, Redis, ReservedPort, within};
 
-/// A try every five seconds: by then it goes on.
+/// The programs try every five seconds, so they go on within this time.
 const NEXT_TRY: Duration = Duration::from_secs(7);
 
-/// A Redis that speaks TLS on a port of its own, and a CA that the programs trust.
+/// A Redis that uses TLS on a port of its own, and a CA that the programs trust.
 struct Tls {
     redis: Redis,
     port: ReservedPort,
@@ -59,7 +59,7 @@ impl Tls {
         self.redis.cmd(&command).await;
     }
 
-    /// Has the server present a certificate for `name` that is valid until `year`.
+    /// Makes the server present a certificate for `name` that is valid until `year`.
     async fn present(&self, name: &str, year: i32) {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.not_after = date_time_ymd(year, 1, 1);
@@ -93,7 +93,7 @@ impl Tls {
     }
 }
 
-/// Both programs say `what`, once while they try twice, and take it for no outage.
+/// Asserts that both programs log `what` once while they try twice, and do not report an outage.
 async fn is_said(processes: &[Process; 2], what: &str) {
     for process in processes {
         process.wait_for_log(what, PATIENCE).await;
@@ -168,7 +168,7 @@ async fn a_server_without_tls_is_named_and_waited_for() {
 
 #[tokio::test]
 async fn a_server_that_asks_for_a_certificate_is_named_and_waited_for() {
-    // The two versions refuse at different moments.
+    // The two versions of TLS refuse at different moments.
     let asks = async |version| {
         let tls = Tls::start().await;
         tls.set(&["tls-auth-clients", "yes", "tls-protocols", version])

@@ -1,15 +1,15 @@
-//! Which user of Redis the programs are: the one that was named and no other, on each of
-//! their connections.
+//! Which user of Redis the programs are. On each of their connections they are the user that was
+//! named, and no other.
 
 use std::time::Duration;
 
 use crate::support::{PATIENCE, Process, Redis, eventually};
 
-/// How long after the operator's repair all is well at the latest.
+/// The longest time from the operator's repair until all is well.
 const MENDED: Duration = Duration::from_secs(7);
 const USERNAME: &str = "APP__CACHE_SERVER__REDIS__JOBQUEUE__USERNAME";
 
-/// The users of all connections whose name is one of the programs'.
+/// The users of all connections that have a name of the programs.
 async fn users(redis: &Redis) -> Vec<String> {
     let list: String = redis.query(&["CLIENT", "LIST"]).await;
     let ours = list.lines().filter(|line| line.contains(" name=jobqueue-"));
@@ -20,7 +20,8 @@ async fn users(redis: &Redis) -> Vec<String> {
     users.collect()
 }
 
-/// The server's connection, and the worker's: shared, fetch, heartbeat.
+/// Waits until the server's connection and the worker's connections (shared, fetch, heartbeat) are
+/// all of the user alice.
 async fn all_are_alice(redis: &Redis) {
     let users = eventually("all are connected", PATIENCE, async || {
         let users = users(redis).await;

@@ -53,8 +53,7 @@ async fn slow_clients_disturb_nobody(count: usize) {
         let (alone, among) = (percentile(&alone, share), percentile(&among, share));
         eprintln!("p{share}: {alone:?} alone, {among:?} among {count} slow clients");
     }
-    // On a quiet machine a request takes at most twice as long. This test only asserts that
-    // requests are served.
+    // The median request takes at most twice as long, and 20 ms more for a busy machine.
     let (alone, among) = (percentile(&alone, 50), percentile(&among, 50));
     assert!(
         among < alone * 2 + Duration::from_millis(20),

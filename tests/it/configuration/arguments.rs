@@ -10,7 +10,7 @@ use crate::support::{PATIENCE, Process, ProcessBuilder, Redis};
 type Program = (&'static str, fn(&Redis) -> ProcessBuilder);
 const BOTH: [Program; 2] = [("server", Process::server), ("jobqueue", Process::jobqueue)];
 
-/// A program that could not even start.
+/// A program whose settings would not let it start.
 fn unfit(start: fn(&Redis) -> ProcessBuilder, argument: &str) -> ProcessBuilder {
     let program = start(&Redis::reserve()).env("CONFIG_DIR", "/nonexistent");
     program.args(&[argument])

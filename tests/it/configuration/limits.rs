@@ -1,5 +1,5 @@
-//! Limits of the system that are too low: on files, memory and threads. A program starts and
-//! works, or it says why not and has taken nothing.
+//! Limits of the system that are too low, on files, memory and threads. A program starts and works,
+//! or it says why it does not and takes no job.
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -14,14 +14,15 @@ use crate::support::{PATIENCE, Process, ProcessBuilder, Redis, eventually, withi
 const BOTH: [&str; 2] = [env!("CARGO_BIN_EXE_server"), env!("CARGO_BIN_EXE_jobqueue")];
 const JOB: &str = r#"{"type":"demo:delay_print","payload":{"message":"a line"}}"#;
 
-/// A program whose shell has run `ulimit` with these arguments.
+/// A program that is started by a shell which has run `ulimit` with these arguments.
 fn limited(redis: &Redis, program: &str, ulimit: &str) -> ProcessBuilder {
     let script = format!("ulimit {ulimit} && exec '{program}'");
     let shell = ProcessBuilder::program("/bin/sh").redis(redis);
     shell.args(&["-c", &script])
 }
 
-/// Whether it started. It then works, and stops in order; else it says why, in one line.
+/// Whether the program started. A program that started must work and stop in order. Otherwise it
+/// must say why in one line.
 async fn starts(redis: &Redis, program: &str, process: &Process, limit: &str) -> bool {
     let what = format!("{program} with {limit}");
     eventually(&what, PATIENCE, async || {
@@ -32,7 +33,7 @@ async fn starts(redis: &Redis, program: &str, process: &Process, limit: &str) ->
     if process.exited().is_none() && program.ends_with("server") {
         process.wait_ready(PATIENCE).await;
     } else {
-        // A part of a worker starts after it listens.
+        // Some parts of a worker start after it listens.
         let drained =
             async || (process.exited().is_some() || redis.xlen().await == 0).then_some(());
         eventually(&what, PATIENCE, drained).await;
@@ -57,7 +58,7 @@ async fn with_any_number_of_files_a_program_works_or_says_how_many_it_needs() {
     let redis = Redis::start().await;
     for program in BOTH {
         let mut started = 0;
-        // With three, the system cannot load a program.
+        // With three files the system cannot load a program.
         for files in [4, 5, 6, 8, 10, 12, 16, 20, 24, 28, 31, 32, 36, 40] {
             redis.add_job(JOB).await;
             let limit = format!("-n {files}");
@@ -71,7 +72,7 @@ async fn with_any_number_of_files_a_program_works_or_says_how_many_it_needs() {
         }
         assert_eq!(started, 3, "{program}");
     }
-    // A soft limit is raised.
+    // The program raises a soft limit.
     let process = limited(&redis, BOTH[1], "-S -n 10").start();
     assert!(starts(&redis, BOTH[1], &process, "-S -n 10").await);
 }
@@ -96,7 +97,7 @@ async fn with_any_amount_of_memory_a_program_works_or_says_that_it_is_too_little
     }
 }
 
-/// Where another user may read the programs and their settings.
+/// A directory where another user may read the programs and their settings.
 fn public() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let copied = Command::new("cp")
@@ -110,7 +111,7 @@ fn public() -> TempDir {
     dir
 }
 
-/// What runs a command as another user, if this one is root.
+/// Runs a command as another user, if this user is root.
 fn as_user(user: u32) -> Command {
     if !rustix::process::geteuid().is_root() {
         return Command::new("env");
@@ -121,7 +122,7 @@ fn as_user(user: u32) -> Command {
     setpriv
 }
 
-/// A program that may have as many threads as `limit` says. That does not bind root.
+/// A program that may have as many threads as `limit` says. The limit does not bind root.
 fn bound(redis: &Redis, dir: &Path, program: &str, limit: &str, user: u32) -> ProcessBuilder {
     let copy = dir.join(Path::new(program).file_name().unwrap());
     let script = format!("{limit} exec '{}'", copy.display());
@@ -171,11 +172,11 @@ async fn a_worker_that_runs_out_of_threads_goes_on_and_works_again_later() {
     let port = redis.addr().rsplit(':').next().unwrap().to_owned();
     let limit = format!("ulimit -u {THREADS} &&");
     let worker = bound(&redis, dir.path(), BOTH[1], &limit, user)
-        // A name, whose lookup needs a thread.
+        // The lookup of a name needs a thread.
         .redis_addr(format!("localhost:{port}"))
         .start();
     worker.wait_ready(PATIENCE).await;
-    // By default, threads for lookups end after ten seconds without any.
+    // By default, the threads for lookups end after ten seconds without a lookup.
     let threads = || {
         let threads = std::fs::read_dir(format!("/proc/{}/task", worker.pid()));
         threads.unwrap().count()

@@ -1,4 +1,4 @@
-//! The README's "Configuration": where settings come from, what the programs say of a mistake in
+//! The README's "Configuration": where settings come from, what the programs say about a mistake in
 //! them, how they start, and which limits of the system they need.
 
 mod arguments;

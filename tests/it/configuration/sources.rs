@@ -1,5 +1,5 @@
-//! Where the settings come from: files of two programs in one directory, variables whose
-//! names are nearly right, no files at all; and what the programs say of it at their start.
+//! Where the settings come from: files of two programs in one directory, variables whose names are
+//! nearly right, and no files at all. The programs say at their start what they found.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -10,7 +10,7 @@ use crate::support::{PATIENCE, Process, ProcessBuilder, Redis};
 type Start = fn(&Redis) -> ProcessBuilder;
 const BOTH: [(&str, Start); 2] = [("server", Process::server), ("jobqueue", Process::jobqueue)];
 
-/// A directory with the two files of develop.
+/// A directory with the two files of the environment develop.
 fn files(main: impl AsRef<[u8]>, cacheserver: impl AsRef<[u8]>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("develop")).unwrap();
@@ -163,7 +163,7 @@ async fn without_files_the_defaults_hold() {
         assert!(line.contains("config_dir=\"none, defaults\""), "{line}");
         assert!(line.contains("environment=\"develop\""), "{line}");
     }
-    // A file in ./config is found, and then both are needed.
+    // A file in ./config is found, and then both files are needed.
     fs::create_dir_all(cwd.path().join("config/develop")).unwrap();
     fs::write(
         cwd.path().join("config/develop.yaml"),

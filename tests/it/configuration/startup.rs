@@ -1,4 +1,4 @@
-//! How the two programs start, in each environment, and how they refuse to.
+//! How the two programs start in each environment, and how they refuse to start.
 
 use std::time::Duration;
 

@@ -19,7 +19,7 @@ async fn the_backlog_tells_what_waits_and_what_runs() {
     redis
         .add_job(r#"{"type":"test:quiet","delay_ms":60000}"#)
         .await;
-    // The delayed one is behind the others: it is parked when a slot is free.
+    // The delayed job is behind the others, so it is parked when a slot becomes free.
     let seen = eventually("three run", PATIENCE, async || {
         let Backlog {
             stream,
@@ -103,8 +103,8 @@ async fn a_paused_queue_is_left_alone_by_who_starts_and_by_who_would_inherit() {
     let heir = Process::test_worker(&redis).envs(lease).start();
     heir.wait_for_log("the queue is paused", PATIENCE).await;
     redis.add_test_job("sleep", 2, 0).await;
-    // Without the pause the second job would run at once, and the first one within the
-    // lease, 2 s, and 2 s more.
+    // Without the pause the second job would run at once. The first job would run within the lease
+    // of 2 s and 2 s more.
     let started = within(Duration::from_secs(5), async || {
         (heir.count("start 1") + heir.count("start 2") > 0).then_some(())
     });

@@ -1,4 +1,4 @@
-//! The schema: made by whoever comes first, whatever was there before.
+//! The schema. The first program that connects creates it, whatever was there before.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -151,7 +151,7 @@ async fn each_fresh_connection_runs_all_migrations_whatever_the_version() {
     redis.cmd(&["XGROUP", "DESTROY", STREAM, GROUP]).await;
     let cut: u64 = redis.query(&["CLIENT", "KILL", "TYPE", "normal"]).await;
     assert!(cut > 0);
-    // There is no worker: it is the server that makes the group.
+    // There is no worker here, so the server creates the group.
     let lag = eventually("the group is there", PATIENCE, async || {
         redis.backlog().await.lag
     });

@@ -1,6 +1,6 @@
-//! The README's "Looking inside with redis-cli" and "Operations": the commands and the scripts
-//! work as they are written, and what operators do by hand loses no job. The schema is here
-//! too, since operators see it.
+//! The README's "Looking inside with redis-cli" and "Operations". The commands and the scripts work
+//! as they are written, and no action of an operator loses a job. The schema is tested here too,
+//! because operators see it.
 
 mod inspection;
 mod migrations;

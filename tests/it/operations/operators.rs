@@ -1,4 +1,4 @@
-//! What operators do to a queue by hand, under load: nothing is left where no command finds it.
+//! Actions of operators on a queue under load. No job is left where no command finds it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn worker(redis: &Redis) -> Process {
     Process::test_worker(redis).envs(&[LEASE]).start()
 }
 
-/// Adds jobs that a consumer which is no worker has read.
+/// Adds jobs, and reads them as a consumer that is not a worker.
 async fn read_by_hand(redis: &Redis, numbers: std::ops::Range<u64>) {
     redis
         .cmd(&["XGROUP", "CREATE", STREAM, GROUP, "0", "MKSTREAM"])
@@ -39,7 +39,7 @@ async fn group(redis: &Redis, args: &[&str]) {
     redis.cmd(&command).await;
 }
 
-/// This worker has run each of these jobs, and none of them twice.
+/// Waits until this worker has run each of these jobs, and asserts that it ran none of them twice.
 async fn ran_once(worker: &Process, jobs: std::ops::Range<u64>) {
     let wanted: BTreeSet<String> = jobs.map(|n| format!("end {n}")).collect();
     let ends = || {
@@ -57,7 +57,7 @@ async fn ran_once(worker: &Process, jobs: std::ops::Range<u64>) {
     assert_eq!(BTreeSet::from_iter(ends()), wanted);
 }
 
-/// Every job ran, and this worker said once what had happened.
+/// Asserts that every job ran, and that this worker logged once what had happened.
 async fn found(redis: &Redis, worker: &Process, jobs: u64) {
     redis.drained(PATIENCE).await;
     ran_once(worker, 0..jobs).await;
@@ -88,7 +88,7 @@ async fn a_backlog_that_was_skipped_is_found() {
         group(&redis, &["SETID", id]).await;
         let worker = worker(&redis);
         found(&redis, &worker, 1500).await;
-        // Redis reads no further than that id, and what is added is found one by one.
+        // Redis reads no entries before that id, so a job that is added now is found one by one.
         redis.add_test_job("sleep", 1500, 0).await;
         worker
             .wait_for_line(|line| line == "end 1500", PATIENCE)
@@ -190,7 +190,7 @@ async fn whatever_is_done_to_a_queue_under_load_strands_no_job() {
                 .await;
             n += 10;
         }
-        // One that is destroyed is made anew a moment later, and the next hand finds it.
+        // A destroyed group is created again a moment later. The next command waits for that.
         eventually("the group is there", PATIENCE, async || {
             redis.try_cmd(hand).await.ok()
         })

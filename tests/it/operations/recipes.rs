@@ -1,5 +1,5 @@
-//! The commands for redis-cli of the README and of the Japanese guide, as they stand there, in
-//! the shells of users.
+//! The commands for redis-cli of the README and of the Japanese guide, run as they are written
+//! there, in the shells of users.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +14,7 @@ use crate::support::{DEAD, PATIENCE, Process, Redis, eventually};
 const EXAMPLE: &str = "1764201600000-0";
 const MESSAGE: &str = "it's \"quoted\" \\ 日本語 🎉 $HOME `date` !!";
 
-/// Every command that begins with `redis-cli`, of indented lines and of those in a sentence.
+/// Every command that begins with `redis-cli`, in indented lines and in sentences.
 fn recipes(document: &str) -> Vec<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(document);
     let text = fs::read_to_string(path).unwrap().replace("\\\n", " ");
@@ -31,7 +31,7 @@ fn recipes(document: &str) -> Vec<String> {
     text.lines().flat_map(of_line).collect()
 }
 
-/// Runs a command in a shell for which `redis-cli` means this Redis.
+/// Runs a command in a shell where `redis-cli` uses this Redis.
 fn run(shell: &str, command: &str, redis: &Redis, home: &Path) -> String {
     let wrapper = home.join("redis-cli");
     if !wrapper.exists() {
@@ -65,8 +65,8 @@ async fn every_command_of_the_japanese_guide_works_in_shells() {
     every_command_works("docs/ja/Queue-Job.md", &passwords, 2).await;
 }
 
-/// Runs all commands of a document, which has a user `app` change from the first password to
-/// the second, and lets this many jobs be printed.
+/// Runs all commands of a document. They change the password of a user `app` from the first one to
+/// the second one, and this many jobs are printed.
 async fn every_command_works(document: &str, passwords: &[&str; 2], jobs: usize) {
     let redis = Redis::start().await;
     let worker = Process::jobqueue(&redis).start();
@@ -124,7 +124,7 @@ async fn every_command_works(document: &str, passwords: &[&str; 2], jobs: usize)
         assert!(logs_in(new) && !logs_in(old), "{shell}");
     }
     let printed = worker.wait_for_lines(2 * jobs, PATIENCE).await;
-    // All but the one that is written out: from a file, and from the dead letter.
+    // One job has its message in the command. The others come from a file and from the dead letter.
     let printed = printed.iter().filter(|line| line.text.ends_with(MESSAGE));
     assert_eq!(printed.count(), 2 * (jobs - 1));
 }

@@ -1,5 +1,5 @@
-//! A stderr that nobody reads: nobody waits for it, signals are obeyed, and what is dropped
-//! is counted.
+//! A stderr that nobody reads. No part of a program waits for it, signals still work, and dropped
+//! lines are counted.
 
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
@@ -9,14 +9,14 @@ use crate::support::{
     PATIENCE, Process, ProcessBuilder, Redis, SmallPipe, eventually, http_client, test_job, within,
 };
 
-/// How long something may take that nothing holds up, on a busy machine.
+/// How long an event may take on a busy machine when nothing delays it.
 const SOON: Duration = Duration::from_secs(3);
 
 fn print(n: usize) -> String {
     format!(r#"{{"type":"demo:delay_print","payload":{{"message":"job {n}"}}}}"#)
 }
 
-/// A program that is ready, with a log that is full from now on.
+/// A program that is ready. Its log is full from now on.
 async fn with_blocked_log(program: ProcessBuilder) -> (Process, SocketAddr, SmallPipe) {
     let mut log = SmallPipe::new();
     let process = program.stderr_to(log.end()).start();
@@ -88,7 +88,7 @@ async fn an_outage_that_nobody_reads_of_is_overcome() {
 async fn what_is_dropped_is_counted_once_the_log_is_read_again() {
     const JOBS: usize = 5_000;
     let redis = Redis::start().await;
-    // Three lines a job, and the last words.
+    // Each job logs three lines. The worker's last line is logged too.
     let filter = "jobqueue=info,dm_jobqueue::telemetry=warn,dm_jobqueue::service::jobqueue::server=info,\
         dm_jobqueue::service::jobqueue::worker::trail=debug";
     let worker = Process::jobqueue(&redis).env("RUST_LOG", filter);
@@ -115,7 +115,7 @@ async fn what_is_dropped_is_counted_once_the_log_is_read_again() {
         "{seen} seen, {dropped} dropped"
     );
     assert_eq!(seen + dropped, 3 * JOBS);
-    // The last words go out.
+    // The last line is written.
     assert!(lines.last().unwrap().text.contains("worker stopped"));
 }
 

@@ -1,5 +1,4 @@
-//! A stdout that takes no more lines, or a stderr: its reader is gone, or the disk is
-//! full.
+//! A stdout or a stderr that takes no more lines, because its reader is gone or the disk is full.
 
 use std::fs::File;
 use std::io::pipe;
@@ -14,8 +13,8 @@ fn print(n: usize) -> String {
     format!(r#"{{"type":"demo:delay_print","payload":{{"message":"job {n}"}}}}"#)
 }
 
-/// With a stdout that fails, a worker charges no job for it, puts all of them back and
-/// exits with 74, and another runs them.
+/// Asserts that a worker with a failing stdout charges no job for it, puts all jobs back and exits
+/// with 74. Another worker then runs the jobs.
 async fn nobody_is_charged(stdout: impl Into<Stdio>, reason: &str) {
     let redis = Redis::start().await;
     redis.add_jobs((0..JOBS).map(print)).await;
@@ -69,7 +68,7 @@ async fn a_reader_that_leaves_under_load_loses_no_job() {
     redis.reclaiming().await;
     let jobs: Vec<String> = (0..3_000).map(print).collect();
     redis.add_jobs(jobs).await;
-    // As `head` does.
+    // The reader leaves as `head` does.
     let head = tokio::task::spawn_blocking(move || {
         let lines = BufReader::with_capacity(64, reader).lines().take(100);
         lines.map(Result::unwrap).collect::<Vec<_>>()
@@ -78,13 +77,13 @@ async fn a_reader_that_leaves_under_load_loses_no_job() {
     assert_eq!(first.wait_exit(PATIENCE).await.code(), Some(74));
     redis.drained(PATIENCE).await;
     assert_eq!(redis.dead_letters().await, []);
-    // What had been taken by the pipe was done; everything else is the other's.
+    // The jobs whose lines the pipe had taken were done. The other worker runs all other jobs.
     let printed = second.stdout().len();
     assert!(printed > 0, "nothing was left to the other worker");
 }
 
-/// With a stderr that fails, a worker runs jobs, buries what is none, of which it would
-/// say so, and stops when it is told to.
+/// Asserts that a worker with a failing stderr runs jobs, buries an entry that is not a job (which
+/// it would log), and stops when it is told to.
 async fn works_without_a_log(stderr: impl Into<Stdio>) {
     let redis = Redis::start().await;
     let worker = Process::jobqueue(&redis).stderr_to(stderr).start();

@@ -1,4 +1,4 @@
-//! What a log line looks like, and which there are: text or JSON, with colours or without,
+//! The form of log lines, and which lines there are: text or JSON, with or without colours, and
 //! from which level on.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use crate::support::{PATIENCE, Process, ProcessBuilder, Redis, Terminal};
 const BOTH: [fn(&Redis) -> ProcessBuilder; 2] = [Process::server, Process::jobqueue];
 const STARTED: [&str; 2] = ["listening", "worker started"];
 
-/// A JSON object that refuses a key that is there twice.
+/// A JSON object. It refuses a key that occurs twice.
 struct Unique(BTreeMap<String, Value>);
 
 impl<'de> Deserialize<'de> for Unique {
@@ -38,7 +38,7 @@ impl<'de> Deserialize<'de> for Unique {
     }
 }
 
-/// The lines of a program that was started, given something to log, and stopped.
+/// Starts a program, gives it an event to log, and stops it. Returns its log lines.
 async fn json_lines(program: ProcessBuilder, redis: &Redis, started: &str) -> Vec<Unique> {
     let process = program.start();
     process.wait_for_log(started, PATIENCE).await;
@@ -112,7 +112,8 @@ async fn the_settings_name_level_and_format_unless_variables_do() {
     }
 }
 
-/// Nothing tells where it listens: it is stopped as soon as it can be, and has said nothing.
+/// No line says where the program listens, so this waits for its socket. It then stops the program,
+/// which must have logged nothing.
 async fn eventually_ready_without_a_line(process: &Process) {
     crate::support::eventually("it listens", PATIENCE, async || {
         let sockets = std::fs::read_to_string(format!("/proc/{}/net/tcp", process.pid())).unwrap();

@@ -1,5 +1,5 @@
-//! Lines on stdout: whole on a pipe that workers share, and patient on a pipe that
-//! nobody reads.
+//! Lines on stdout. They are whole on a pipe that several workers share, and they wait on a pipe
+//! that nobody reads.
 
 use std::collections::BTreeSet;
 use std::io::{PipeReader, Read, Write, pipe};
@@ -9,9 +9,9 @@ use crate::support::{
     LONG_LEASE, PATIENCE, Pending, Process, ProcessBuilder, Redis, eventually, within,
 };
 
-/// What a pipe holds before it blocks, on Linux.
+/// How many bytes a pipe holds on Linux before it blocks.
 const PIPE_BYTES: usize = 64 * 1024;
-/// A worker prints this many bytes beside the message: a timestamp, the newline.
+/// A worker prints this many bytes besides the message: a timestamp and the newline.
 const AROUND: usize = "[2026-01-02 12:34:56] \n".len();
 const BLOCKED_JOBS: usize = 3;
 
@@ -19,7 +19,7 @@ fn print(message: &str) -> String {
     format!(r#"{{"type":"demo:delay_print","payload":{{"message":"{message}"}}}}"#)
 }
 
-/// Reads a pipe to its end, on a thread.
+/// Reads a pipe to its end, on another thread.
 fn reading(mut pipe: PipeReader) -> tokio::task::JoinHandle<String> {
     tokio::task::spawn_blocking(move || {
         let mut text = String::new();
@@ -28,7 +28,7 @@ fn reading(mut pipe: PipeReader) -> tokio::task::JoinHandle<String> {
     })
 }
 
-/// A worker whose stdout is a pipe that is full, and the pipe's other end.
+/// A worker whose stdout is a full pipe, and the pipe's other end.
 fn blocked(worker: ProcessBuilder) -> (Process, PipeReader) {
     let (reader, mut writer) = pipe().unwrap();
     let mut filler = vec![b'.'; PIPE_BYTES - 1];
@@ -37,8 +37,8 @@ fn blocked(worker: ProcessBuilder) -> (Process, PipeReader) {
     (worker.stdout_to(writer).start(), reader)
 }
 
-/// The messages that came out behind what had filled the pipe, sorted: jobs that run at
-/// once print in any order.
+/// The messages that were printed after the text that had filled the pipe. They are sorted, because
+/// jobs that run at the same time print in any order.
 fn messages(text: &str) -> Vec<&str> {
     let lines = text.lines().filter(|line| !line.starts_with('.'));
     let mut messages: Vec<&str> = lines.map(|line| line.split_once("] ").unwrap().1).collect();
@@ -69,7 +69,7 @@ async fn lines_of_eight_workers_on_one_pipe_never_mix() {
     for worker in &workers {
         worker.wait_ready(PATIENCE).await;
     }
-    // Lines of every length up to what a pipe takes in one piece; each job's letter
+    // The lines have every length up to the size that a pipe takes in one piece. Each job's letter
     // shows whether its line is its own.
     let message = |n: usize| {
         let head = format!("{n} ");
@@ -136,7 +136,7 @@ async fn a_blocked_pipe_slows_printing_and_nothing_else() {
     let owner = all_delivered(&redis, BLOCKED_JOBS).await[0]
         .consumer
         .clone();
-    // A failed attempt and a park are settled all the same.
+    // A failed attempt and a park are settled meanwhile.
     redis.add_job(r#"{"type":"no:such"}"#).await;
     redis
         .add_job(r#"{"type":"demo:delay_print","delay_ms":3600000}"#)
@@ -146,7 +146,7 @@ async fn a_blocked_pipe_slows_printing_and_nothing_else() {
     })
     .await;
     first.wait_ready(PATIENCE).await;
-    // For three leases nobody takes a job over, and none counts as done.
+    // For three leases no worker takes a job over, and no job counts as done.
     let second = Process::jobqueue(&redis).envs(&short).start();
     second.wait_ready(PATIENCE).await;
     let changed = within(Duration::from_secs(3), async || {
@@ -170,7 +170,7 @@ async fn a_blocked_pipe_slows_printing_and_nothing_else() {
     assert_eq!(first.wait_exit(PATIENCE).await.code(), Some(0));
     let text = text.await.unwrap();
     let mut printed = messages(&text);
-    // They ran side by side.
+    // The jobs ran at the same time.
     printed.sort();
     assert_eq!(printed, ["job 0", "job 1", "job 2"]);
     assert!(second.stdout().is_empty());

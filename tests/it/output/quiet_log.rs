@@ -1,11 +1,12 @@
-//! However many jobs go wrong, the log has a few lines of each kind of trouble, and the
-//! count of the others.
+//! However many jobs go wrong, the log has a few lines for each kind of trouble, and the count of
+//! the others.
 
 use serde_json::Value;
 
 use crate::support::{DEAD, GROUP, PATIENCE, Process, Redis, STREAM, eventually, test_job};
 
-/// How many lines a minute of one kind of trouble may take, the one with the rest included.
+/// How many lines a minute one kind of trouble may take. The line with the count of the others is
+/// one of them.
 const A_FEW: usize = 4;
 
 fn worker(redis: &Redis) -> Process {
@@ -17,8 +18,8 @@ fn worker(redis: &Redis) -> Process {
         .start()
 }
 
-/// Stops the worker, and answers the lines that contain `part`, and of how many troubles
-/// these tell.
+/// Stops the worker. Returns the number of lines that contain `part`, and the number of troubles
+/// that these lines report.
 async fn told(worker: &Process, part: &str) -> (usize, u64) {
     worker.term();
     worker.wait_exit(PATIENCE).await;
@@ -31,7 +32,7 @@ async fn told(worker: &Process, part: &str) -> (usize, u64) {
         let fields = line.get("fields").unwrap_or(line);
         let message = fields["message"].as_str().unwrap();
         let suppressed = fields["suppressed"].as_u64().unwrap();
-        // The last line stands for no trouble of its own.
+        // The last line only counts others, and has no trouble of its own.
         suppressed + u64::from(!message.starts_with("more"))
     });
     (lines.len(), troubles.sum())
@@ -116,7 +117,7 @@ async fn failing_and_panicking_jobs_are_a_few_lines_and_their_count() {
             .find(|line| line.text.contains(part) && line.text.contains(r#""suppressed":497"#));
         rest.unwrap_or_else(|| panic!("nobody told the rest of {part:?}"));
     }
-    // The hook of all panics.
+    // These lines come from the hook that handles all panics.
     let panics = worker.count_log(r#""message":"panicked""#);
     assert!((1..=A_FEW).contains(&panics), "{panics} lines of panics");
 }
@@ -131,7 +132,7 @@ async fn poison_jobs_are_a_few_lines_and_their_count() {
     redis
         .add_jobs((0..200).map(|n| test_job("sleep", n, 0)))
         .await;
-    // Another worker had them, and died of them again and again.
+    // Another worker had received these jobs again and again, and died each time.
     let poison = "local entries = redis.call('XREADGROUP', 'GROUP', ARGV[1], 'dead', 'COUNT', 200,
             'STREAMS', KEYS[1], '>')[1][2]
         for _, entry in ipairs(entries) do

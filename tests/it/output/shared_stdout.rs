@@ -1,5 +1,5 @@
-//! Several workers that share one stdout: a line is one line, whatever its length, and a
-//! worker that is halted in the middle of one holds up nobody.
+//! Several workers that share one stdout. A line is one line, whatever its length, and a worker
+//! that is halted in the middle of a line does not hold up the others.
 
 use std::io::{Read, pipe};
 use std::os::fd::OwnedFd;
@@ -14,7 +14,7 @@ fn print(message: &str) -> String {
     format!(r#"{{"type":"demo:delay_print","payload":{{"message":"{message}"}}}}"#)
 }
 
-/// Job `n`'s message: its number, over and over again, to `bytes` bytes.
+/// Job `n`'s message: its number again and again, up to `bytes` bytes.
 fn message(n: usize, bytes: usize) -> String {
     let mut text = format!("{n:06} ").repeat(bytes / 7 + 1);
     text.truncate(bytes);
@@ -33,7 +33,8 @@ fn reading(mut from: impl Read + Send + 'static) -> tokio::task::JoinHandle<Stri
     })
 }
 
-/// Prints lines of many lengths through `workers` processes on one output.
+/// Prints lines of many lengths by `workers` processes on one output, and asserts that each is
+/// whole.
 async fn lines_are_whole(workers: usize, from: impl Read + Send + 'static, to: OwnedFd) {
     const JOBS: usize = 420;
     const SIZES: [usize; 7] = [40, 4_100, 900, 60_000, 4_073, 250_000, 9_000];
@@ -93,7 +94,7 @@ async fn a_worker_that_is_halted_in_a_line_holds_up_nobody() {
         let worker = worker.envs(&LONG_LEASE);
         worker.stdout_to(writer.try_clone().unwrap()).start()
     };
-    // It has no slot for another job.
+    // This worker has no slot for another job.
     let one = Process::jobqueue(&redis).env("APP__JOBQUEUE__CONCURRENCY", "1");
     let halted = start(one);
     redis.add_job(&print(&message(999_999, 200_000))).await;
@@ -131,6 +132,6 @@ async fn a_worker_that_is_halted_in_a_line_holds_up_nobody() {
         let line = format!("] {}\n", message(n, size(n)));
         assert_eq!(text.matches(&line).count(), 1, "{n}");
     }
-    // One line was torn, by a whole other one.
+    // One line was torn by a whole line of another worker.
     assert_eq!(text.matches('\n').count(), JOBS + 1);
 }

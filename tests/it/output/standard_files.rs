@@ -1,4 +1,4 @@
-//! stdin, stdout and stderr that are closed at the start, or go nowhere.
+//! The programs with a stdin, stdout or stderr that is closed at the start or leads nowhere.
 
 use crate::support::{PATIENCE, Process, ProcessBuilder, Redis, eventually};
 
@@ -29,11 +29,11 @@ async fn a_worker_without_stdout_does_not_start() {
     assert_eq!((redis.xlen().await, redis.pending().await), (1, 0));
 }
 
-/// Whoever has /dev/null there has chosen it, in whichever way it was opened.
+/// An operator who sets stdout to /dev/null has chosen it, in whichever way it was opened.
 #[tokio::test]
 async fn a_worker_that_prints_to_nowhere_says_so_once() {
     let redis = Redis::start().await;
-    // As Python's subprocess.DEVNULL, Node's "ignore" and daemon(3) do it.
+    // Python's subprocess.DEVNULL, Node's "ignore" and daemon(3) open it like this.
     let exec = "import os, sys; os.dup2(os.open(os.devnull, os.O_RDWR), 1); os.execv(sys.argv[1], sys.argv[1:])";
     let daemon = ProcessBuilder::program("python3").redis(&redis);
     let worker = env!("CARGO_BIN_EXE_jobqueue");
@@ -55,7 +55,7 @@ async fn a_worker_that_prints_to_nowhere_says_so_once() {
     }
 }
 
-/// What a descriptor of a process is, such as `/dev/null` or `socket:[123]`.
+/// The file behind a descriptor of a process, such as `/dev/null` or `socket:[123]`.
 fn file(process: &Process, fd: u32) -> String {
     let link = std::fs::read_link(format!("/proc/{}/fd/{fd}", process.pid()));
     link.map_or_else(|_| "closed".to_owned(), |link| link.display().to_string())
@@ -74,7 +74,7 @@ async fn closed_standard_files_are_no_sockets_later() {
         let process = redirected(&redis, program, closed).start();
         let connected = async || {
             let clients: String = redis.query(&["CLIENT", "LIST"]).await;
-            // The test has a connection of its own, without a name.
+            // The test also has a connection, which has no name.
             let named = clients
                 .lines()
                 .filter(|line| !line.contains(" name= "))

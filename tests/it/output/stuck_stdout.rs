@@ -1,4 +1,4 @@
-//! A stdout that nobody reads, for longer than a job may take.
+//! A stdout that nobody reads for longer than a job may take.
 
 use std::io::{PipeReader, Read, Write, pipe};
 use std::time::Duration;
@@ -52,7 +52,8 @@ async fn what_a_stuck_stdout_holds_runs_elsewhere_after_the_job_timeout() {
     assert!(reason.contains("stdout is blocked"), "{reason}");
     first.wait_for_log("stdout is blocked", PATIENCE).await;
     redis.drained(PATIENCE).await;
-    // It takes no more, however long it is idle: the other has them at once.
+    // The first worker takes no more jobs, however long it is idle. The other worker gets them at
+    // once.
     for n in 0..20 {
         redis.add_job(&print(&format!("later {n}"))).await;
         second
@@ -94,7 +95,7 @@ async fn what_is_put_back_by_a_stuck_worker_alone_is_not_counted() {
         put_back().await.then_some(())
     })
     .await;
-    // It leaves them alone: nothing is taken and given back in turns.
+    // The worker leaves the jobs alone. It does not take them and give them back again and again.
     stays("they are put back", Duration::from_secs(2), put_back).await;
     worker.wait_not_ready(PATIENCE).await;
     let text = reading(reader);
@@ -135,12 +136,12 @@ async fn a_line_once_begun_stays_with_its_worker() {
     assert_eq!((text.lines().count(), second.stdout().len()), (2, 5));
 }
 
-/// Reads as much of a pipe as makes room for a line.
+/// Reads enough of a pipe to make room for a line.
 fn read_page(reader: &mut PipeReader) {
     reader.read_exact(&mut [0; 4096]).unwrap();
 }
 
-/// A line takes a page of the pipe.
+/// Jobs whose lines take one page of the pipe each.
 fn page_jobs(count: usize) -> impl Iterator<Item = String> {
     (0..count).map(|n| print(&format!("{n} {}", "x".repeat(4_000))))
 }
@@ -163,7 +164,7 @@ async fn a_line_now_and_then_is_no_end_of_a_block() {
             (redis.xlen().await == left).then_some(())
         })
         .await;
-        // It looks four times a second.
+        // The worker looks at its output four times a second.
         let told = async || (worker.count_log("takes lines again") > 0).then_some(());
         let told = within(Duration::from_millis(400), told).await;
         assert_eq!(told, None, "{left} lines wait");
@@ -187,7 +188,7 @@ async fn a_reader_that_is_slow_is_told_of_too() {
     filler.push(b'\n');
     writer.write_all(&filler).unwrap();
     let worker = Process::jobqueue(&redis)
-        // How long a line may wait.
+        // This is how long a line may wait.
         .env("APP__JOBQUEUE__JOB_TIMEOUT", "2s")
         .stdout_to(writer)
         .start();

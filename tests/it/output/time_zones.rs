@@ -1,4 +1,4 @@
-//! The time zone of what jobs print.
+//! The time zone of the lines that jobs print.
 
 use std::path::Path;
 
@@ -24,7 +24,7 @@ async fn offset(redis: &Redis, worker: ProcessBuilder) -> (i64, usize) {
     redis.drained(PATIENCE).await;
     worker.term();
     assert_eq!(worker.wait_exit(PATIENCE).await.code(), Some(0));
-    // A moment passed since it was printed.
+    // A moment has passed since the line was printed, so this rounds to the nearest minute.
     ((seconds + 30).div_euclid(60), worker.count_log(" WARN "))
 }
 
@@ -66,7 +66,7 @@ async fn a_zone_that_is_none_is_warned_of() {
 async fn a_name_is_known_where_the_system_does_not_know_it() {
     let redis = Redis::start().await;
     let some = tempfile::tempdir().unwrap();
-    // A database with one name, and an empty directory in its place.
+    // One directory is a zone database with one name, and the other one is empty.
     let file = some.path().join("Some");
     std::fs::copy("/usr/share/zoneinfo/Etc/UTC", file).unwrap();
     let none = tempfile::tempdir().unwrap();
@@ -78,7 +78,7 @@ async fn a_name_is_known_where_the_system_does_not_know_it() {
     }
 }
 
-/// A worker that sees other files: `script` changes what is mounted.
+/// A worker with other files in its file system. `script` changes the mounts.
 fn mounted(redis: &Redis, script: &str) -> ProcessBuilder {
     let run = format!("{script}\nexec '{}'", env!("CARGO_BIN_EXE_jobqueue"));
     let unshare = ProcessBuilder::program("unshare").redis(redis);

@@ -1,5 +1,5 @@
-//! A job's trail: at debug level the log of all processes together tells each step of a job
-//! by its `job_id`, and at the default level only what goes wrong.
+//! A job's trail. At debug level, the logs of all processes together show each step of a job by its
+//! `job_id`. At the default level they show only what goes wrong.
 
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ fn telling(worker: ProcessBuilder) -> ProcessBuilder {
         .env("APP__JOBQUEUE__RETRY__INITIAL", "5ms")
 }
 
-/// The lines about a job.
+/// The log lines about a job.
 fn trail(process: &Process, job_id: &str) -> Vec<Told> {
     let lines = process.stderr();
     let lines = lines
@@ -38,8 +38,9 @@ fn trail(process: &Process, job_id: &str) -> Vec<Told> {
         .collect()
 }
 
-/// Waits until the lines about a job, of one level, are these. The one who promotes a job may
-/// hear of it later than the one who gets it, so only its number of times counts.
+/// Waits until the lines of one level about a job are these. The worker that promotes a job may get
+/// Redis' reply later than another worker gets the job. So only the number of `promoted` lines
+/// counts, and not their place.
 async fn wait_for_steps(process: &Process, job_id: &str, level: &str, steps: &[&str]) {
     let mut found = Vec::new();
     let same = async || {
@@ -155,7 +156,7 @@ async fn a_job_of_a_killed_worker_is_followed_into_the_next_one() {
     let redis = Redis::start().await;
     let start = || telling(Process::test_worker(&redis)).envs(&[LEASE]).start();
     let first = start();
-    // A bare job: its entry's id is its own.
+    // A bare job has no id of its own, so its entry's id is its id.
     let id = redis.add_test_job("hang", 1, 0).await;
     first
         .wait_for_line(|line| line == "start 1", PATIENCE)

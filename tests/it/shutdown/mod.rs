@@ -1,5 +1,5 @@
-//! The README's "Start and stop": what each signal does, what a program finishes before it ends,
-//! what it gives back to the queue, how long it may take, and its exit status.
+//! The README's "Start and stop": what each signal does, which work a program finishes before it
+//! ends, which jobs it gives back to the queue, how long it may take, and its exit status.
 
 mod server;
 mod signals;

@@ -1,5 +1,5 @@
-//! The API server's end: whoever got a 201 has a job, and whoever was being served is
-//! answered.
+//! The API server's end. Each client that got a 201 has a job in the stream, and each request in
+//! progress is answered.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -73,7 +73,8 @@ async fn every_201_is_stored_when_the_server_is_stopped_under_load() {
             loop {
                 let body = json!({"message": format!("{client}/{n}")}).to_string();
                 let sent = request.try_clone().unwrap().body(body).send().await;
-                // What meets the closed door, or an idle connection as it is closed.
+                // This request reached a closed listener, or an idle connection that was just being
+                // closed.
                 let Ok(reply) = sent else { return accepted };
                 assert_eq!(reply.status(), 201);
                 let reply = reply.text().await.expect("a whole answer");
@@ -139,7 +140,7 @@ async fn a_request_whose_body_is_on_its_way_is_answered() {
         "POST {REGISTER} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
          content-length: 2\r\nexpect: 100-continue\r\n\r\n"
     );
-    // The answer to `expect` says that the request is being served.
+    // The answer to `expect` shows that the request is being served.
     assert_eq!(client.ask(head).await.status, 100);
     app.server.term();
     refuses(addr).await;
@@ -149,7 +150,7 @@ async fn a_request_whose_body_is_on_its_way_is_answered() {
     assert_eq!(app.server.wait_exit(PATIENCE).await.code(), Some(0));
 }
 
-/// What a load balancer sees, which sends requests until it has noticed.
+/// This is the view of a load balancer, which sends requests until it has noticed the end.
 #[tokio::test]
 async fn a_server_that_drains_is_not_ready_and_serves_on_until_the_delay_is_over() {
     const DELAY: Duration = Duration::from_secs(2);
@@ -178,7 +179,7 @@ async fn a_server_that_drains_is_not_ready_and_serves_on_until_the_delay_is_over
         assert_eq!(headers["connection"], "close");
         registered += 1;
     }
-    // A connection of before is told to go, and no request on it is lost.
+    // An earlier connection is told to close, and no request on it is lost.
     let answer = kept.ask(get).await;
     assert_eq!(answer.header("connection"), Some("close"));
     assert_eq!(answer.text(), "OK");
@@ -219,8 +220,8 @@ async fn a_worker_that_was_asked_to_stop_is_not_ready_and_answers_until_its_end(
     let worker = Process::jobqueue(&redis).small_pipes().start();
     worker.wait_ready(PATIENCE).await;
     worker.read_stdout(false);
-    // The line of the first is read to its end. That of the second is more than the output
-    // takes, so that its job goes on running.
+    // The line of the first job is read to its end. The line of the second job is more than the
+    // output takes, so that its job goes on running.
     for _ in 0..2 {
         let message = "x".repeat(50_000);
         let job = json!({"type": "demo:delay_print", "payload": {"message": message}});

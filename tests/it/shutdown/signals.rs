@@ -85,7 +85,7 @@ async fn a_log_that_nobody_reads_holds_up_no_signal() {
     }
 }
 
-/// A program whose parent ignores a signal, which it inherits.
+/// A program that inherits an ignored signal from its parent.
 fn ignoring(redis: &Redis, program: &str, signal: &str) -> ProcessBuilder {
     let script = format!("trap '' {signal}; exec '{program}'");
     let shell = ProcessBuilder::program("/bin/sh").redis(redis);
@@ -105,7 +105,8 @@ async fn nohup_protects_from_a_closed_terminal_and_from_nothing_else() {
         process.term();
         assert_eq!(process.wait_exit(PATIENCE).await.code(), Some(0));
 
-        // What a script starts in the background ignores these. It can be stopped by them.
+        // A program that a script starts in the background ignores these signals. They can still
+        // stop it here.
         for (name, send) in [("INT", Process::int as Send), ("QUIT", Process::quit)] {
             let process = ignoring(&redis, program, name).start();
             process.wait_ready(PATIENCE).await;

@@ -8,7 +8,7 @@ use crate::support::{PATIENCE, Process, Redis};
 
 const SLACK: Duration = Duration::from_millis(700);
 
-/// A worker whose job has ended while its Redis was away.
+/// A worker whose job has ended while Redis was away.
 async fn with_an_unsettled_outcome(redis: &Redis, shutdown_timeout: &str) -> Process {
     let worker = Process::test_worker(redis)
         .env("APP__JOBQUEUE__SHUTDOWN_TIMEOUT", shutdown_timeout)

@@ -1,4 +1,4 @@
-//! A worker's end by real signals: what it finishes, what it puts back, when it is gone
+//! A worker's end by real signals: which jobs it finishes, which jobs it puts back, when it ends,
 //! and with which status.
 
 use std::process::ExitStatus;
@@ -9,9 +9,9 @@ use serde_json::json;
 
 use crate::support::{LONG_LEASE, PATIENCE, Pending, Process, ProcessBuilder, Redis, eventually};
 
-/// How much later than promised something may happen on a busy machine.
+/// How much later than promised an event may happen on a busy machine.
 const SLACK: Duration = Duration::from_millis(700);
-/// Other workers run what was put back within a reclaim interval, and long before the
+/// Other workers run a job that was put back within a reclaim interval. That is long before the
 /// lease of 15 s ends.
 const RECLAIM_INTERVAL: Duration = Duration::from_millis(300);
 const LEASE: Duration = Duration::from_secs(15);
@@ -26,7 +26,7 @@ fn worker(redis: &Redis, shutdown_timeout: &str) -> ProcessBuilder {
         .env("APP__JOBQUEUE__SHUTDOWN_TIMEOUT", shutdown_timeout)
 }
 
-/// How it ended, and how long after `asked`.
+/// The exit status, and how long after `asked` it came.
 async fn exit(worker: &Process, asked: Instant) -> (ExitStatus, Duration) {
     let status = worker.wait_exit(PATIENCE * 2).await;
     let took = asked.elapsed();
@@ -34,7 +34,7 @@ async fn exit(worker: &Process, asked: Instant) -> (ExitStatus, Duration) {
     (status, took)
 }
 
-/// The one pending entry, once `wanted` holds for it.
+/// Waits until `wanted` holds for the one pending entry, and returns the entry.
 async fn pending(redis: &Redis, wanted: impl Fn(&Pending) -> bool) -> Pending {
     eventually("the entry is pending like that", PATIENCE, async || {
         redis.pending_entries().await.into_iter().find(&wanted)
@@ -58,7 +58,7 @@ async fn an_idle_worker_exits_at_once_and_leaves_the_group() {
     ] {
         let redis = Redis::start().await;
         let worker = Process::jobqueue(&redis).start();
-        // Redis lists a consumer once it has got something.
+        // Redis lists a consumer when it has received something.
         redis.add_job(r#"{"type":"demo:delay_print"}"#).await;
         worker.wait_for_line(|_| true, PATIENCE).await;
         redis.drained(PATIENCE).await;
@@ -76,8 +76,8 @@ async fn an_idle_worker_exits_at_once_and_leaves_the_group() {
         times.push(took);
         assert_eq!(redis.consumers().await, []);
     }
-    // A read that is not ended blocks for up to a second: by chance it may end soon, but
-    // not most of the time.
+    // A read that the worker does not end blocks for up to a second. It may end soon by chance, but
+    // not most of the times.
     times.sort_unstable();
     let median = times[times.len() / 2];
     assert!(median < Duration::from_millis(200), "{times:?}");
@@ -148,7 +148,8 @@ async fn running_jobs_are_finished_and_no_other_is_started() {
 async fn a_job_that_outlasts_the_deadline_is_put_back_and_run_by_another_worker() {
     let redis = Redis::start().await;
     let first = worker(&redis, "1s").start();
-    // No lease is reclaimed yet, as after a restart of Redis: this is none.
+    // No lease is reclaimed yet, as after a restart of Redis. An entry that was put back has no
+    // lease.
     let id = redis.add_job(&job("hang", 1, 0)).await;
     first
         .wait_for_line(|line| line == "start 1", PATIENCE)
@@ -214,8 +215,8 @@ async fn a_second_signal_ends_a_worker_at_once_and_its_jobs_run_elsewhere() {
     assert!(after <= Duration::from_secs(4), "L + 2 s: {after:?}");
 }
 
-/// Adds a handler that does not yield for each executor thread, and waits until each
-/// thread runs one.
+/// Adds a handler that does not yield for each executor thread, and waits until each thread runs
+/// one.
 async fn block_every_thread(redis: &Redis, worker: &Process) {
     let threads = available_parallelism().unwrap().get();
     let jobs = (0..threads).map(|n| job("block", n, 60_000));

@@ -1,5 +1,4 @@
-//! The job's JSON stays as it was, whatever stands in it; only the queue's own counts are
-//! taken out.
+//! The job's JSON stays as it was, whatever it contains. Only the queue's own counts are removed.
 
 use serde_json::Value;
 
@@ -37,7 +36,7 @@ async fn only_the_jobs_own_count_is_taken_out() {
             long_ago,
             r#"{"id":"a","type":"x"}"#,
         ),
-        // It had never been moved, and so it had its entry's id and its delay.
+        // This job had never been moved, so it still had its entry's id and its delay.
         (
             r#"{"type":"x","delay_ms":5000}"#,
             long_ago,
@@ -48,7 +47,7 @@ async fn only_the_jobs_own_count_is_taken_out() {
             long_ago,
             r#"{"id":"1000-7","type":"x"}"#,
         ),
-        // Not early, and wrong as it was.
+        // This delay is not over, and the next one is as wrong as it was.
         (
             r#"{"id":"a","type":"x","delay_ms":60000}"#,
             &soon,
@@ -71,7 +70,7 @@ async fn only_the_jobs_own_count_is_taken_out() {
     assert!(dead_ids(&redis).await.is_empty());
 }
 
-/// JSON with spaces around its parts, that has what a scanner of text may stumble over.
+/// JSON with spaces around its parts. It contains text that could mislead a scanner.
 fn any_json(random: &mut fastrand::Rng, depth: u32) -> String {
     let scalars = [
         "null",

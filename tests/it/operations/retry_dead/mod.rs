@@ -1,5 +1,5 @@
-//! Running dead letters again with `scripts/retry-dead.lua`, by redis-cli, as the README
-//! tells operators to: which run again, and which cannot.
+//! Running dead letters again with `scripts/retry-dead.lua`, by redis-cli, as the README tells
+//! operators: which dead letters run again, and which cannot.
 
 mod bytes;
 
@@ -8,17 +8,17 @@ use std::process::Command;
 
 use crate::support::{DEAD, Entry, PATIENCE, Process, Redis, STREAM, eventually};
 
-/// Two attempts fail at once.
+/// Settings with which two attempts fail at once.
 const TWO_ATTEMPTS: [(&str, &str); 2] = [
     ("APP__JOBQUEUE__RETRY__INITIAL", "5ms"),
     ("APP__JOBQUEUE__RETRY__MAX", "5ms"),
 ];
 
-/// Everything that a terminal, a shell or a JSON library might change.
+/// Text that a terminal, a shell or a JSON library might change.
 const PAYLOAD: &str = r#"{ "n":1,"ms" : 99, "attempt": 7, "text":"it's \"attempt\":3, \\ 日本語 🎉 \u0007 \ud83c\udf89",
   "big": 123456789012345678901234567890, "exact":1.00, "empty":[], "none":{}, "deep":[[{"attempt":[2]}]] }"#;
 
-/// What redis-cli prints, and its exit status.
+/// The output of redis-cli, and its exit status.
 fn retry(redis: &Redis, ids: &[&str]) -> (String, Option<i32>) {
     retry_with(redis, &["-e"], [DEAD, STREAM], ids)
 }
@@ -146,7 +146,7 @@ async fn what_cannot_run_again_is_refused_and_all_stays() {
         assert!(said.contains("nothing was changed"), "{said}");
         assert_eq!(status, Some(1));
     }
-    // Keys in the wrong order, a comma without its space, none to run.
+    // The keys are in the wrong order, a comma has no space before it, or no id is given.
     for (keys, ids) in [
         ([STREAM, DEAD], &[&*good][..]),
         ([DEAD, "jobqueue:{default},"], &[&good]),
@@ -171,7 +171,7 @@ async fn a_dead_letter_stays_when_its_job_cannot_be_appended() {
     assert!(said.contains("OOM"), "{said}");
     redis.cmd(&["CONFIG", "SET", "maxmemory", "0"]).await;
 
-    // Without the right to delete, it would run again and again.
+    // Without the permission to delete, the dead letter would run again and again.
     redis
         .cmd(&[
             "ACL", "SETUSER", "reader", "on", "nopass", "~*", "+@all", "-xdel",
@@ -189,7 +189,7 @@ async fn a_dead_letter_stays_when_its_job_cannot_be_appended() {
     assert!(said.contains("is a string, expected a stream"), "{said}");
     assert_eq!(dead_ids(&redis).await, [&*id]);
     redis.cmd(&["DEL", STREAM]).await;
-    // Once, however often it is named.
+    // It runs once, also when it is named twice.
     let (said, _) = retry(&redis, &[&id, &id]);
     assert_eq!(jobs(&redis).await, [r#"{"id":"1-1","type":"x"}"#], "{said}");
     assert!(dead_ids(&redis).await.is_empty());

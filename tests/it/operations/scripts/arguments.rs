@@ -1,4 +1,4 @@
-//! The arguments of the scripts: which are right, and what is said of wrong ones.
+//! The arguments of the scripts: which are right, and what the scripts say to wrong ones.
 
 use std::fs;
 use std::path::Path;
@@ -7,8 +7,8 @@ use std::process::Command;
 use super::home::{Home, root};
 use crate::chaos::KINDS;
 
-/// What a script says to these arguments, and its exit status. A directory in CDPATH that
-/// looks like the checkout must not lead it astray.
+/// A script's output for these arguments, and its exit status. A directory in CDPATH that looks
+/// like the checkout must not mislead the script.
 fn call(name: &str, args: &[&str], path: &Path) -> (String, Option<i32>) {
     let decoy = tempfile::tempdir().unwrap();
     fs::create_dir(decoy.path().join("scripts")).unwrap();
@@ -25,7 +25,8 @@ fn call(name: &str, args: &[&str], path: &Path) -> (String, Option<i32>) {
     (said, output.status.code())
 }
 
-/// A script and its arguments, one a word (`_` for an empty one), and what is said to them.
+/// A script with its arguments, separated by spaces (`_` for an empty one), and what the script
+/// says.
 const WRONG: [(&str, &str); 17] = [
     (
         "chaos --seconds",
@@ -164,7 +165,7 @@ fn a_filter_runs_its_tests_alone_and_must_match_one() {
             ],
         ),
     ] {
-        // It has the tests that it lists, and runs what it is told.
+        // This cargo lists one test, and writes down what it is told to run.
         home.cargo(&format!(
             "case \"$*\" in 'nextest --version') {nextest} ;; *list*) echo 'it outages::an_outage: test' ;; *) echo \"$*\" >>'{}' ;; esac; exit 0",
             calls.display()

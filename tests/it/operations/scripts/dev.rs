@@ -1,4 +1,4 @@
-//! `scripts/dev`: however it ends, and whoever ends it, nothing of it is left.
+//! `scripts/dev` leaves no process and no file behind, however it ends and whatever ends it.
 
 use std::fs::File;
 use std::io::Read;
@@ -26,7 +26,7 @@ async fn ctrl_c_ends_all_although_it_ends_the_reader_as_well() {
 #[tokio::test]
 async fn all_ends_when_nobody_takes_the_output() {
     let home = Home::new();
-    // Its fifth line is written when everything has been started.
+    // The script writes its fifth line when everything has been started.
     let mut session = home.start(r#""$DEV" 2>&1 | head -n 5 > log; exit ${PIPESTATUS[0]}"#);
     let status = home.assert_clean(&mut session).await;
     assert_eq!(status.code(), Some(141), "{}", home.text("log"));
@@ -55,7 +55,7 @@ async fn a_closed_terminal_ends_all() {
             .open(name.to_str().unwrap())
             .unwrap()
     };
-    // `setsid --ctty` makes it the terminal of the session.
+    // `setsid --ctty` makes this the terminal of the session.
     let mut command = Command::new("setsid");
     let plain = home.command("");
     command

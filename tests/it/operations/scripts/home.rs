@@ -1,5 +1,5 @@
-//! A place to run a script in, and everything that it has started: a session of its own, of
-//! which nothing may be left.
+//! A directory to run a script in, and a session with all processes that the script starts. No
+//! process of the session may be left at the end.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::{ReservedPort, eventually, within};
 
-/// Longer than the script needs for its start, its job of a second, and its end.
+/// This is longer than the script needs for its start, its job of a second, and its end.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
 pub(super) const RUNS: &str = "everything runs";
 
@@ -24,13 +24,13 @@ pub(super) fn script(name: &str) -> PathBuf {
     root().join("scripts").join(name)
 }
 
-/// A place to run `scripts/dev` in, with spaces in its name, and a free port for its Redis.
+/// A directory to run `scripts/dev` in, with spaces in its name, and a free port for its Redis.
 pub(super) struct Home {
     dir: TempDir,
     redis: ReservedPort,
 }
 
-/// What was started, in a session of its own.
+/// The processes of a script, in a session of their own.
 pub(super) struct Session {
     child: Child,
 }
@@ -53,7 +53,7 @@ impl Home {
         self.dir.path().join(name)
     }
 
-    /// What `cargo build` does before it says where the programs are.
+    /// Sets what `cargo build` does before it says where the programs are.
     pub(super) fn cargo(&self, build: &str) {
         let cargo = format!(
             "#!/bin/sh\n{build}\nprintf '{{\"executable\":\"%s\"}}\\n' '{}' '{}'\n",
@@ -65,7 +65,7 @@ impl Home {
         fs::set_permissions(self.path("bin/cargo"), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// A shell's line, in which `$DEV` is the script; not started yet.
+    /// A command that runs a shell's line in a new session. In the line `$DEV` is the script.
     pub(super) fn command(&self, line: &str) -> Command {
         let mut command = Command::new("setsid");
         for (name, _) in std::env::vars_os() {
@@ -100,7 +100,7 @@ impl Home {
         Session::start(&mut self.command(line))
     }
 
-    /// What stands in a file.
+    /// The text of a file, which is empty when there is no file.
     pub(super) fn text(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
@@ -113,7 +113,7 @@ impl Home {
         text.unwrap_or_else(|| panic!("no {part:?} in {name}: {}", self.text(name)))
     }
 
-    /// Nothing runs any more, and the script's directory is gone.
+    /// Asserts that no process runs any more, and that the script's directory is gone.
     pub(super) async fn assert_clean(&self, session: &mut Session) -> ExitStatus {
         let status = session.wait_exit().await;
         let left = session.processes();
@@ -140,12 +140,12 @@ impl Session {
         Pid::from_child(&self.child)
     }
 
-    /// Every process of the session but its first, and their names.
+    /// Every process of the session except its first one, with their names.
     pub(super) fn processes(&self) -> Vec<(Pid, String)> {
         let session = self.child.id().to_string();
         let mut found = Vec::new();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
-            // One that ends meanwhile has no file, and a zombie has ended.
+            // A process that ends meanwhile has no file. A zombie has ended.
             let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
                 continue;
             };
@@ -166,12 +166,13 @@ impl Session {
         names
     }
 
-    /// What a terminal does to the programs in its foreground.
+    /// Sends a signal to the first process's group, as a terminal does to the programs in its
+    /// foreground.
     pub(super) fn signal_group(&self, signal: Signal) {
         kill_process_group(self.pid(), signal).unwrap();
     }
 
-    /// The end of its first process, and of all others that end with it.
+    /// Waits for the end of the first process and of all others, and returns its exit status.
     pub(super) async fn wait_exit(&mut self) -> ExitStatus {
         eventually("the session ends", LIMIT, async || {
             let status = self.child.try_wait().unwrap()?;

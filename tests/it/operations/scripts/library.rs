@@ -1,11 +1,11 @@
-//! What `scripts/lib.sh` and `scripts/dev` make of start lines and of settings.
+//! What `scripts/lib.sh` and `scripts/dev` read from start lines and settings.
 
 use std::fs;
 use std::process::Command;
 
 use super::home::root;
 
-/// What a line of bash prints that uses the functions of `scripts/lib.sh`.
+/// The output of a line of bash that uses the functions of `scripts/lib.sh`.
 fn lib(line: &str, variables: &[(&str, &str)]) -> String {
     let output = Command::new("bash")
         .args([
