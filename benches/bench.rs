@@ -11,7 +11,7 @@ const DEFAULT_RUNS: usize = 5;
 /// What a quick run divides all sizes by.
 const QUICK_DIVISOR: usize = 20;
 
-/// See the file's head.
+/// The measurements of one run of the bench.
 pub(crate) struct Bench {
     names: Vec<String>,
     runs: usize,

@@ -24,7 +24,7 @@ const WAITING_JOBS: usize = 100_000;
 const SCHEDULED_JOBS: usize = 20_000;
 const AN_HOUR_MS: u64 = 60 * 60 * 1000;
 
-/// See the file's head.
+/// Measures all of it, as far as the command line asks for it.
 pub(crate) fn run(bench: &mut Bench) {
     let redis = Redis::start();
     let idle_ms = u64::try_from(bench.size(IDLE_MS)).unwrap();

@@ -33,7 +33,7 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 /// How often a drain is looked at; it costs one XLEN.
 const LOOK: Duration = Duration::from_millis(4);
 
-/// See the file's head.
+/// Measures all of it, as far as the command line asks for it.
 pub(crate) fn run(bench: &mut Bench) {
     let redis = Redis::start();
     let jobs = bench.size(JOBS);

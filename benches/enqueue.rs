@@ -28,7 +28,7 @@ const BATCH: usize = 10_000;
 /// How long one call may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// See the file's head.
+/// Measures all of it, as far as the command line asks for it.
 pub(crate) fn run(bench: &mut Bench) {
     let redis = Redis::start();
     let limit_jobs = bench.size(LIMIT_JOBS);

@@ -33,7 +33,7 @@ const SCHEDULED_DELAY_MS: u64 = 500;
 const JOBS: usize = 50_000;
 const AN_HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// See the file's head.
+/// Measures all of it, as far as the command line asks for it.
 pub(crate) fn run(bench: &mut Bench) {
     let redis = Redis::start();
     let runs = bench.runs().min(MAX_RUNS);

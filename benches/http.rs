@@ -23,7 +23,7 @@ const CONNECTIONS_PER_THREAD: usize = 16;
 const TIME_MS: usize = 2000;
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
-/// See the file's head.
+/// Measures all of it, as far as the command line asks for it.
 pub(crate) fn run(bench: &mut Bench) {
     let redis = Redis::start();
     let time = Duration::from_millis(u64::try_from(bench.size(TIME_MS)).unwrap());

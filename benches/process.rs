@@ -19,7 +19,7 @@ use super::wait_for;
 const START_LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// See the file's head.
+/// A child process, which ends with this value.
 pub(crate) struct Process {
     child: Child,
 }

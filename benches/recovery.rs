@@ -22,7 +22,7 @@ use super::redis::Redis;
 const CONCURRENCY: usize = 10;
 const OUTAGE: Duration = Duration::from_secs(3);
 
-/// See the file's head.
+/// Measures all of it, as far as the command line asks for it.
 pub(crate) fn run(bench: &mut Bench) {
     let runs = bench.runs();
     if bench.wants("recovery.kill_s") {

@@ -13,7 +13,7 @@ use super::wire::Conn;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// See the file's head.
+/// A redis-server of the bench's own.
 pub(crate) struct Redis {
     port: u16,
     /// The server's working directory, in which it leaves nothing.

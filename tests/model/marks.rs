@@ -2,7 +2,7 @@
 
 use super::state::{Entry, Job, State};
 
-/// See the file's head.
+/// The marks of one state of the model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub(crate) struct Marks {
     pub(crate) runs: Vec<Runs>,
