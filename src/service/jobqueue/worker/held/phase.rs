@@ -89,7 +89,7 @@ pub(super) enum Event {
 }
 
 /// The phase that follows. None where the event cannot happen in this phase.
-#[inline]
+#[inline(always)]
 pub(super) fn next(phase: Phase, event: Event) -> Option<Phase> {
     use Phase::{Ended, Forgotten, Lost, New, Output, PutBack, Ready, Running, SetAside, Settled};
     use Sending::{Refused, Sent, Waiting};
