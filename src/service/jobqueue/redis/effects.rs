@@ -14,7 +14,8 @@ pub(crate) enum Effect {
     /// The entry is where the settlement sends it.
     Applied,
     /// Nothing. Another worker owns the entry, because the lease was lost. Or the settlement was
-    /// sent before, and its reply was lost.
+    /// sent before, and its reply was lost. Or the entry was deleted, or has another job than the
+    /// one that was read.
     NotOwner,
     /// Nothing. The job's delay is over, so it stays where it is, to be run.
     AlreadyDue,

@@ -131,7 +131,8 @@ fn drop_lost(held: &Held, leases: &[Lease], owned: &[bool]) {
     }
     for lease in &lost {
         // It was settled a moment ago, or another worker has taken it over. If a handler runs it
-        // here, only a success still counts, by the fences.
+        // here, only a success still counts: Redis refuses each other outcome of a worker that is
+        // not the owner.
         debug!(entry_id = %lease.id, "an entry is no longer pending for this worker");
     }
     for delivery in held.lose(lost) {

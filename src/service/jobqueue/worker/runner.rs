@@ -54,7 +54,7 @@ pub(crate) struct Runners {
     handlers: Handlers,
 }
 
-/// A runtime for handlers and nothing else.
+/// A runtime for the runners and the handlers that they call, and for nothing else.
 ///
 /// A handler that does not yield keeps an executor thread to itself, and a few of them keep all
 /// threads. If the other parts were on the same runtime, nothing would be settled then, no timeout
@@ -162,8 +162,9 @@ impl Runners {
         let runners = Arc::clone(self);
         let runner = async move { runners.flags.guard(PART, runners.run_ready()).await };
         self.tracker.spawn_on(runner, &self.handlers.handle);
-        // The task that a thread spawns last is for that thread alone, which the next handler
-        // may block: let that be this one.
+        // A thread of the runtime keeps the task that it spawned last for itself, and no other
+        // thread takes it over. If that were the runner, it would wait for as long as the handler
+        // on this thread does not yield. So an empty task is spawned last.
         self.handlers.handle.spawn(async {});
     }
 

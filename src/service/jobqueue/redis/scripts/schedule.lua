@@ -7,8 +7,10 @@
 --   delay_ms, how many bytes its job has, the number n of edits that follow, and n times
 --   where an edit begins, where it ends (bytes, from 0), and the text to put there
 -- Returns {{outcome, ...}, due_in_us}:
---   outcome    1 moved, 0 not owned any more, 2 its delay is over: it is left where it
---              is, to be run. A failed job is moved even when its wait is over, because
+--   outcome    1 moved
+--              0 not moved: it is not owned any more, it was deleted, or it has another
+--              job than the one that the edits are for
+--              2 its delay is over: it is left where it is, to be run. A failed job is moved even when its wait is over, because
 --              the move is what counts the attempt.
 --   due_in_us  time until the earliest of the moved jobs, when that is now the
 --              earliest of all, else -1

@@ -57,7 +57,9 @@ pub(crate) struct Fetcher {
 }
 
 impl Fetcher {
-    /// A handler that was started longer ago than `hang_limit` hangs: its lease is not renewed.
+    /// A fetcher that hands entries to `triage`, and has not read anything yet. `times` are this worker's
+    /// lease and what follows from it. A handler that was started longer ago than `hang_limit` hangs:
+    /// the fetcher neither renews the lease of its entry nor takes back a claim of it.
     pub(crate) fn new(
         shared: &Shared,
         triage: Triage,

@@ -1,6 +1,6 @@
 //! What this process holds: every entry from its delivery until Redis has confirmed its outcome.
 //!
-//! Invariant: an entry that is here is never started again. The fetcher adds entries, and the large
+//! Invariant: no entry that is here is started twice. The fetcher adds entries, and the large
 //! entry fetcher replaces those that are set aside. Runners take the entries that are ready and end
 //! them, the settler removes them, and the heartbeat renews their leases. One lock guards it all. It
 //! is held for a few instructions.

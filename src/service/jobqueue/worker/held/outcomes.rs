@@ -50,7 +50,8 @@ impl Held {
         entry.delivery().cloned()
     }
 
-    /// Redis has confirmed these outcomes, or had nothing left to confirm.
+    /// Redis has answered these outcomes, or the settler has let them go: their leases run out then,
+    /// and another worker takes the entries.
     pub(crate) fn settled(&self, settlements: impl Iterator<Item = Settlement>) {
         let mut inner = self.lock();
         for settlement in settlements {

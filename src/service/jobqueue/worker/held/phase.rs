@@ -17,15 +17,15 @@
 //! | `Running`, `Output`                 | `End`           | `Ended(Waiting)`   | runner: it is done, or failed |
 //! | `Running`, `Output`                 | `GiveUp`        | `PutBack(Waiting)` | runner: it was cut off, or this process is unfit |
 //! | `Ended(Waiting)`                    | `Send`          | `Ended(Sent)`      | settler: its outcome is in the next command |
-//! | `Ended(Sent)`, `Ended(Refused)`     | `Unsettle`      | `Ended(Waiting)`   | settler: no reply came, so the outcome goes out again |
-//! | `Ended(Sent)`, `Ended(Refused)`     | `Refuse`        | `Ended(Refused)`   | settler: the outcome waits until an operator mends something |
+//! | `Ended(Sent)`, `Ended(Refused)`     | `Unsettle`      | `Ended(Waiting)`   | settler: no reply came, the error is one that passes, or a new epoch began |
+//! | `Ended(Sent)`, `Ended(Refused)`     | `Refuse`        | `Ended(Refused)`   | settler: the outcome waits until an operator mends something (a `Done` stays `Sent`, so that it stops the fetching) |
 //! | `Ended(Sent)`, `Ended(Refused)`     | `Confirm`       | `Settled`          | settler: Redis has answered |
 //! | `Ended(Sent)`, `Ended(Refused)`     | `Resume`        | `Ready`            | settler: it was to be parked, and Redis says that it is due |
 //! | `Ended(Sent)`, `Ended(Refused)`     | `GiveUp`        | `PutBack(Waiting)` | settler: too many outcomes wait for an operator |
 //! | `PutBack(Waiting)`                  | `Send`          | `PutBack(Sent)`    | settler: the command that puts it back is the next |
-//! | `PutBack(Sent)`, `PutBack(Refused)` | `Unsettle`      | `PutBack(Waiting)` | settler: no reply came |
+//! | `PutBack(Sent)`, `PutBack(Refused)` | `Unsettle`      | `PutBack(Waiting)` | settler: the same |
 //! | `PutBack(Sent)`, `PutBack(Refused)` | `Refuse`        | `PutBack(Refused)` | settler: it waits until an operator mends something |
-//! | `PutBack(Sent)`, `PutBack(Refused)` | `Confirm`       | `Settled`          | settler: Redis has answered |
+//! | `PutBack(Sent)`, `PutBack(Refused)` | `Confirm`       | `Settled`          | settler: Redis has answered, or too many wait for an operator and its lease may run out |
 //! | all but `New` and the ends          | `Forget`        | `Forgotten`        | settler: in a new epoch its id means another entry, or none |
 //!
 //! `Settled`, `Lost` and `Forgotten` are ends: the entry is no longer held. If it is delivered once
