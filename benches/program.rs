@@ -12,9 +12,12 @@ use axum::response::IntoResponse;
 use axum::routing::post;
 use dm_jobqueue::api::{listen, serve};
 use dm_jobqueue::config::Config;
-use dm_jobqueue::service::jobqueue::mux::{Completion, JobError, Mux, Task};
+use dm_jobqueue::service::jobqueue::handler::JobError;
+use dm_jobqueue::service::jobqueue::mux::Mux;
 use dm_jobqueue::service::line_writer::LineWriter;
 use dm_jobqueue::telemetry;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use crate::worker_wiring::run_worker;
@@ -55,30 +58,42 @@ pub(crate) fn run(name: &str) -> ExitCode {
 }
 
 fn add_handlers(mux: &mut Mux, out: &LineWriter) {
-    mux.handle(NOOP, async |_| Ok(Completion::Done));
-    mux.handle(SLEEP_5_MS, async |_| sleep(Duration::from_millis(5)).await);
-    mux.handle(SLEEP_1_S, async |_| sleep(Duration::from_secs(1)).await);
+    mux.handle(NOOP, async |_: IgnoredAny, _| Ok(()));
+    mux.handle(SLEEP_5_MS, async |_: IgnoredAny, _| {
+        sleep(Duration::from_millis(5)).await
+    });
+    mux.handle(SLEEP_1_S, async |_: IgnoredAny, _| {
+        sleep(Duration::from_secs(1)).await
+    });
     let clock = out.clone();
-    mux.handle(CLOCK, move |task| tell_the_time(task, clock.clone(), false));
+    mux.handle(CLOCK, move |payload, _| {
+        tell_the_time(payload, clock.clone(), false)
+    });
     let hang = out.clone();
-    mux.handle(HANG, move |task| tell_the_time(task, hang.clone(), true));
+    mux.handle(HANG, move |payload, _| {
+        tell_the_time(payload, hang.clone(), true)
+    });
 }
 
-async fn sleep(time: Duration) -> Result<Completion, JobError> {
+async fn sleep(time: Duration) -> Result<(), JobError> {
     tokio::time::sleep(time).await;
-    Ok(Completion::Done)
+    Ok(())
 }
 
-async fn tell_the_time(task: Task, out: LineWriter, hang: bool) -> Result<Completion, JobError> {
+async fn tell_the_time(
+    payload: Option<Box<RawValue>>,
+    out: LineWriter,
+    hang: bool,
+) -> Result<(), JobError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let payload = task.payload.as_ref().map_or("", |payload| payload.get());
+    let payload = payload.as_ref().map_or("", |payload| payload.get());
     let line = format!("{payload} {}\n", now.as_micros());
     let written = out.write(line).wait().await;
     written.map_err(|error| JobError::Failed(error.to_string()))?;
     if hang {
         std::future::pending::<()>().await;
     }
-    Ok(Completion::Done)
+    Ok(())
 }
 
 /// The same server, with the same answer, and nothing in between: the body is read and

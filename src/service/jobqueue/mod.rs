@@ -10,6 +10,7 @@
 
 pub mod client;
 pub mod constants;
+pub mod handler;
 pub mod job;
 pub mod mux;
 pub mod processor;

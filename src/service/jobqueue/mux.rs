@@ -1,127 +1,64 @@
-//! Job type to handler: what a program registers before it runs the workers.
+//! Job type to handler: what a program registers before it runs a worker.
+
+mod payload;
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-/// What a handler gets.
-#[derive(Debug)]
-pub struct Task {
-    /// The job's id; the entry's id when the producer gave none.
-    pub id: String,
-    /// The payload as the producer wrote it.
-    pub payload: Option<Box<RawValue>>,
-    /// How many attempts have failed before this one.
-    pub attempt: u32,
-}
-
-/// Why a handler did not do its job. The variant decides what happens to the job.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum JobError {
-    /// It failed this time: retried after a backoff while retries are left.
-    #[error("{0}")]
-    Failed(String),
-    /// It can never succeed: to the dead letters at once.
-    #[error("{0}")]
-    Malformed(String),
-    /// This process cannot do any job, through no fault of this one: the job is put
-    /// back without an attempt being charged, and the worker stops with status 74.
-    #[error("{0}")]
-    ProcessUnfit(String),
-    /// The job has not had its effect, and will not have it in this process: it is put
-    /// back, and neither an attempt nor the delivery is charged.
-    #[error("interrupted")]
-    Interrupted,
-}
-
-/// How a handler ends that succeeded, or will.
-#[derive(Debug)]
-pub enum Completion {
-    /// The job is done.
-    Done,
-    /// Something else has the job's effect in its hands and says later how it ended. For example,
-    /// the job's line is with a writer of lines. From then on neither the job's timeout nor the
-    /// shutdown ends the job: it could print after it was put back.
-    Later(Later),
-}
-
-/// A promise to say how a job ended.
-pub struct Later(Box<dyn FnOnce(ResultSender) + Send>);
-
-impl Later {
-    /// `promise` is called once, at once. It must not block. It must pass the job's result to
-    /// [`ResultSender::send`], now or later.
-    pub fn new(promise: impl FnOnce(ResultSender) + Send + 'static) -> Self {
-        Self(Box::new(promise))
-    }
-
-    /// Calls the promise. One that panics drops what it got, so its job has failed. The caller may
-    /// have begun another job already, which must not end with it.
-    pub(crate) fn begin(self, sender: ResultSender) {
-        let begun = catch_unwind(AssertUnwindSafe(|| (self.0)(sender)));
-        // The panic was logged by the program's hook.
-        drop(begun);
-    }
-}
-
-impl fmt::Debug for Later {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Later")
-    }
-}
-
-/// Waits for the result of one job, which has its slot until then. When it is dropped without one,
-/// the job has failed.
-pub struct ResultSender(Option<Box<End>>);
-
-/// What ends one job with its result.
-type End = dyn FnOnce(Result<(), JobError>) + Send;
-
-impl ResultSender {
-    pub(crate) fn new(end: impl FnOnce(Result<(), JobError>) + Send + 'static) -> Self {
-        Self(Some(Box::new(end)))
-    }
-
-    /// The job has ended like this. May be called on any thread, and does not block.
-    pub fn send(mut self, result: Result<(), JobError>) {
-        self.end(result);
-    }
-
-    fn end(&mut self, result: Result<(), JobError>) {
-        if let Some(end) = self.0.take() {
-            end(result);
-        }
-    }
-}
-
-impl Drop for ResultSender {
-    fn drop(&mut self) {
-        if self.0.is_some() {
-            let error = "the handler has lost its promise to say how the job ended";
-            self.end(Err(JobError::Failed(error.to_owned())));
-        }
-    }
-}
-
-impl fmt::Debug for ResultSender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ResultSender")
-    }
-}
+use self::payload::Decoder;
+use super::handler::{Completion, Context, JobError};
+use crate::config::RetryConfig;
 
 pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Result<Completion, JobError>> + Send>>;
-pub(crate) type Handler = Arc<dyn Fn(Task) -> HandlerFuture + Send + Sync>;
+type Run = Arc<dyn Fn(Option<&RawValue>, Context) -> HandlerFuture + Send + Sync>;
 
 /// The handlers by job type.
+///
+/// ```
+/// use dm_jobqueue::{Context, JobError, Mux};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Mail {
+///     to: String,
+/// }
+///
+/// async fn send(mail: Mail, _: Context) -> Result<(), JobError> {
+///     let (_user, _host) = mail.to.split_once('@').ok_or_else(|| {
+///         // It would fail in the same way again.
+///         JobError::Malformed("to has no @".to_owned())
+///     })?;
+///     Ok(())
+/// }
+///
+/// let mut mux = Mux::new();
+/// mux.handle("mail:send", send);
+/// ```
 #[derive(Clone, Default)]
 pub struct Mux {
     /// Asked twice for each job. Its keys are the program's own, so nobody can make it slow.
     handlers: FxHashMap<String, Handler>,
+}
+
+/// The handler of one job type.
+#[derive(Clone)]
+pub(crate) struct Handler {
+    run: Run,
+    options: HandlerOptions,
+}
+
+/// What differs for the jobs of one type from the worker's settings. Made by [`Mux::handle`].
+#[derive(Debug, Clone, Default)]
+pub struct HandlerOptions {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) retry: Option<RetryConfig>,
+    pub(crate) concurrency: Option<usize>,
 }
 
 impl Mux {
@@ -132,53 +69,94 @@ impl Mux {
 
     /// Runs jobs of `job_type` by `handler`, in place of an earlier one.
     ///
-    /// The handler's future is dropped at its next await when the job's timeout or the
-    /// shutdown's deadline comes; a panic counts as a failed attempt.
-    pub fn handle<F, Fut>(&mut self, job_type: &str, handler: F)
+    /// The handler gets the job's payload as a `P`. A payload that is no `P` makes the job malformed,
+    /// and it goes to the dead letters. A job without a payload has the payload `null` or `{}`,
+    /// whichever is a `P`.
+    ///
+    /// A handler that returns `()` has done its job; [`Completion::Later`] is for one that leaves the
+    /// rest to somebody else. A panic counts as a failed attempt.
+    ///
+    /// # Cancel safety
+    /// The handler's future is dropped at its next await when the job's timeout or the shutdown's
+    /// deadline comes, and the job runs once more. So a handler should be able to run twice.
+    pub fn handle<P, C, F, Fut>(&mut self, job_type: &str, handler: F) -> &mut HandlerOptions
     where
-        F: Fn(Task) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Completion, JobError>> + Send + 'static,
+        P: DeserializeOwned + 'static,
+        C: Into<Completion>,
+        F: Fn(P, Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<C, JobError>> + Send + 'static,
     {
-        let handler: Handler = Arc::new(move |task| Box::pin(handler(task)));
+        let decoder = Decoder::<P>::new();
+        let run = move |payload: Option<&RawValue>, context| -> HandlerFuture {
+            match decoder.decode(payload) {
+                Ok(payload) => {
+                    let handled = handler(payload, context);
+                    Box::pin(async { handled.await.map(Into::into) })
+                }
+                Err(error) => Box::pin(std::future::ready(Err(JobError::Malformed(error)))),
+            }
+        };
+        let handler = Handler {
+            run: Arc::new(run),
+            options: HandlerOptions::default(),
+        };
         self.handlers.insert(job_type.to_owned(), handler);
+        let inserted = self.handlers.get_mut(job_type);
+        &mut inserted
+            .expect("cannot fail because it was inserted")
+            .options
     }
 
     pub(crate) fn get(&self, job_type: &str) -> Option<&Handler> {
         self.handlers.get(job_type)
     }
+
+    /// All job types that are known, with their options.
+    pub(crate) fn options(&self) -> impl Iterator<Item = (&str, &HandlerOptions)> {
+        let handlers = self.handlers.iter();
+        handlers.map(|(job_type, handler)| (job_type.as_str(), &handler.options))
+    }
+}
+
+impl Handler {
+    /// Begins to run a job. Panics when the handler does so before its first await.
+    pub(crate) fn run(&self, payload: Option<&RawValue>, context: Context) -> HandlerFuture {
+        (self.run)(payload, context)
+    }
+
+    pub(crate) fn options(&self) -> &HandlerOptions {
+        &self.options
+    }
+}
+
+impl HandlerOptions {
+    /// How long one attempt may take, instead of `job_timeout`.
+    pub fn timeout(&mut self, timeout: Duration) -> &mut Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The pauses between the attempts, instead of `retry`.
+    pub fn retry(&mut self, retry: RetryConfig) -> &mut Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// How many jobs of this type may run at once in this process; at least 1. Without it, as many
+    /// as the worker's `concurrency`.
+    ///
+    /// Jobs beyond this number do not wait here, where they would keep jobs of other types from
+    /// running. They go to the scheduled set for 0.1 s to 30 s, and any worker runs them then. This
+    /// costs Redis about as much as a delayed job, and their order changes.
+    pub fn concurrency(&mut self, concurrency: usize) -> &mut Self {
+        self.concurrency = Some(concurrency.max(1));
+        self
+    }
 }
 
 impl fmt::Debug for Mux {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.handlers.keys()).finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::mpsc;
-
-    use super::*;
-
-    /// What a job ends with whose handler keeps its promise in this way.
-    fn ended(promise: impl FnOnce(ResultSender) + Send + 'static) -> Vec<Result<(), JobError>> {
-        let (sender, results) = mpsc::channel();
-        let result = ResultSender::new(move |result| sender.send(result).unwrap());
-        Later::new(promise).begin(result);
-        results.iter().collect()
-    }
-
-    #[test]
-    fn a_promise_ends_its_job_once() {
-        assert_eq!(ended(|sender| sender.send(Ok(()))), [Ok(())]);
-        let interrupted = ended(|sender| sender.send(Err(JobError::Interrupted)));
-        assert_eq!(interrupted, [Err(JobError::Interrupted)]);
-    }
-
-    #[test]
-    fn a_promise_that_is_lost_is_a_failure() {
-        for results in [ended(drop), ended(|_sender| panic!("on purpose"))] {
-            assert!(matches!(results[..], [Err(JobError::Failed(_))]));
-        }
+        let types: std::collections::BTreeMap<_, _> = self.options().collect();
+        f.debug_map().entries(types).finish()
     }
 }

@@ -40,7 +40,7 @@ use crate::service::jobqueue::worker::janitor::Janitor;
 use crate::service::jobqueue::worker::job_log::JobLog;
 use crate::service::jobqueue::worker::large_fetcher::LargeEntryFetcher;
 use crate::service::jobqueue::worker::promoter::{Alarm, Promoter};
-use crate::service::jobqueue::worker::runner::Runners;
+use crate::service::jobqueue::worker::runner::{self, Runners};
 use crate::service::jobqueue::worker::settler::Settler;
 use crate::service::jobqueue::worker::shared::{Flags, Shared};
 use crate::service::jobqueue::worker::triage::Triage;
@@ -161,7 +161,7 @@ impl Server {
             flags: self.flags.clone(),
         };
         let (alarm, times) = (Arc::new(Alarm::default()), self.lease_times());
-        let hang_limit = config.job_timeout + config.lease;
+        let hang_limit = runner::hang_limit(&self.mux, config.job_timeout, config.lease);
         let (finish, end) = (CancellationToken::new(), CancellationToken::new());
 
         let (prober, prober_end) = (self.connector.clone(), end.clone());

@@ -21,12 +21,15 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dm_jobqueue::service::delay_print_service::DelayPrintService;
-use dm_jobqueue::service::jobqueue::mux::{Completion, JobError, Mux, Task};
+use dm_jobqueue::service::jobqueue::handler::{Context, JobError};
+use dm_jobqueue::service::jobqueue::mux::Mux;
 use dm_jobqueue::service::jobqueue::processor;
 use dm_jobqueue::service::jobqueue::server::Exit;
 use dm_jobqueue::service::line_writer::LineWriter;
 use dm_jobqueue::telemetry;
 use dm_jobqueue::usecase::jobqueue::delay_print::DelayPrintUsecase;
+use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::worker_wiring::run_worker;
 use super::{Process, ProcessBuilder, Redis};
@@ -71,12 +74,14 @@ fn add_handlers(mux: &mut Mux, out: &LineWriter) {
         let service = DelayPrintService::new(out.clone());
         processor::register(mux, DelayPrintUsecase::new(service));
     }
-    mux.handle("test:quiet", async |_| Ok(Completion::Done));
-    mux.handle("test:refuse", async |_| {
-        Err(JobError::Failed("refused as asked".to_owned()))
+    mux.handle("test:quiet", async |_: IgnoredAny, _| Ok(()));
+    mux.handle("test:refuse", async |_: IgnoredAny, _| {
+        Err::<(), _>(JobError::Failed("refused as asked".to_owned()))
     });
     let clock = out.clone();
-    mux.handle("test:clock", move |task| tell_the_time(task, clock.clone()));
+    mux.handle("test:clock", move |payload, _| {
+        tell_the_time(payload, clock.clone())
+    });
     for name in [
         "slow_fail",
         "slow_malformed",
@@ -91,27 +96,30 @@ fn add_handlers(mux: &mut Mux, out: &LineWriter) {
         "abort",
     ] {
         let out = out.clone();
-        mux.handle(&format!("test:{name}"), move |task| {
-            misbehave(name, task, out.clone())
+        mux.handle(&format!("test:{name}"), move |payload, context| {
+            misbehave(name, payload, context, out.clone())
         });
     }
 }
 
-async fn tell_the_time(task: Task, out: LineWriter) -> Result<Completion, JobError> {
+async fn tell_the_time(payload: Value, out: LineWriter) -> Result<(), JobError> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
         .as_millis();
-    let payload: serde_json::Value = serde_json::from_str(task.payload.unwrap().get()).unwrap();
     out.write(format!("clock {} {now}\n", payload["n"]))
         .wait()
         .await
         .unwrap();
-    Ok(Completion::Done)
+    Ok(())
 }
 
-async fn misbehave(name: &str, task: Task, out: LineWriter) -> Result<Completion, JobError> {
-    let payload: serde_json::Value = serde_json::from_str(task.payload.unwrap().get()).unwrap();
+async fn misbehave(
+    name: &str,
+    payload: Value,
+    context: Context,
+    out: LineWriter,
+) -> Result<(), JobError> {
     let (n, ms) = (&payload["n"], payload["ms"].as_u64().unwrap_or(0));
     let print = async |what: &str| out.write(format!("{what} {n}\n")).wait().await.unwrap();
     print("start").await;
@@ -129,7 +137,7 @@ async fn misbehave(name: &str, task: Task, out: LineWriter) -> Result<Completion
             }
         }
         "hang" => std::future::pending().await,
-        "fail" if u64::from(task.attempt) < ms => {
+        "fail" if u64::from(context.attempt()) < ms => {
             return Err(JobError::Failed("failed as asked".to_owned()));
         }
         "malformed" => return malformed(),
@@ -140,7 +148,7 @@ async fn misbehave(name: &str, task: Task, out: LineWriter) -> Result<Completion
             match name {
                 "slow_malformed" => return malformed(),
                 "slow_panic" => panic!("panicked as asked"),
-                _ if u64::from(task.attempt) < payload["limit"].as_u64().unwrap() => {
+                _ if u64::from(context.attempt()) < payload["limit"].as_u64().unwrap() => {
                     return Err(JobError::Failed("failed as asked".to_owned()));
                 }
                 _ => {}
@@ -150,9 +158,9 @@ async fn misbehave(name: &str, task: Task, out: LineWriter) -> Result<Completion
         _ => {}
     }
     print("end").await;
-    Ok(Completion::Done)
+    Ok(())
 }
 
-fn malformed() -> Result<Completion, JobError> {
+fn malformed() -> Result<(), JobError> {
     Err(JobError::Malformed("malformed as asked".to_owned()))
 }

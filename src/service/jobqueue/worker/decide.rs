@@ -7,8 +7,8 @@ use super::dead_letter;
 use super::outcome::{Delivery, Outcome};
 use super::retry;
 use crate::config::{JobqueueConfig, RetryConfig};
+use crate::service::jobqueue::handler::JobError;
 use crate::service::jobqueue::job::{self, MalformedJob};
-use crate::service::jobqueue::mux::JobError;
 use crate::shortened::shortened_to;
 
 /// How much of a job's type an error shows, so that there is room for what it says of the type.
@@ -51,11 +51,13 @@ impl Rules {
         }
     }
 
-    /// A handler's result. `random` is uniform in 0..1 and spreads retries.
+    /// A handler's result. `retry` are the pauses of the job's type, if it has its own. `random` is
+    /// uniform in 0..1 and spreads retries.
     pub(super) fn decide(
         &self,
         delivery: &Delivery,
         result: Result<(), JobError>,
+        retry: Option<RetryConfig>,
         random: f64,
     ) -> Decision {
         match result {
@@ -66,27 +68,11 @@ impl Rules {
                 Decision::quiet(Outcome::PutBack { deliveries })
             }
             Err(JobError::Malformed(error)) => malformed(delivery, error),
-            Err(JobError::Failed(error)) => self.retry_or_bury(delivery, error, random),
-        }
-    }
-
-    fn retry_or_bury(&self, delivery: &Delivery, error: String, random: f64) -> Decision {
-        let job = &delivery.job;
-        if job.attempt >= job.max_retry {
-            let letter = dead_letter::exhausted(delivery, &error);
-            return Decision::troubled(Outcome::Dead(letter), EXHAUSTED, error, None);
-        }
-        let failures = job.attempt.saturating_add(1);
-        match job::moved(&delivery.json, &delivery.id.to_string(), failures, 0) {
-            Ok(edits) => {
-                let backoff = retry::backoff(self.retry, failures, random);
-                let outcome = Outcome::Retry { edits, backoff };
-                Decision::troubled(outcome, FAILED, error, Some(backoff))
+            Err(JobError::Failed(error)) => {
+                retry_or_bury(delivery, error, retry.unwrap_or(self.retry), random)
             }
-            Err(json) => malformed(delivery, MalformedJob::from(json).to_string()),
         }
     }
-
     /// A job of a type that this worker does not know is for others: for a program that runs other
     /// types of the same queue, or for this one once it is upgraded. So no attempt is charged, until
     /// nobody has known it for the whole of its grace.
@@ -137,6 +123,32 @@ impl Decision {
     }
 }
 
+fn retry_or_bury(delivery: &Delivery, error: String, retry: RetryConfig, random: f64) -> Decision {
+    let job = &delivery.job;
+    if job.attempt >= job.max_retry {
+        let letter = dead_letter::exhausted(delivery, &error);
+        return Decision::troubled(Outcome::Dead(letter), EXHAUSTED, error, None);
+    }
+    let failures = job.attempt.saturating_add(1);
+    match job::moved(&delivery.json, &delivery.id.to_string(), failures, 0) {
+        Ok(edits) => {
+            let backoff = retry::backoff(retry, failures, random);
+            let outcome = Outcome::Retry { edits, backoff };
+            Decision::troubled(outcome, FAILED, error, Some(backoff))
+        }
+        Err(json) => malformed(delivery, MalformedJob::from(json).to_string()),
+    }
+}
+
+/// A job that finds as many of its type running as may run at once. No attempt is charged.
+pub(super) fn no_place(delivery: &Delivery, pause: Duration) -> Decision {
+    let job = &delivery.job;
+    match job::moved(&delivery.json, &delivery.id.to_string(), job.attempt, 0) {
+        Ok(edits) => Decision::quiet(Outcome::LeaveToOthers { edits, pause }),
+        Err(json) => malformed(delivery, MalformedJob::from(json).to_string()),
+    }
+}
+
 /// A handler that the shutdown has cut off. It ran, so its delivery counts.
 pub(super) fn cut_off(delivery: &Delivery) -> Outcome {
     let deliveries = delivery.deliveries;
@@ -173,7 +185,7 @@ mod tests {
     }
 
     fn decide(json: &str, result: Result<(), JobError>) -> Decision {
-        RULES.decide(&delivery(json), result, 0.5)
+        RULES.decide(&delivery(json), result, None, 0.5)
     }
 
     fn failed(json: &str) -> Decision {

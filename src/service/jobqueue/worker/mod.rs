@@ -25,4 +25,5 @@ pub(crate) mod settler;
 pub(crate) mod shared;
 mod trail;
 pub(crate) mod triage;
+mod type_limit;
 pub(crate) mod unblocker;

@@ -26,8 +26,8 @@ pub(crate) enum Outcome {
     /// It failed and may be tried again: to the scheduled set with these edits, due in
     /// `backoff`.
     Retry { edits: Edits, backoff: Duration },
-    /// This worker does not know its type: to the scheduled set with these edits, for another
-    /// worker, or a newer one, to run it after `pause`.
+    /// This worker does not know its type, or runs as many jobs of it as it may: to the scheduled
+    /// set with these edits, for any worker to run it after `pause`.
     LeaveToOthers { edits: Edits, pause: Duration },
     /// It will not run again: to the dead letters.
     Dead(DeadLetter),

@@ -12,8 +12,9 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use rustc_hash::FxHashMap;
 use tokio::runtime::{Handle, Runtime};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error};
@@ -24,10 +25,10 @@ use super::job_log::JobLog;
 use super::outcome::{Delivery, Outcome};
 use super::shared::Flags;
 use super::trail::{self, Step};
-use crate::config::JobqueueConfig;
-use crate::service::jobqueue::mux::{
-    Completion, Handler, HandlerFuture, JobError, Later, Mux, ResultSender, Task,
-};
+use super::type_limit::{self, Place, TypeLimit};
+use crate::config::{JobqueueConfig, RetryConfig};
+use crate::service::jobqueue::handler::{Completion, Context, JobError, Later, ResultSender};
+use crate::service::jobqueue::mux::{Handler, HandlerFuture, Mux};
 use crate::shortened::shortened;
 use crate::threads;
 
@@ -42,6 +43,8 @@ pub(crate) struct Runners {
     log: Arc<JobLog>,
     rules: Rules,
     job_timeout: Duration,
+    /// The limits of the types that have one.
+    type_limits: FxHashMap<String, Arc<TypeLimit>>,
     /// The shutdown's deadline: running handlers are dropped.
     cutoff: CancellationToken,
     /// Set, with the stop requested, when a handler found the process unfit.
@@ -91,12 +94,14 @@ impl Drop for Handlers {
 /// How a handler's run ended.
 enum Ran {
     Ended(Result<(), JobError>),
-    /// Something else says how.
-    Later(Later),
+    /// Something else says how. The job keeps its place among those of its type until then.
+    Later(Later, Option<Place>),
     /// The shutdown has cut it off.
     CutOff,
     /// There is no handler for the job's type.
     Unknown,
+    /// As many jobs of its type run as may run at once. It is to stay away for this long.
+    NoPlace(Duration),
 }
 
 impl Runners {
@@ -112,6 +117,7 @@ impl Runners {
         cutoff: CancellationToken,
     ) -> std::io::Result<Arc<Self>> {
         let handlers = Handlers::new()?;
+        let type_limits = type_limits(&mux);
         // The runners own what they take deliveries from, which only knows how to start one.
         Ok(Arc::new_cyclic(|runners: &Weak<Self>| {
             let runners = runners.clone();
@@ -126,6 +132,7 @@ impl Runners {
                 log,
                 rules: Rules::new(config),
                 job_timeout: config.job_timeout,
+                type_limits,
                 cutoff,
                 unfit: AtomicBool::new(false),
                 cut_off: AtomicUsize::new(0),
@@ -172,9 +179,9 @@ impl Runners {
         let mut next = self.held.start(Instant::now());
         while let Some(delivery) = next {
             next = match self.run(&delivery).await {
-                Ran::Later(later) => {
+                Ran::Later(later, place) => {
                     let next = self.held.leave_to_output(&delivery, Instant::now());
-                    later.begin(self.result_sender(delivery));
+                    later.begin(self.result_sender(delivery, place));
                     next
                 }
                 Ran::Ended(result) => {
@@ -183,6 +190,11 @@ impl Runners {
                 }
                 Ran::Unknown => {
                     let decision = self.rules.decide_unknown(&delivery, fastrand::f64());
+                    let outcome = self.log.log_and_take(&delivery, decision);
+                    self.held.end(&delivery, outcome, Instant::now())
+                }
+                Ran::NoPlace(pause) => {
+                    let decision = decide::no_place(&delivery, pause);
                     let outcome = self.log.log_and_take(&delivery, decision);
                     self.held.end(&delivery, outcome, Instant::now())
                 }
@@ -197,7 +209,11 @@ impl Runners {
 
     /// Makes the sender of the result of a delivery that ends later. The runner does not wait for
     /// it: it would have to be woken for every line that is written.
-    fn result_sender(self: &Arc<Self>, delivery: Arc<Delivery>) -> ResultSender {
+    fn result_sender(
+        self: &Arc<Self>,
+        delivery: Arc<Delivery>,
+        place: Option<Place>,
+    ) -> ResultSender {
         let runners = Arc::clone(self);
         // The shutdown waits for it as it does for runners.
         let token = self.tracker.token();
@@ -207,32 +223,58 @@ impl Runners {
                 let outcome = runners.decide(&delivery, result);
                 runners.held.end_output(&delivery, outcome);
             });
-            drop(token);
+            drop((place, token));
         })
     }
 
-    /// Runs the handler within the limits of its timeout and the shutdown.
+    /// Waits for a place among the jobs of the delivery's type, if that has a limit.
+    ///
+    /// # Errors
+    /// How the run ends when there is none.
+    async fn place(&self, job_type: &str, handler: &Handler) -> Result<Option<Place>, Ran> {
+        if handler.options().concurrency.is_none() {
+            return Ok(None);
+        }
+        let Some(limit) = self.type_limits.get(job_type) else {
+            return Ok(None);
+        };
+        tokio::select! {
+            biased;
+            place = limit.place() => place.map(Some).map_err(Ran::NoPlace),
+            () = self.flags.stop.cancelled() => Err(Ran::Ended(Err(JobError::Interrupted))),
+        }
+    }
+
+    /// Runs the handler within the limits of its type, its timeout and the shutdown.
     async fn run(&self, delivery: &Delivery) -> Ran {
         let job = &delivery.job;
         let Some(handler) = self.mux.get(&job.job_type) else {
             return Ran::Unknown;
         };
-        let task = Task {
-            id: job.id.clone().unwrap_or_else(|| delivery.id.to_string()),
-            payload: job.payload.clone(),
+        let place = match self.place(&job.job_type, handler).await {
+            Ok(place) => place,
+            Err(ran) => return ran,
+        };
+        let time = handler.options().timeout.unwrap_or(self.job_timeout);
+        let deadline = Instant::now() + time;
+        let context = Context {
+            job_id: job.id.clone().unwrap_or_else(|| delivery.id.to_string()),
             attempt: job.attempt,
+            max_retry: job.max_retry,
+            deadline,
+            stopping: self.flags.stop.clone(),
         };
         // The handler is called inside the future, so that a panic of either is caught.
-        let handled = AssertUnwindSafe(async { call(handler, task, delivery).await });
+        let handled = AssertUnwindSafe(async { call(handler, context, delivery).await });
         let handled = handled.catch_unwind();
         let handled = tokio::select! {
             biased;
-            handled = timeout(self.job_timeout, handled) => handled,
+            handled = timeout_at(deadline.into(), handled) => handled,
             () = self.cutoff.cancelled() => return Ran::CutOff,
         };
         let completion = match handled {
             Err(_) => {
-                let limit = humantime::format_duration(self.job_timeout);
+                let limit = humantime::format_duration(time);
                 let error = format!("no result within {limit}");
                 return Ran::Ended(Err(JobError::Failed(error)));
             }
@@ -244,9 +286,13 @@ impl Runners {
         };
         match completion {
             Ok(Completion::Done) => Ran::Ended(Ok(())),
-            Ok(Completion::Later(later)) => Ran::Later(later),
+            Ok(Completion::Later(later)) => Ran::Later(later, place),
             Err(error) => Ran::Ended(Err(error)),
         }
+    }
+
+    fn retry_of(&self, job_type: &str) -> Option<RetryConfig> {
+        self.mux.get(job_type)?.options().retry
     }
 
     fn decide(&self, delivery: &Delivery, result: Result<(), JobError>) -> Outcome {
@@ -257,19 +303,42 @@ impl Runners {
             }
             self.flags.stop.cancel();
         }
-        let decision = self.rules.decide(delivery, result, fastrand::f64());
+        let retry = match result {
+            Ok(()) => None,
+            Err(_) => self.retry_of(&delivery.job.job_type),
+        };
+        let decision = self.rules.decide(delivery, result, retry, fastrand::f64());
         self.log.log_and_take(delivery, decision)
     }
 }
 
+/// How long a handler may run before it counts as one that hangs: the longest timeout of all types,
+/// and a while for what comes before and after.
+pub(crate) fn hang_limit(mux: &Mux, job_timeout: Duration, lease: Duration) -> Duration {
+    let timeouts = mux.options().filter_map(|(_, options)| options.timeout);
+    let longest = timeouts.fold(job_timeout, Duration::max);
+    longest
+        .saturating_add(lease)
+        .saturating_add(type_limit::MAX_WAIT)
+}
+
+fn type_limits(mux: &Mux) -> FxHashMap<String, Arc<TypeLimit>> {
+    let limits = mux.options().filter_map(|(job_type, options)| {
+        let limit = TypeLimit::new(options.concurrency?, Instant::now());
+        Some((job_type.to_owned(), limit))
+    });
+    limits.collect()
+}
+
 /// Calls a handler, whose own log lines say which job they are about while the trail is told.
-fn call(handler: &Handler, task: Task, delivery: &Delivery) -> HandlerFuture {
+fn call(handler: &Handler, context: Context, delivery: &Delivery) -> HandlerFuture {
+    let payload = delivery.job.payload.as_deref();
     if !trail::is_on() {
-        return handler(task);
+        return handler.run(payload, context);
     }
     delivery.tell(Step::Started);
     let span = delivery.span();
-    let handled = span.in_scope(|| handler(task));
+    let handled = span.in_scope(|| handler.run(payload, context));
     Box::pin(handled.instrument(span))
 }
 

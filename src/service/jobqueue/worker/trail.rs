@@ -32,7 +32,7 @@ pub(crate) enum Step {
     Parked,
     /// It waits there until its next attempt.
     Retried,
-    /// It waits there for a worker that knows its type.
+    /// It waits there for a worker that knows its type, or for one that has room for it.
     LeftToOthers,
     /// It is a dead letter.
     Buried,

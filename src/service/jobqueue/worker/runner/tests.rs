@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::IgnoredAny;
+use tokio::time::timeout;
+
 use super::*;
 use crate::config::Config;
 use crate::service::jobqueue::worker::held::Admission;
@@ -16,7 +19,7 @@ fn runners(
     let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
     let config = Config::from_sources("develop", dir.as_ref(), &BTreeMap::new()).unwrap();
     let mut mux = Mux::new();
-    mux.handle("x", move |_| std::future::ready(handler()));
+    mux.handle("x", move |_: IgnoredAny, _| std::future::ready(handler()));
     let log = Arc::new(JobLog::new());
     let (flags, cutoff) = (Flags::default(), CancellationToken::new());
     Runners::new(&config.jobqueue, mux, log, flags, cutoff).unwrap()
