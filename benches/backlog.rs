@@ -3,9 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use dm_jobqueue::service::jobqueue::Keys;
-use dm_jobqueue::service::jobqueue::constants::GROUP;
-use dm_jobqueue::service::jobqueue::job::Job;
+use dm_jobqueue::Job;
+use dm_jobqueue::program::inside::{GROUP, Keys};
 use serde_json::value::RawValue;
 
 use super::redis::Redis;
@@ -23,7 +22,7 @@ pub(crate) fn job(job_type: &str) -> Job {
 }
 
 pub(crate) fn with_payload(job_type: &str, payload: String) -> Job {
-    Job::new(job_type, RawValue::from_string(payload).unwrap())
+    Job::new(job_type, &RawValue::from_string(payload).unwrap()).unwrap()
 }
 
 /// One queue, seen from outside.

@@ -9,7 +9,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dm_jobqueue::service::jobqueue::constants::JOB_TYPE_DELAY_PRINT;
+use dm_jobqueue::program::JOB_TYPE_DELAY_PRINT;
 
 use super::backlog::{Queue, job};
 use super::bench::{Bench, Sample};
@@ -22,7 +22,7 @@ const IDLE_MS: usize = 6000;
 const JOBS: usize = 200_000;
 const WAITING_JOBS: usize = 100_000;
 const SCHEDULED_JOBS: usize = 20_000;
-const AN_HOUR_MS: u64 = 60 * 60 * 1000;
+const AN_HOUR: Duration = Duration::from_secs(60 * 60);
 
 /// Measures all of it, as far as the command line asks for it.
 pub(crate) fn run(bench: &mut Bench) {
@@ -107,11 +107,7 @@ fn memory(redis: &Redis, waiting: usize, scheduled: usize) -> Vec<Sample> {
     let worker = Program::jobqueue(redis, DEFAULT_CONCURRENCY).start();
     queue.wait_for_workers(1);
     let before = redis.used_memory();
-    queue.add(scheduled, |_| {
-        let mut job = job(JOB_TYPE_DELAY_PRINT);
-        job.delay_ms = AN_HOUR_MS;
-        job
-    });
+    queue.add(scheduled, |_| job(JOB_TYPE_DELAY_PRINT).delay(AN_HOUR));
     queue.wait_until_settled(scheduled);
     worker.stop();
     let per_scheduled = bytes_per(scheduled, before, redis.used_memory());

@@ -12,7 +12,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dm_jobqueue::service::jobqueue::constants::JOB_TYPE_DELAY_PRINT;
+use dm_jobqueue::program::JOB_TYPE_DELAY_PRINT;
 
 use super::backlog::{self, Queue, job};
 use super::bench::{Bench, Subject};
@@ -141,9 +141,9 @@ fn due_at_once(redis: &Redis, jobs: usize) -> f64 {
     let due_ms = u64::try_from(due.as_millis()).unwrap();
     queue.schedule(jobs, due_ms);
     let left = due.saturating_sub(backlog::now());
-    let mut first = backlog::with_payload(CLOCK, "0".to_owned());
-    first.delay_ms = u64::try_from(left.as_millis()).unwrap().saturating_sub(10);
-    assert!(first.delay_ms > 0, "filling the set took too long");
+    let left = left.saturating_sub(Duration::from_millis(10));
+    assert!(!left.is_zero(), "filling the set took too long");
+    let first = backlog::with_payload(CLOCK, "0".to_owned()).delay(left);
     queue.add(1, |_| first.clone());
     thread::sleep(due.saturating_sub(backlog::now()));
     let start = Instant::now();

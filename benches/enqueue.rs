@@ -7,17 +7,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dm_jobqueue::config::Config;
-use dm_jobqueue::service::jobqueue::client::Client;
+use dm_jobqueue::{Client, RedisConfig};
 use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
 
+use super::TIME_LIMIT;
 use super::backlog::{Queue, job};
 use super::bench::{Bench, Subject};
 use super::limit::{self, JOBS_PER_S, rate};
 use super::program::NOOP;
 use super::redis::Redis;
-use super::{TIME_LIMIT, wait_for};
 
 const LIMIT_JOBS: usize = 400_000;
 const ONE_TASK_JOBS: usize = 30_000;
@@ -52,27 +51,25 @@ struct Producer<'a> {
     redis: &'a Redis,
     runtime: Runtime,
     client: Client,
-    stop: CancellationToken,
 }
 
 impl<'a> Producer<'a> {
     fn new(redis: &'a Redis) -> Self {
-        let variables = [("REDIS_JOBQUEUE_ADDR".to_owned(), redis.addr())];
-        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
-        let config = Config::from_sources("develop", dir.as_ref(), &variables.into()).unwrap();
+        let config = RedisConfig {
+            addr: redis.addr(),
+            ..RedisConfig::default()
+        };
         let runtime = Runtime::new().unwrap();
-        let client = Client::new(&config.redis, &config.jobqueue.queue).unwrap();
-        let stop = CancellationToken::new();
-        let (connecting, stopped) = (client.clone(), stop.clone());
-        runtime.spawn(async move { connecting.run(stopped).await });
-        wait_for("the client's connection", TIME_LIMIT, || {
-            runtime.block_on(client.ready()).ok()
+        let client = runtime.block_on(async {
+            let client = Client::new(&config, "default").unwrap();
+            let connected = timeout(TIME_LIMIT, client.connected()).await;
+            connected.expect("no connection").unwrap();
+            client
         });
         Self {
             redis,
             runtime,
             client,
-            stop,
         }
     }
 
@@ -128,11 +125,5 @@ impl<'a> Producer<'a> {
             }
         });
         each * count
-    }
-}
-
-impl Drop for Producer<'_> {
-    fn drop(&mut self) {
-        self.stop.cancel();
     }
 }

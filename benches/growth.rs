@@ -29,7 +29,7 @@ const SIZES: [(&str, usize); 4] = [
 const PENDING: [(&str, usize); 4] = [("10", 10), ("100", 100), ("1k", 1000), ("10k", 10_000)];
 const WORKERS: [(&str, usize); 5] = [("1", 1), ("2", 2), ("4", 4), ("8", 8), ("16", 16)];
 const SCHEDULED_JOBS: usize = 20_000;
-const SCHEDULED_DELAY_MS: u64 = 500;
+const SCHEDULED_DELAY: Duration = Duration::from_millis(500);
 const JOBS: usize = 50_000;
 const AN_HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -147,11 +147,11 @@ fn start(redis: &Redis, workers: usize, concurrency: usize) -> Vec<Process> {
 fn feed(redis: &Redis, workers: &[Process], jobs: usize, scheduled: usize) -> f64 {
     let mut queue = Queue::default(redis);
     let used = cpu_of(redis, workers);
-    queue.add(jobs, |_| {
-        let mut job = job(NOOP);
-        job.delay_ms = if scheduled > 0 { SCHEDULED_DELAY_MS } else { 0 };
-        job
-    });
+    let delay = match scheduled {
+        0 => Duration::ZERO,
+        _ => SCHEDULED_DELAY,
+    };
+    queue.add(jobs, |_| job(NOOP).delay(delay));
     queue.wait_until_settled(scheduled);
     micros_per(cpu_of(redis, workers) - used, jobs)
 }

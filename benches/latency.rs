@@ -71,9 +71,7 @@ pub(crate) fn lateness(bench: &mut Bench) {
         let mut delays: Vec<u64> = (1..).map(|n| MIN_DELAY_MS + n * step).take(jobs).collect();
         fastrand::shuffle(&mut delays);
         let registered = watch.queue.add_timed(jobs, |n| {
-            let mut job = with_payload(CLOCK, n.to_string());
-            job.delay_ms = delays[n];
-            job
+            with_payload(CLOCK, n.to_string()).delay(Duration::from_millis(delays[n]))
         });
         let starts = watch.starts(jobs);
         let late_us = (0..jobs).map(|n| {

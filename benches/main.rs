@@ -31,8 +31,6 @@ mod recovery;
 mod redis;
 mod report;
 mod wire;
-#[path = "../tests/it/support/worker_wiring.rs"]
-mod worker_wiring;
 
 use std::process::ExitCode;
 use std::thread;

@@ -10,17 +10,12 @@ use axum::body::Bytes;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::post;
-use dm_jobqueue::api::{listen, serve};
-use dm_jobqueue::config::Config;
-use dm_jobqueue::service::jobqueue::handler::JobError;
-use dm_jobqueue::service::jobqueue::mux::Mux;
-use dm_jobqueue::service::line_writer::LineWriter;
-use dm_jobqueue::telemetry;
+use dm_jobqueue::program::LineWriter;
+use dm_jobqueue::program::inside::{self, Config, listen, serve};
+use dm_jobqueue::{JobError, Mux};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
-
-use crate::worker_wiring::run_worker;
 
 /// Says which program this run of the bench is.
 pub(crate) const VARIABLE: &str = "BENCH_PROGRAM";
@@ -44,7 +39,7 @@ pub(crate) fn run(name: &str) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let result = runtime.block_on(async {
         match name {
-            "worker" => run_worker(add_handlers).await.map(ExitCode::from),
+            "worker" => inside::run_jobqueue(add_handlers).await.map(ExitCode::from),
             "server" => bare_server().await,
             name => Err(format!("no such program: {name}").into()),
         }
@@ -53,7 +48,7 @@ pub(crate) fn run(name: &str) -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(exit) => exit,
-        Err(error) => telemetry::refuse_to_start(&*error),
+        Err(error) => inside::refuse_to_start(&*error),
     }
 }
 
@@ -100,7 +95,7 @@ async fn tell_the_time(
 /// not looked at, and no Redis is told.
 async fn bare_server() -> Result<ExitCode, Box<dyn Error>> {
     let config = Config::load()?;
-    telemetry::init(&config.logging)?;
+    inside::init(&config.logging)?;
     let settings = config.server;
     let listener = listen::bind(&settings.host, settings.port, "server").await?;
     let router = Router::new().route(REGISTER, post(created));

@@ -1,79 +1,97 @@
-//! A delay-print job queue on Redis Streams: an API that registers jobs, and any
-//! number of worker processes that run them.
+//! A job queue on Redis Streams that loses nothing: producers append jobs, and any number of worker
+//! processes run them, each at least once.
 //!
-//! # Reading order
+//! This package has two programs, `server` and `jobqueue`, which the README describes. This page is
+//! for programs of your own that register jobs or run them.
 //!
-//! `docs/architecture.md` is the way in. One job's path is one direction:
+//! # One job type
 //!
-//! 1. [`api::dm_jobqueue`] reads the request; [`usecase::api::registration`] knows the defaults
-//!    and limits and makes the job;
-//! 2. [`usecase::api::dm_jobqueue`] hands it to [`service::jobqueue::client`], which appends it to
-//!    the stream;
-//! 3. in a worker process, which [`service::jobqueue::server`] starts and ends, `fetcher`
-//!    gets it, `triage` decides what it is, `runner` runs it through [`service::jobqueue::mux`] and
-//!    [`service::jobqueue::processor`], which calls
-//! 4. [`usecase::jobqueue::delay_print`], which prints through
-//!    [`service::delay_print_service`] and [`service::line_writer`], which takes turns with
-//!    other processes by `output_turn` and is watched over by [`service::output_watch`];
-//! 5. `settler` acknowledges it.
+//! A job has a type, a payload and an id. A [`Client`] appends it to a queue. A [`Worker`] runs it by
+//! the handler that its [`Mux`] has for the type:
 //!
-//! # Import rules
-//!
-//! One direction: the programs wire, [`api`] calls [`usecase`], which calls [`service`]. A test
-//! reads these lines and holds them against every `use` and every path (`tests/it`); it also
-//! finds files that import each other in a circle. (A parent that only hands on what its children
-//! define, with `pub use self::child::Name`, does not import them.)
-//!
-//! ```text
-//! src does not name crate redis; except service::jobqueue::redis
-//! api does not name usecase::jobqueue, service::jobqueue::worker, service::jobqueue::redis
-//! usecase does not name api
-//! usecase::jobqueue does not name service::jobqueue
-//! service does not name api, usecase; except service::jobqueue::processor
-//! service::jobqueue does not name service::line_writer, service::output_watch; except service::jobqueue::processor
-//! service::jobqueue::client does not name service::jobqueue::worker, service::jobqueue::server
-//! service::jobqueue::worker does not name service::jobqueue::client, service::jobqueue::server
-//! service::jobqueue::redis does not name service::jobqueue::client, service::jobqueue::worker
-//! service::jobqueue::redis does not name service::jobqueue::server, service::jobqueue::mux
-//! config does not name api, usecase, service
+//! ```no_run
+//! // The example of the repository: examples/own_job_type.rs.
 //! ```
 //!
-//! Nothing imports the programs in `src/bin`. [`service::jobqueue::processor`] is the only part
-//! of the queue that knows a usecase.
+//! # What to look up where
 //!
-//! # Invariants
+//! | to | see |
+//! |---|---|
+//! | make a job, with a delay or more retries | [`Job`] |
+//! | append it, and know whether that worked | [`Client`], [`EnqueueError`] |
+//! | say what a job type does | [`Mux::handle`], [`Context`] |
+//! | give a type its own timeout, retries or limit | [`HandlerOptions`], [`RetryConfig`] |
+//! | end an attempt without success | [`JobError`] |
+//! | let something else end the job later | [`Completion`], [`Later`], [`ResultSender`] |
+//! | run jobs, and stop in order | [`Worker`], [`WorkerHandle`], [`Exit`] |
+//! | reach Redis | [`RedisConfig`], [`Secret`] |
+//! | start the programs of this package from your own `main` | [`program`] |
 //!
-//! 1. A job is in exactly one place: stream, scheduled set, dead letters, or gone. A move
-//!    writes the destination before it removes the source, in one script.
-//! 2. A job is acknowledged after its line was written, never before.
-//! 3. One outcome wins: whoever lost the lease of an entry changes nothing about it.
-//!    Success alone counts from anybody: the job did run.
-//! 4. One process never runs an entry twice at once.
-//! 5. A slow job is not a dead job: what a live process holds is renewed.
-//! 6. A stalled Redis is not a dead worker: nobody reclaims until all could renew.
-//! 7. Nothing is trimmed that was not finished.
-//! 8. No job starts before its time by Redis' clock.
-//! 9. No Redis error ends or wedges a worker.
-//! 10. A poison job buries only itself.
+//! # What is promised
 //!
-//! Where the code depends on one, it says so; `tests/it` has a test for each.
+//! - A job that [`Client::enqueue`] confirmed runs at least once, unless Redis loses its data. It runs
+//!   more than once when a worker dies while it runs, or when the reply to its end is lost. So a
+//!   handler should be able to run twice with the same [`Context::job_id`].
+//! - An attempt that fails is repeated after a pause. A job whose retries are used up, and one that
+//!   no handler can read, becomes a dead letter, which is kept.
+//! - While Redis is away nothing is lost and nothing has to be started again: workers wait, and
+//!   clients say at once that they are not connected.
+//!
+//! # Features
+//!
+//! `programs` (on by default) has everything that only the two programs need: their HTTP, logging,
+//! arguments and settings files. A program of its own does without:
+//! `dm-jobqueue = { version = "0.1", default-features = false }`.
+//!
+//! All of it runs on Tokio and logs with `tracing`.
 
-pub mod api;
+// docs/architecture.md is the way into the code.
+//
+// # Import rules
+//
+// One direction: `program` wires, `api` calls `usecase`, which calls `service`. A test reads these
+// lines and holds them against every `use` and every path (tests/it/import_rules.rs). It also finds
+// files that import each other in a circle. (A parent that only hands on what its children define,
+// with `pub use self::child::Name`, does not import them.)
+//
+//     src does not name crate redis; except service::jobqueue::redis
+//     api does not name usecase::jobqueue, service::jobqueue::worker, service::jobqueue::redis
+//     usecase does not name api
+//     usecase::jobqueue does not name service::jobqueue
+//     service does not name api, usecase; except service::jobqueue::processor
+//     service::jobqueue does not name service::line_writer, service::output_watch; except service::jobqueue::processor
+//     service::jobqueue::client does not name service::jobqueue::worker, service::jobqueue::server
+//     service::jobqueue::worker does not name service::jobqueue::client, service::jobqueue::server
+//     service::jobqueue::redis does not name service::jobqueue::client, service::jobqueue::worker
+//     service::jobqueue::redis does not name service::jobqueue::server, service::jobqueue::mux
+//     config does not name api, usecase, service
+//
+// Nothing imports the programs in `src/bin`.
+
+mod api;
 #[cfg(test)]
 mod captured;
-pub mod config;
+mod config;
 mod descriptor;
 mod duration;
 mod lock;
 pub mod program;
-pub mod service;
+mod service;
 mod shortened;
-pub mod shutdown;
-pub mod telemetry;
+mod shutdown;
+mod telemetry;
 mod threads;
 mod throttle;
 mod time_zone;
-pub mod usecase;
+mod usecase;
+
+pub use config::{JobqueueConfig, RedisConfig, RetryConfig, Secret};
+pub use service::jobqueue::Error;
+pub use service::jobqueue::client::{Client, EnqueueError};
+pub use service::jobqueue::handler::{Completion, Context, JobError, Later, ResultSender};
+pub use service::jobqueue::job::Job;
+pub use service::jobqueue::mux::{HandlerOptions, Mux};
+pub use service::jobqueue::server::{Exit, Worker, WorkerHandle};
 
 /// The version of the crate, and the commit that it was built from: `0.1.0 (1a2b3c4)`.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("COMMIT"), ")");

@@ -34,7 +34,7 @@ const SECOND_SIGNAL_STATUS: i32 = 1;
 /// From then on the first signal does not end the process by itself. So create this before the work
 /// starts, and always act on what [`Self::recv`] returns.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     streams: Vec<(&'static str, Signal)>,
     /// Whether a signal arrived while the handlers were installed, which the streams did not see.
     missed: bool,
@@ -47,7 +47,7 @@ impl Signals {
     /// # Errors
     ///
     /// When the operating system refuses a signal handler.
-    pub fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let asked = Arc::new(AtomicBool::new(false));
         // The handler that is registered first runs first: a first signal does not find the flag
         // set, and then sets it.
@@ -70,7 +70,7 @@ impl Signals {
     /// [`Self::new`] has the name "a signal". No second signal is ever returned.
     ///
     /// Cancel safe: a signal that no call has returned is returned by the next call.
-    pub async fn recv(&mut self) -> &'static str {
+    pub(crate) async fn recv(&mut self) -> &'static str {
         if std::mem::take(&mut self.missed) {
             return "a signal";
         }

@@ -27,7 +27,7 @@ use crate::shortened::shortened;
 use crate::threads;
 use crate::throttle::Throttle;
 
-pub use self::error::TelemetryError;
+pub(crate) use self::error::TelemetryError;
 
 use self::filter::filter;
 use self::json::JsonLines;
@@ -68,7 +68,7 @@ pub fn init(settings: &LoggingConfig) -> Result<(), TelemetryError> {
 }
 
 /// Sets the name that this process has in its group. From now on JSON lines have it.
-pub fn name_consumer(name: &str) {
+pub(crate) fn name_consumer(name: &str) {
     // A process has one worker, so this is called once.
     json::CONSUMER.set(name.to_owned()).ok();
 }

@@ -85,7 +85,7 @@ impl From<EnqueueError> for Problem {
             EnqueueError::OutcomeUnknown => "the outcome is unknown: no reply came in time, \
                 the job may or may not have been registered"
                 .to_owned(),
-            EnqueueError::Refused(reason) => reason,
+            EnqueueError::Refused(reason) | EnqueueError::Malformed(reason) => reason,
         };
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -40,6 +40,25 @@ pub struct RedisConfig {
     pub write_timeout: Duration,
 }
 
+impl Default for RedisConfig {
+    fn default() -> Self {
+        let ms = Duration::from_millis;
+        Self {
+            addr: "localhost:6379".to_owned(),
+            username: None,
+            password: None,
+            password_file: None,
+            db: 0,
+            tls: false,
+            min_retry_backoff: ms(100),
+            max_retry_backoff: ms(512),
+            dial_timeout: ms(1_000),
+            read_timeout: ms(1_000),
+            write_timeout: ms(500),
+        }
+    }
+}
+
 impl RedisConfig {
     /// The address for log lines and error messages, without user, password and query.
     pub fn display_addr(&self) -> String {

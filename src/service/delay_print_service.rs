@@ -11,7 +11,7 @@ use crate::{lock::lock, time_zone};
 
 /// Prints timestamped lines.
 #[derive(Debug, Clone)]
-pub struct DelayPrintService {
+pub(crate) struct DelayPrintService {
     out: LineWriter,
     zone: TimeZone,
     /// The second of the latest line, and its stamp. Converting a time to the local zone takes longer
@@ -22,14 +22,14 @@ pub struct DelayPrintService {
 impl DelayPrintService {
     /// A service that prints to `out`, in the time zone that this process has now. Warns when the
     /// zone is unknown.
-    pub fn new(out: LineWriter) -> Self {
+    pub(crate) fn new(out: LineWriter) -> Self {
         let latest = Arc::new(Mutex::new((i64::MIN, String::new())));
         let zone = time_zone::local();
         Self { out, zone, latest }
     }
 
     /// Prints `[2026-01-02 12:34:56] message` with the present local time.
-    pub fn print(&self, message: &str) -> Written {
+    pub(crate) fn print(&self, message: &str) -> Written {
         let now = Timestamp::now();
         let mut latest = lock(&self.latest);
         if latest.0 != now.as_second() {

@@ -1,7 +1,7 @@
 //! What the usecases are built on: the queue, and the printing of lines.
 
-pub mod delay_print_service;
-pub mod jobqueue;
-pub mod line_writer;
+pub(crate) mod delay_print_service;
+pub(crate) mod jobqueue;
+pub(crate) mod line_writer;
 mod output_turn;
-pub mod output_watch;
+pub(crate) mod output_watch;

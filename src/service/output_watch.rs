@@ -22,7 +22,7 @@ const REMINDER: Duration = Duration::from_secs(60);
 
 /// Watches one output. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct OutputWatch {
+pub(crate) struct OutputWatch {
     out: LineWriter,
     /// How long a line may wait before it is given back.
     limit: Duration,
@@ -48,7 +48,7 @@ struct Trouble {
 impl OutputWatch {
     /// Watches `out`. A line that has waited for `limit` is given back, and `suspended` is
     /// set from then on until the output flows again.
-    pub fn new(out: LineWriter, limit: Duration, suspended: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(out: LineWriter, limit: Duration, suspended: Arc<AtomicBool>) -> Self {
         Self {
             out,
             limit,
@@ -58,7 +58,7 @@ impl OutputWatch {
     }
 
     /// Watches the output. Never returns. Cancel safe.
-    pub async fn run(self) {
+    pub(crate) async fn run(self) {
         loop {
             sleep(LOOK_INTERVAL).await;
             self.look(Instant::now());
@@ -69,7 +69,7 @@ impl OutputWatch {
     ///
     /// # Errors
     /// A text that says that it is blocked, and since when.
-    pub fn ready(&self) -> Result<(), String> {
+    pub(crate) fn ready(&self) -> Result<(), String> {
         let trouble = *lock(&self.trouble);
         let block = trouble.filter(|trouble| trouble.blocked);
         block.map_or(Ok(()), |block| {

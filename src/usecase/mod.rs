@@ -1,4 +1,4 @@
 //! The business rules: what may be registered, and what a job does.
 
-pub mod api;
-pub mod jobqueue;
+pub(crate) mod api;
+pub(crate) mod jobqueue;

@@ -7,22 +7,24 @@
 mod edits;
 mod integer;
 
+use std::time::Duration;
+
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
 pub(crate) use self::edits::{Edits, moved};
 use self::integer::{count, count_or_zero, milliseconds, milliseconds_or_zero};
 
 /// The number of retries of a job that does not say.
-pub const DEFAULT_MAX_RETRY: u32 = 10;
+pub(crate) const DEFAULT_MAX_RETRY: u32 = 10;
 /// The largest number of retries.
-pub const MAX_RETRY: u32 = 1000;
+pub(crate) const MAX_RETRY: u32 = 1000;
 /// The longest delay in milliseconds: a leap year.
-pub const MAX_DELAY_MS: u64 = 366 * 24 * 60 * 60 * 1000;
+pub(crate) const MAX_DELAY_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 /// The largest job, in bytes of JSON. The API takes bodies of 64 KiB. Four times that leaves
 /// room for escapes, and still bounds what a worker holds.
-pub const MAX_JOB_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_JOB_BYTES: usize = 256 * 1024;
 /// How many bytes a move may add to a job for its id: `"id":"<entry id>",`.
 const MAX_ID_BYTES: usize = 49;
 /// How many bytes a move may add for its attempts: `"attempt":1000,`.
@@ -34,40 +36,42 @@ const MAX_MOVED_BYTES: usize = MAX_JOB_BYTES + MAX_ID_BYTES + MAX_ATTEMPT_BYTES 
 /// The largest entry that can be a job: the largest job, with the name of its field.
 pub(crate) const MAX_ENTRY_BYTES: usize = MAX_MOVED_BYTES + "job".len();
 
-/// One job. In its JSON, null means the same as an absent field, because serializers of other
+/// A job, for a [`Client`](super::client::Client) to append.
+///
+/// In its JSON, null means the same as an absent field, because serializers of other
 /// languages write null for what a producer left out.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Job {
     /// Names the job for its whole life. A bare entry has none until its first move.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
+    pub(crate) id: Option<String>,
     /// Which handler runs it.
     #[serde(rename = "type")]
-    pub job_type: String,
+    pub(crate) job_type: String,
     /// What the handler gets, byte for byte as the producer wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub payload: Option<Box<RawValue>>,
+    pub(crate) payload: Option<Box<RawValue>>,
     /// How long after its registration the job may run at the earliest.
     #[serde(
         default,
         deserialize_with = "milliseconds_or_zero",
         skip_serializing_if = "is_zero"
     )]
-    pub delay_ms: u64,
+    pub(crate) delay_ms: u64,
     /// How many times a failed attempt is repeated; 0 means never.
     #[serde(
         default = "default_max_retry",
         deserialize_with = "max_retry",
         skip_serializing_if = "is_default_max_retry"
     )]
-    pub max_retry: u32,
+    pub(crate) max_retry: u32,
     /// How many attempts have failed so far.
     #[serde(
         default,
         deserialize_with = "count_or_zero",
         skip_serializing_if = "is_zero_u32"
     )]
-    pub attempt: u32,
+    pub(crate) attempt: u32,
     /// How long the job has waited so far for a worker that knows its type. This is the sum of
     /// the pauses between its deliveries, so that no two clocks are compared, and no two times
     /// of one clock.
@@ -76,12 +80,12 @@ pub struct Job {
         deserialize_with = "milliseconds",
         skip_serializing_if = "Option::is_none"
     )]
-    pub unknown_for_ms: Option<u64>,
+    pub(crate) unknown_for_ms: Option<u64>,
 }
 
 /// Why an entry is no job.
 #[derive(Debug, thiserror::Error)]
-pub enum MalformedJob {
+pub(crate) enum MalformedJob {
     /// It is larger than a job may be.
     #[error("the job has {0} bytes, expected at most {MAX_JOB_BYTES}")]
     TooLarge(usize),
@@ -104,24 +108,57 @@ pub enum MalformedJob {
 }
 
 impl Job {
-    /// A job that runs at once: with a new id, no delay and the default number of retries.
-    pub fn new(job_type: &str, payload: Box<RawValue>) -> Self {
-        Self {
+    /// A job that runs at once, with a new id and 10 retries.
+    ///
+    /// `payload` becomes JSON, and the handler gets it back from that JSON.
+    ///
+    /// # Errors
+    /// When `payload` cannot be JSON, as a map whose keys are no strings.
+    pub fn new(
+        job_type: &str,
+        payload: &(impl Serialize + ?Sized),
+    ) -> Result<Self, serde_json::Error> {
+        Ok(Self {
             id: Some(Uuid::now_v7().to_string()),
             job_type: job_type.to_owned(),
-            payload: Some(payload),
+            payload: Some(to_raw_value(payload)?),
             delay_ms: 0,
             max_retry: DEFAULT_MAX_RETRY,
             attempt: 0,
             unknown_for_ms: None,
-        }
+        })
+    }
+
+    /// The same job, which does not start before `delay` is over, by Redis' clock, from the moment
+    /// when Redis gets it. Parts of a millisecond count as a whole one. 366 days at most.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        let ms = delay.as_nanos().div_ceil(1_000_000);
+        self.delay_ms = u64::try_from(ms).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// The same job, which is repeated up to `max_retry` times when it fails; 0 means never, 1000 is
+    /// the most.
+    #[must_use]
+    pub fn max_retry(mut self, max_retry: u32) -> Self {
+        self.max_retry = max_retry;
+        self
+    }
+
+    /// The job's id, a UUID of version 7: what [`Context::job_id`] tells the handler, and what log
+    /// lines show.
+    ///
+    /// [`Context::job_id`]: super::handler::Context::job_id
+    pub fn id(&self) -> &str {
+        self.id.as_deref().unwrap_or_default()
     }
 
     /// Reads a job.
     ///
     /// # Errors
     /// Says what is wrong with one that is malformed.
-    pub fn parse(json: &[u8]) -> Result<Self, MalformedJob> {
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, MalformedJob> {
         if json.len() > MAX_MOVED_BYTES {
             return Err(MalformedJob::TooLarge(json.len()));
         }
@@ -133,13 +170,18 @@ impl Job {
         if json.len() > job.max_bytes() {
             return Err(MalformedJob::TooLarge(json.len()));
         }
-        if job.delay_ms > MAX_DELAY_MS {
-            return Err(MalformedJob::Delay(job.delay_ms));
-        }
-        if job.max_retry > MAX_RETRY {
-            return Err(MalformedJob::MaxRetry(job.max_retry));
-        }
+        job.check_limits()?;
         Ok(job)
+    }
+
+    fn check_limits(&self) -> Result<(), MalformedJob> {
+        if self.delay_ms > MAX_DELAY_MS {
+            return Err(MalformedJob::Delay(self.delay_ms));
+        }
+        if self.max_retry > MAX_RETRY {
+            return Err(MalformedJob::MaxRetry(self.max_retry));
+        }
+        Ok(())
     }
 
     /// How large this job may be. A move adds fields, and a job that was small enough when it
@@ -155,7 +197,21 @@ impl Job {
         MAX_JOB_BYTES + id + attempt + unknown
     }
 
-    /// The job as JSON, without the fields that equal their default.
+    /// The JSON of a job that a worker will not refuse.
+    ///
+    /// # Errors
+    /// Says what is wrong with a job that is malformed.
+    pub(crate) fn to_valid_json(&self) -> Result<Vec<u8>, MalformedJob> {
+        self.check_limits()?;
+        let json = self.to_json();
+        match json.len() > self.max_bytes() {
+            true => Err(MalformedJob::TooLarge(json.len())),
+            false => Ok(json),
+        }
+    }
+
+    /// The job as JSON, without the fields that equal their default: the field `job` of a stream
+    /// entry.
     pub fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self)
             .expect("cannot fail because a job is strings, numbers and JSON that was parsed")
@@ -212,13 +268,14 @@ mod tests {
     #[test]
     fn a_producer_leaves_out_what_equals_its_default() {
         let payload = RawValue::from_string(r#"{"message":"hi"}"#.to_owned()).unwrap();
-        let mut job = Job::new(JOB_TYPE_DELAY_PRINT, payload);
+        let mut job = Job::new(JOB_TYPE_DELAY_PRINT, &payload).unwrap();
         job.id = Some("an-id".to_owned());
         assert_eq!(
             String::from_utf8(job.to_json()).unwrap(),
             r#"{"id":"an-id","type":"demo:delay_print","payload":{"message":"hi"}}"#
         );
-        (job.delay_ms, job.max_retry, job.attempt) = (180_000, 3, 2);
+        let mut job = job.delay(Duration::from_micros(179_999_001)).max_retry(3);
+        job.attempt = 2;
         assert!(
             String::from_utf8(job.to_json())
                 .unwrap()

@@ -8,14 +8,14 @@
 //! - [`job`] is what all of them share. [`mux`] finds the handler of a job's type, and
 //!   [`processor`] is the handler of delay-print jobs.
 
-pub mod client;
-pub mod constants;
-pub mod handler;
-pub mod job;
-pub mod mux;
-pub mod processor;
+pub(crate) mod client;
+pub(crate) mod constants;
+pub(crate) mod handler;
+pub(crate) mod job;
+pub(crate) mod mux;
+pub(crate) mod processor;
 mod redis;
-pub mod server;
+pub(crate) mod server;
 mod worker;
 
-pub use self::redis::{Class, Connector, Error, Keys};
+pub use self::redis::{Error, Keys};

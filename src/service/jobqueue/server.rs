@@ -1,7 +1,7 @@
 //! A worker process' life: starts the parts of a worker, and ends them in an order that loses
 //! nothing. What the parts do is their own business.
 //!
-//! The end, from the request to stop until [`Server::run`] returns:
+//! The end, from the request to stop until [`Worker::run`] returns:
 //!
 //! 1. What is ready is put back, and the fetcher ends. From here on nothing is delivered, so
 //!    nothing can be started any more. What its last read brought is put back too.
@@ -55,17 +55,61 @@ const LEAVE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Part of the reclaim hold: time to reconnect and to send a heartbeat.
 const RECONNECT_ALLOWANCE: Duration = Duration::from_secs(1);
 
-/// One worker of one queue.
+/// One worker of one queue: takes jobs from the stream and runs them by the handlers of a [`Mux`].
 #[derive(Debug)]
-pub struct Server {
+pub struct Worker {
     config: JobqueueConfig,
     max_retry_backoff: Duration,
-    connector: Connector,
     broker: Arc<Broker>,
     mux: Mux,
+    handle: WorkerHandle,
+}
+
+/// Asks a worker how it is while it runs, and asks it to stop. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct WorkerHandle {
+    consumer: Arc<str>,
+    connector: Connector,
     flags: Flags,
     /// Cancelled at the shutdown's deadline.
     cutoff: CancellationToken,
+}
+
+impl WorkerHandle {
+    /// The worker's name in the queue's consumer group: host, process and a random part.
+    pub fn consumer(&self) -> &str {
+        &self.consumer
+    }
+
+    /// Asks the worker to stop. [`Worker::run`] says how long that takes.
+    pub fn stop(&self) {
+        self.flags.stop.cancel();
+    }
+
+    /// Whether jobs can be taken from Redis now: warnings for an operator when they can. Redis is
+    /// asked once a second at most, however often this is called. Cancel safe.
+    ///
+    /// # Errors
+    /// The reason when they cannot, in words for an operator.
+    pub async fn ready(&self) -> Result<Vec<String>, String> {
+        self.connector.ready().await
+    }
+
+    /// Cancelled when the worker is asked to stop.
+    pub(crate) fn stopping(&self) -> &CancellationToken {
+        &self.flags.stop
+    }
+
+    /// Cancelled at the shutdown's deadline: whoever still waits for anything gives up.
+    pub(crate) fn cutoff(&self) -> &CancellationToken {
+        &self.cutoff
+    }
+
+    /// While this is set, the worker takes no more jobs and goes on with those it has. It is
+    /// for a process that cannot do any job for the time being.
+    pub(crate) fn suspended(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.flags.suspended)
+    }
 }
 
 /// The parts that the shutdown has to wait for or to end.
@@ -82,70 +126,69 @@ struct Parts {
     end: CancellationToken,
 }
 
-impl Server {
+impl Worker {
     /// A worker for the queue of `config` that runs jobs by the handlers of `mux`.
     /// Nothing connects before [`Self::run`].
     ///
     /// # Errors
-    /// When the address in `redis` cannot be understood.
+    /// When the address in `redis` cannot be understood. A Redis that is away is no error.
     pub fn new(config: &JobqueueConfig, redis: &RedisConfig, mux: Mux) -> Result<Self, Error> {
         let broker = Broker::new(&config.queue, consumer_name());
-        let connector = Connector::of_worker(redis, broker.keys())?;
+        let handle = WorkerHandle {
+            consumer: broker.consumer().into(),
+            connector: Connector::of_worker(redis, broker.keys())?,
+            flags: Flags::default(),
+            cutoff: CancellationToken::new(),
+        };
         Ok(Self {
             config: config.clone(),
             max_retry_backoff: redis.max_retry_backoff,
-            connector,
             broker: Arc::new(broker),
             mux,
-            flags: Flags::default(),
-            cutoff: CancellationToken::new(),
+            handle,
         })
     }
 
-    /// The name of this worker in the queue's group.
-    pub fn consumer(&self) -> &str {
-        self.broker.consumer()
+    /// The way to this worker while it runs.
+    pub fn handle(&self) -> WorkerHandle {
+        self.handle.clone()
     }
 
-    /// The way to ask whether Redis can be used.
-    pub fn connector(&self) -> Connector {
-        self.connector.clone()
-    }
-
-    /// Cancelling it starts the shutdown.
-    pub fn stop(&self) -> CancellationToken {
-        self.flags.stop.clone()
-    }
-
-    /// Cancelled at the shutdown's deadline: whoever still waits for anything gives up.
-    pub fn cutoff(&self) -> CancellationToken {
-        self.cutoff.clone()
-    }
-
-    /// While this is set, the worker takes no more jobs and goes on with those it has. It is
-    /// for a process that cannot do any job for the time being.
-    pub fn suspended(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.flags.suspended)
-    }
-
-    /// Takes and runs jobs until [`Self::stop`] is cancelled or a handler finds the process
-    /// unfit. Then it shuts down within `shutdown_timeout` and half a second.
+    /// Takes and runs jobs until [`WorkerHandle::stop`] is called or a handler finds the process
+    /// unfit. It waits for a Redis that is away.
+    ///
+    /// Then it shuts down: jobs that run may take `shutdown_timeout` to end, and half a second later
+    /// this returns. Jobs that were cut off run again, here or in another worker.
     ///
     /// # Errors
     /// When the system gives no thread for the heartbeat or the handlers.
+    ///
+    /// # Cancel safety
+    /// A dropped call ends the worker at once: handlers are dropped at their next await. Other workers
+    /// run their jobs, and those whose outcome was not sent yet, when the leases are over.
     pub async fn run(self) -> std::io::Result<Exit> {
         let parts = self.start()?;
+        let tokens = [
+            &self.handle.flags.stop,
+            &self.handle.cutoff,
+            &parts.finish,
+            &parts.end,
+        ];
+        let dropped = tokens.map(|token| token.clone().drop_guard());
         info!(
             consumer = %self.broker.consumer(),
             queue = %self.config.queue,
             concurrency = self.config.concurrency,
             "worker started"
         );
-        self.flags.stop.cancelled().await;
+        self.handle.flags.stop.cancelled().await;
         let deadline = Instant::now() + self.config.shutdown_timeout;
         info!(running = parts.held.running(), "worker stopping");
         let exit = self.shut_down(parts, deadline).await;
         info!(?exit, "worker stopped");
+        for guard in dropped {
+            guard.disarm();
+        }
         Ok(exit)
     }
 
@@ -155,19 +198,19 @@ impl Server {
         let runners = self.runners(&log)?;
         let shared = Shared {
             broker: Arc::clone(&self.broker),
-            connector: self.connector.clone(),
+            connector: self.handle.connector.clone(),
             held: Arc::clone(runners.held()),
             log,
-            flags: self.flags.clone(),
+            flags: self.handle.flags.clone(),
         };
         let (alarm, times) = (Arc::new(Alarm::default()), self.lease_times());
         let hang_limit = runner::hang_limit(&self.mux, config.job_timeout, config.lease);
         let (finish, end) = (CancellationToken::new(), CancellationToken::new());
 
-        let (prober, prober_end) = (self.connector.clone(), end.clone());
+        let (prober, prober_end) = (self.handle.connector.clone(), end.clone());
         self.spawn("prober", async move { prober.probe(prober_end).await });
         self.heartbeat(&shared, hang_limit, end.clone())
-            .spawn(&self.connector, self.flags.clone())?;
+            .spawn(&self.handle.connector, self.handle.flags.clone())?;
         let promoter = Promoter::new(&shared, Arc::clone(&alarm));
         self.spawn("promoter", promoter.run());
         self.spawn("janitor", Janitor::new(&shared, times).run());
@@ -223,12 +266,12 @@ impl Server {
         part: &'static str,
         run: impl Future<Output = ()> + Send + 'static,
     ) -> JoinHandle<()> {
-        let flags = self.flags.clone();
+        let flags = self.handle.flags.clone();
         tokio::spawn(async move { flags.guard(part, run).await })
     }
 
     fn runners(&self, log: &Arc<JobLog>) -> std::io::Result<Arc<Runners>> {
-        let (flags, cutoff) = (self.flags.clone(), self.cutoff.clone());
+        let (flags, cutoff) = (self.handle.flags.clone(), self.handle.cutoff.clone());
         let mux = self.mux.clone();
         Runners::new(&self.config, mux, Arc::clone(log), flags, cutoff)
     }
@@ -269,7 +312,7 @@ impl Server {
         parts.end.cancel();
         parts.log.tell_rest();
 
-        if self.flags.is_broken() {
+        if self.handle.flags.is_broken() {
             Exit::Broken
         } else if runners.is_unfit() {
             Exit::Unfit
@@ -287,7 +330,7 @@ impl Server {
                 running = runners.held().running(),
                 "the shutdown's deadline is over; cutting jobs off"
             );
-            self.cutoff.cancel();
+            self.handle.cutoff.cancel();
             // A handler that does not yield cannot be dropped, so this wait has an end.
             drop(timeout(CUT_OFF_GRACE, runners.wait()).await);
         }
@@ -295,10 +338,10 @@ impl Server {
 
     /// Leaves the group, if Redis knows of nothing that is pending for this worker.
     async fn leave(&self) {
-        if !self.connector.is_up() {
+        if !self.handle.connector.is_up() {
             return;
         }
-        let mut link = self.connector.shared_link();
+        let mut link = self.handle.connector.shared_link();
         let leave = async {
             link.connect().await;
             self.broker.leave(&mut link).await

@@ -8,13 +8,13 @@ use crate::service::jobqueue::client::{Client, EnqueueError};
 
 /// Registers delay-print jobs. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct DmJobqueueUsecase {
+pub(crate) struct DmJobqueueUsecase {
     client: Client,
 }
 
 impl DmJobqueueUsecase {
     /// A usecase that registers through `client`.
-    pub fn new(client: Client) -> Self {
+    pub(crate) fn new(client: Client) -> Self {
         Self { client }
     }
 
@@ -24,15 +24,13 @@ impl DmJobqueueUsecase {
     ///
     /// The errors of the client. After [`EnqueueError::OutcomeUnknown`] the job may have been
     /// registered. It is not registered a second time.
-    pub async fn register(
+    pub(crate) async fn register(
         &self,
         registration: Registration,
         time_left: Duration,
     ) -> Result<String, EnqueueError> {
         let job = registration.into_job();
         self.client.enqueue(&job, time_left).await?;
-        Ok(job
-            .id
-            .expect("cannot fail because a new job is given an id"))
+        Ok(job.id().to_owned())
     }
 }

@@ -1,4 +1,4 @@
 //! Rules of the API.
 
-pub mod dm_jobqueue;
-pub mod registration;
+pub(crate) mod dm_jobqueue;
+pub(crate) mod registration;

@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-use serde_json::value::to_raw_value;
-
 use crate::{
     duration::{self, BadDuration},
     service::jobqueue::{
@@ -104,14 +102,12 @@ pub struct Registration {
 
 impl Registration {
     pub(super) fn into_job(self) -> Job {
-        let payload = to_raw_value(&DelayPrintPayload {
+        let payload = DelayPrintPayload {
             message: Some(self.message),
-        })
-        .expect("cannot fail because a string can always be written as JSON");
-        let mut job = Job::new(JOB_TYPE_DELAY_PRINT, payload);
-        job.delay_ms = whole_ms(self.delay);
-        job.max_retry = self.max_retry;
-        job
+        };
+        let job = Job::new(JOB_TYPE_DELAY_PRINT, &payload)
+            .expect("cannot fail because a string can always be written as JSON");
+        job.delay(self.delay).max_retry(self.max_retry)
     }
 }
 
@@ -141,12 +137,6 @@ fn duration(text: &str) -> Result<Duration, String> {
             format!("expected duration such as 250ms or 2m 30s: {why}")
         }
     })
-}
-
-/// Rounds up, since no job may start early, not even by a part of a millisecond.
-fn whole_ms(delay: Duration) -> u64 {
-    u64::try_from(delay.as_nanos().div_ceil(1_000_000))
-        .expect("cannot fail because a delay is at most 366 days")
 }
 
 #[cfg(test)]

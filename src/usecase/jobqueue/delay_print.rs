@@ -7,11 +7,11 @@ use crate::service::delay_print_service::DelayPrintService;
 use crate::service::line_writer::Written;
 
 /// What a job without a message prints.
-pub const DEFAULT_MESSAGE: &str = "Job executed successfully";
+pub(crate) const DEFAULT_MESSAGE: &str = "Job executed successfully";
 
 /// The payload of a delay-print job.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DelayPrintPayload {
+pub(crate) struct DelayPrintPayload {
     /// What to print; missing, null or empty means [`DEFAULT_MESSAGE`].
     #[serde(default)]
     pub message: Option<String>,
@@ -19,18 +19,18 @@ pub struct DelayPrintPayload {
 
 /// Runs delay-print jobs.
 #[derive(Debug, Clone)]
-pub struct DelayPrintUsecase {
+pub(crate) struct DelayPrintUsecase {
     service: DelayPrintService,
 }
 
 impl DelayPrintUsecase {
     /// A usecase that prints through `service`.
-    pub fn new(service: DelayPrintService) -> Self {
+    pub(crate) fn new(service: DelayPrintService) -> Self {
         Self { service }
     }
 
     /// Prints the payload's message. The job is done when the line is written.
-    pub fn run(&self, payload: DelayPrintPayload) -> Written {
+    pub(crate) fn run(&self, payload: DelayPrintPayload) -> Written {
         let message = payload.message.filter(|message| !message.is_empty());
         self.service
             .print(message.as_deref().unwrap_or(DEFAULT_MESSAGE))

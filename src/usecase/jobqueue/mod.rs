@@ -1,3 +1,3 @@
 //! Rules of the jobs that the workers run.
 
-pub mod delay_print;
+pub(crate) mod delay_print;

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use std::fs;
 use std::path::Path;
 
-use dm_jobqueue::config::Config;
+use dm_jobqueue::program::inside::Config;
 
 use crate::support::{PATIENCE, Process, ProcessBuilder, Redis, eventually};
 

@@ -3,12 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use dm_jobqueue::config::Config;
-use dm_jobqueue::service::jobqueue::client::{Client, EnqueueError};
-use dm_jobqueue::service::jobqueue::job::Job;
-use serde_json::value::RawValue;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio_util::sync::CancellationToken;
+use dm_jobqueue::{Client, EnqueueError, Job, RedisConfig};
+use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::support::{PATIENCE, Redis, Wire, eventually};
 
@@ -19,41 +16,26 @@ const LATE: Duration = Duration::from_millis(500);
 const JOBS: usize = 1_000;
 
 fn jobs() -> Vec<Job> {
-    let payload = |n| RawValue::from_string(format!("{{\"n\":{n}}}")).unwrap();
     (0..JOBS)
-        .map(|n| Job::new("test:quiet", payload(n)))
+        .map(|n| Job::new("test:quiet", &json!({"n": n})).unwrap())
         .collect()
 }
 
 fn client(addr: String) -> Client {
-    let reply = "APP__CACHE_SERVER__REDIS__JOBQUEUE__READ_TIMEOUT".to_owned();
-    let variables = [
-        ("REDIS_JOBQUEUE_ADDR".to_owned(), addr),
+    let config = RedisConfig {
+        addr,
         // This is longer than any test here waits.
-        (reply, "30s".to_owned()),
-    ];
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
-    let config = Config::from_sources("develop", dir.as_ref(), &variables.into()).unwrap();
-    Client::new(&config.redis, &config.jobqueue.queue).unwrap()
-}
-
-fn running(client: &Client, stop: CancellationToken) -> JoinHandle<()> {
-    let client = client.clone();
-    tokio::spawn(async move { client.run(stop).await })
+        read_timeout: Duration::from_secs(30),
+        ..RedisConfig::default()
+    };
+    Client::new(&config, "default").unwrap()
 }
 
 async fn connected(addr: String) -> Client {
     let client = client(addr);
-    running(&client, CancellationToken::new());
-    is_ready(&client).await;
+    let connected = tokio::time::timeout(PATIENCE, client.connected()).await;
+    connected.expect("no connection").unwrap();
     client
-}
-
-async fn is_ready(client: &Client) {
-    eventually("the client is connected", PATIENCE, async || {
-        client.ready().await.ok()
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -138,7 +120,6 @@ async fn without_redis_nothing_is_sent() {
     let redis = Redis::start().await;
     redis.kill();
     let client = client(redis.addr());
-    running(&client, CancellationToken::new());
     let results = client.enqueue_all(&jobs(), DEADLINE).await;
     for result in results {
         assert!(
@@ -226,12 +207,10 @@ async fn a_job_whose_caller_has_gone_before_it_could_be_sent_is_not_sent() {
 
 #[tokio::test]
 async fn when_the_client_ends_everybody_is_answered() {
-    for aborted in [false, true] {
+    for closed in [true, false] {
         let redis = Redis::start().await;
-        let client = client(redis.addr());
-        let stop = CancellationToken::new();
-        let running = running(&client, stop.clone());
-        is_ready(&client).await;
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let client = runtime.spawn(connected(redis.addr())).await.unwrap();
         redis.freeze();
         let jobs = jobs();
         let calls: JoinSet<_> = (0..10 * JOBS)
@@ -241,11 +220,10 @@ async fn when_the_client_ends_everybody_is_answered() {
             })
             .collect();
         tokio::time::sleep(Duration::from_millis(500)).await;
-        if aborted {
-            running.abort();
-        } else {
-            stop.cancel();
+        if closed {
+            client.close().await;
         }
+        runtime.shutdown_background();
         let answers = tokio::time::timeout(PATIENCE, calls.join_all()).await;
         let answers = answers.expect("somebody still waits");
         assert!(answers.iter().all(Result::is_err));
@@ -286,4 +264,60 @@ async fn jobs_on_a_connection_that_vanished_hold_up_no_others() {
         client.enqueue(job, DEADLINE).await.ok()
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_dropped_disconnects_and_one_that_is_closed_says_so() {
+    let redis = Redis::start().await;
+    let clients = async || {
+        let list: String = redis.query(&["CLIENT", "LIST"]).await;
+        list.matches(" name=jobqueue-").count()
+    };
+    let client = connected(redis.addr()).await;
+    let clone = client.clone();
+    drop(client);
+    let job = &jobs()[0];
+    clone.enqueue(job, DEADLINE).await.unwrap();
+    assert!(clients().await > 0);
+    drop(clone);
+    eventually("the connection is closed", PATIENCE, async || {
+        (clients().await == 0).then_some(())
+    })
+    .await;
+
+    redis.kill();
+    let client = self::client(redis.addr());
+    let waiting = tokio::spawn({
+        let client = client.clone();
+        async move { client.connected().await }
+    });
+    client.close().await;
+    let waited = waiting.await.unwrap();
+    assert!(
+        matches!(waited, Err(EnqueueError::NotConnected)),
+        "{waited:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_job_that_workers_would_bury_is_not_sent() {
+    let redis = Redis::start().await;
+    let client = connected(redis.addr()).await;
+    let new = |payload: &str| Job::new("test:quiet", payload).unwrap();
+    let day = Duration::from_secs(24 * 60 * 60);
+    for (job, found) in [
+        (new(&"x".repeat(300_000)), "has 300078 bytes"),
+        (new("").delay(367 * day), "found delay_ms 31708800000"),
+        (new("").max_retry(1001), "found max_retry 1001"),
+    ] {
+        let result = client.enqueue(&job, DEADLINE).await;
+        let Err(EnqueueError::Malformed(error)) = result else {
+            panic!("{result:?}");
+        };
+        assert!(
+            error.contains(found) && error.contains("expected"),
+            "{error}"
+        );
+    }
+    assert_eq!(redis.xlen().await, 0);
 }

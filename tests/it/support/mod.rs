@@ -22,7 +22,6 @@ mod slow_line;
 mod terminal;
 mod wire;
 mod worker_program;
-mod worker_wiring;
 
 use std::fmt::Display;
 use std::future::Future;

@@ -20,18 +20,12 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use dm_jobqueue::service::delay_print_service::DelayPrintService;
-use dm_jobqueue::service::jobqueue::handler::{Context, JobError};
-use dm_jobqueue::service::jobqueue::mux::Mux;
-use dm_jobqueue::service::jobqueue::processor;
-use dm_jobqueue::service::jobqueue::server::Exit;
-use dm_jobqueue::service::line_writer::LineWriter;
-use dm_jobqueue::telemetry;
-use dm_jobqueue::usecase::jobqueue::delay_print::DelayPrintUsecase;
+use dm_jobqueue::program::{self, LineWriter, inside};
+use dm_jobqueue::{Context, Exit, JobError, Mux};
+use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::worker_wiring::run_worker;
 use super::{Process, ProcessBuilder, Redis};
 
 /// This variable makes the test binary run as the worker program.
@@ -51,6 +45,15 @@ impl Process {
     }
 }
 
+#[derive(Deserialize)]
+struct Payload {
+    n: Value,
+    #[serde(default)]
+    ms: u64,
+    #[serde(default)]
+    limit: u64,
+}
+
 #[test]
 #[ignore = "not a test: the program that other tests start"]
 fn worker_program() {
@@ -58,8 +61,10 @@ fn worker_program() {
         return;
     }
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let exit = runtime.block_on(run_worker(add_handlers)).unwrap();
-    telemetry::flush();
+    let exit = runtime
+        .block_on(inside::run_jobqueue(add_handlers))
+        .unwrap();
+    inside::flush();
     // The program ends as the real one does, without waiting for handlers that do not yield.
     std::process::exit(match exit {
         Exit::Clean => 0,
@@ -71,8 +76,7 @@ fn worker_program() {
 
 fn add_handlers(mux: &mut Mux, out: &LineWriter) {
     if std::env::var_os(NO_DELAY_PRINT).is_none() {
-        let service = DelayPrintService::new(out.clone());
-        processor::register(mux, DelayPrintUsecase::new(service));
+        program::register(mux, out);
     }
     mux.handle("test:quiet", async |_: IgnoredAny, _| Ok(()));
     mux.handle("test:refuse", async |_: IgnoredAny, _| {
@@ -102,12 +106,12 @@ fn add_handlers(mux: &mut Mux, out: &LineWriter) {
     }
 }
 
-async fn tell_the_time(payload: Value, out: LineWriter) -> Result<(), JobError> {
+async fn tell_the_time(payload: Payload, out: LineWriter) -> Result<(), JobError> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
         .as_millis();
-    out.write(format!("clock {} {now}\n", payload["n"]))
+    out.write(format!("clock {} {now}\n", payload.n))
         .wait()
         .await
         .unwrap();
@@ -116,11 +120,11 @@ async fn tell_the_time(payload: Value, out: LineWriter) -> Result<(), JobError> 
 
 async fn misbehave(
     name: &str,
-    payload: Value,
+    payload: Payload,
     context: Context,
     out: LineWriter,
 ) -> Result<(), JobError> {
-    let (n, ms) = (&payload["n"], payload["ms"].as_u64().unwrap_or(0));
+    let Payload { n, ms, limit } = payload;
     let print = async |what: &str| out.write(format!("{what} {n}\n")).wait().await.unwrap();
     print("start").await;
     let time = Duration::from_millis(ms);
@@ -148,7 +152,7 @@ async fn misbehave(
             match name {
                 "slow_malformed" => return malformed(),
                 "slow_panic" => panic!("panicked as asked"),
-                _ if u64::from(context.attempt()) < payload["limit"].as_u64().unwrap() => {
+                _ if u64::from(context.attempt()) < limit => {
                     return Err(JobError::Failed("failed as asked".to_owned()));
                 }
                 _ => {}

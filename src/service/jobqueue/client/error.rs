@@ -3,12 +3,11 @@
 /// Why a job was not appended, or may not have been.
 #[derive(Debug, thiserror::Error)]
 pub enum EnqueueError {
-    /// Nothing was sent, because there is no connection or
-    /// [`Client::run`](super::Client::run) has ended.
+    /// Nothing was sent, because there is no connection or the client was closed.
     #[error("Redis is not connected")]
     NotConnected,
-    /// Nothing was sent: the job waited behind others to which no reply came in time, or
-    /// [`Client::run`](super::Client::run) ended while it waited.
+    /// Nothing was sent: the job waited behind others to which no reply came in time, or the client
+    /// was closed while it waited.
     #[error("Redis does not answer, and the job was not sent")]
     NotSent,
     /// The command was handed to the connection and no reply came: the job may
@@ -18,6 +17,10 @@ pub enum EnqueueError {
     /// Redis answered with an error: the job is not in the stream.
     #[error("{0}")]
     Refused(String),
+    /// Nothing was sent, because workers would bury the job: it has more than 256 KiB, a delay of
+    /// more than 366 days, or more than 1000 retries.
+    #[error("{0}")]
+    Malformed(String),
 }
 
 impl EnqueueError {

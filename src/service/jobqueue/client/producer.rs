@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::error::EnqueueError;
 use super::outbox::{Outbox, Receipt};
@@ -15,71 +16,105 @@ use crate::service::jobqueue::job::Job;
 use crate::service::jobqueue::redis::{Connector, Error, Keys};
 use crate::shortened::shortened;
 
-/// Appends jobs to one queue's stream. Cheap to clone; clones share a connection.
+/// Appends jobs to one queue's stream. Cheap to clone.
+///
+/// One task of its own keeps all clones connected and sends for them. It ends when the last clone is
+/// dropped or the client is closed.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    stop: CancellationToken,
+    /// The task that sends.
+    task: TaskTracker,
+}
+
+/// What the task and the callers share. The task must not keep [`Inner`] alive.
+#[derive(Debug, Clone)]
+struct Parts {
     connector: Connector,
     keys: Arc<Keys>,
     outbox: Arc<Outbox>,
     last_refusal: Arc<LastRefusal>,
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
 impl Client {
-    /// Prepares a client of `queue`. Nothing connects before [`Self::run`].
+    /// Makes a client of `queue`, which begins to connect at once. It connects again whenever Redis
+    /// was away, until it is closed or dropped.
     ///
     /// # Errors
-    /// When the address in `redis` cannot be understood.
+    /// When the address in `redis` cannot be understood. A Redis that is away is no error.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime. Whatever blocks the threads of that runtime keeps all callers
+    /// waiting.
     pub fn new(redis: &RedisConfig, queue: &str) -> Result<Self, Error> {
         let keys = Keys::new(queue);
-        Ok(Self {
+        let parts = Parts {
             connector: Connector::of_producer(redis, &keys)?,
             keys: Arc::new(keys),
             outbox: Arc::new(Outbox::new()),
             last_refusal: Arc::new(LastRefusal::new()),
-        })
+        };
+        let (stop, task) = (CancellationToken::new(), TaskTracker::new());
+        task.spawn(send(parts.clone(), stop.clone()));
+        task.close();
+        Ok(Self(Arc::new(Inner { parts, stop, task })))
     }
 
-    /// Keeps the client connected and sends what is enqueued, until `stop`.
+    /// Waits until Redis can be used, for however long that takes. Cancel safe.
     ///
-    /// All callers get their results from here, also when their time is over. So it belongs into
-    /// a task of its own. Whatever blocks that task, a log that takes no lines for example, keeps
-    /// all callers waiting. Call it once. When it has ended, the client takes no more jobs.
-    ///
-    /// # Cancel safety
-    /// A dropped call has ended. Callers that still wait get their results.
-    pub async fn run(&self, stop: CancellationToken) {
-        let _closing = Closing(&self.outbox);
-        let sender = Sender::new(
-            &self.connector,
-            &self.keys,
-            &self.outbox,
-            &self.last_refusal,
-        );
+    /// # Errors
+    /// [`EnqueueError::NotConnected`] when the client is closed, also while this waits.
+    pub async fn connected(&self) -> Result<(), EnqueueError> {
         tokio::select! {
-            () = self.connector.probe(stop) => {}
-            () = sender.run() => {}
+            biased;
+            () = self.0.stop.cancelled() => Err(EnqueueError::NotConnected),
+            () = self.0.parts.connector.up() => Ok(()),
         }
     }
 
-    /// Whether jobs can be appended now: warnings for an operator when they can. See
-    /// [`Connector::ready`].
+    /// Closes the client and all its clones: they take no more jobs. Jobs that still wait for their
+    /// result get it now: [`EnqueueError::NotSent`], or [`EnqueueError::OutcomeUnknown`] for those on
+    /// their way. So wait for the results before. Cancel safe: a dropped call has closed the client.
+    pub async fn close(&self) {
+        self.0.stop.cancel();
+        self.0.task.wait().await;
+    }
+
+    /// Whether jobs can be appended now: warnings for an operator when they can. Redis is asked once a
+    /// second at most, however often this is called. Cancel safe.
     ///
     /// # Errors
-    /// The reason when they cannot.
+    /// The reason when they cannot, in words for an operator.
     pub async fn ready(&self) -> Result<Vec<String>, String> {
-        let warnings = self.connector.ready().await?;
+        let Parts {
+            connector,
+            last_refusal,
+            ..
+        } = &self.0.parts;
+        let warnings = connector.ready().await?;
         let refused_lately = || {
-            let error = self.last_refusal.lately(Instant::now())?;
-            Some(self.connector.told(&error))
+            let error = last_refusal.lately(Instant::now())?;
+            Some(connector.told(&error))
         };
-        match self.connector.is_full().or_else(refused_lately) {
+        match connector.is_full().or_else(refused_lately) {
             Some(reason) => Err(reason),
             None => Ok(warnings),
         }
     }
 
     /// Appends `job` and waits for Redis to confirm it, at most for `timeout`. Does not wait
-    /// for a connection, and never sends a job twice.
+    /// for a connection, and never sends a job twice. An id is not looked at: a job that is appended
+    /// twice runs twice.
     ///
     /// # Errors
     /// See [`EnqueueError`]: it tells whether the job may have been appended.
@@ -117,10 +152,32 @@ impl Client {
     }
 
     async fn hand_over(&self, job: &Job, deadline: Instant) -> Result<Receipt, EnqueueError> {
-        if !self.connector.is_up() {
+        let json = job.to_valid_json();
+        let json = json.map_err(|error| EnqueueError::Malformed(error.to_string()))?;
+        let Parts {
+            connector, outbox, ..
+        } = &self.0.parts;
+        if !connector.is_up() {
             return Err(EnqueueError::NotConnected);
         }
-        self.outbox.push(job.to_json(), deadline).await
+        outbox.push(json, deadline).await
+    }
+}
+
+/// Keeps the client connected and sends what is handed over, until `stop`. All callers get their
+/// results from here, also when their time is over.
+async fn send(parts: Parts, stop: CancellationToken) {
+    let Parts {
+        connector,
+        keys,
+        outbox,
+        last_refusal,
+    } = &parts;
+    let _closing = Closing(outbox);
+    let sender = Sender::new(connector, keys, outbox, last_refusal);
+    tokio::select! {
+        () = connector.probe(stop) => {}
+        () = sender.run() => {}
     }
 }
 
@@ -139,7 +196,7 @@ async fn result_of(job: &Job, receipt: Receipt) -> Result<(), EnqueueError> {
     Ok(())
 }
 
-/// Closes the outbox when the sending ends, also when its future is dropped.
+/// Closes the outbox when the sending ends, also when its task is dropped with the runtime.
 struct Closing<'a>(&'a Outbox);
 
 impl Drop for Closing<'_> {

@@ -39,7 +39,7 @@ const CONNECTION: &str = "connection";
 
 /// This process' view of one Redis. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Connector(Arc<Inner>);
+pub(crate) struct Connector(Arc<Inner>);
 
 struct Inner {
     login: Login,
@@ -90,7 +90,7 @@ impl Connector {
     /// many callers there are. So a call costs no connection attempt. After a caller was given
     /// an earlier answer, Redis is asked again as soon as that answer is a second old. By then a
     /// new trouble is found. Cancel safe.
-    pub async fn ready(&self) -> Result<Vec<String>, String> {
+    pub(crate) async fn ready(&self) -> Result<Vec<String>, String> {
         if let Some(reason) = self.log().reason() {
             return Err(reason);
         }
@@ -166,6 +166,11 @@ impl Connector {
     /// Waits until connections of `generation` are of no use any more. Cancel safe.
     pub(crate) async fn gone(&self, generation: u64) {
         self.0.shared.gone(generation).await;
+    }
+
+    /// Waits until Redis can be used. Cancel safe.
+    pub(crate) async fn up(&self) {
+        self.up_beyond(None).await;
     }
 
     /// Waits until Redis can be used in another epoch than the one named. Cancel safe.

@@ -51,8 +51,10 @@ mod tls;
 mod window;
 mod words;
 
-pub use self::connector::Connector;
-pub use self::error::{Class, Error};
+pub use self::error::Error;
+
+pub(crate) use self::connector::Connector;
+pub(crate) use self::error::Class;
 pub use self::keys::Keys;
 
 pub(crate) use self::backoff::OPERATOR_RETRY;

@@ -14,7 +14,7 @@ use crate::{telemetry, threads};
 /// the command line expect.
 const USAGE_STATUS: u8 = 2;
 /// The end of `--help` of both programs.
-pub const HELP: &str = "\
+pub(super) const HELP: &str = "\
 Settings are no arguments. They are read from the files {env}.yaml, or {env}/config.yaml, and
 {env}/cacheserver.yaml, and from variables, which win over the files:
   APP_ENV              the environment: develop (default), staging or production
@@ -41,7 +41,7 @@ Exit status:
 
 /// Reads the arguments, does `work` on a runtime of its own, and returns the exit status. `--help` and
 /// `--version` are answered before anything else is done.
-pub fn main<Arguments, Work>(work: impl FnOnce() -> Work) -> ExitCode
+pub(super) fn main<Arguments, Work>(work: impl FnOnce() -> Work) -> ExitCode
 where
     Arguments: Parser,
     Work: Future<Output = Result<ExitCode, Box<dyn Error>>>,

@@ -1,0 +1,95 @@
+//! The worker program: takes jobs from the queue and runs them.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use super::start;
+use crate::VERSION;
+use crate::api::health::Readiness;
+use crate::api::{self, listen, serve};
+use crate::config::Config;
+use crate::service::jobqueue::mux::Mux;
+use crate::service::jobqueue::server::{Exit, Worker};
+use crate::service::line_writer::LineWriter;
+use crate::service::output_watch::OutputWatch;
+use crate::shutdown::Signals;
+use crate::telemetry;
+
+/// Takes jobs from the queue in Redis and runs them. Start as many as the work needs.
+#[derive(Parser)]
+#[command(name = "jobqueue", version = VERSION, after_help = start::HELP)]
+struct Arguments {}
+
+/// The program `jobqueue`, with the handlers that `add_handlers` adds. They may write lines to stdout
+/// through the [`LineWriter`], and in no other way.
+///
+/// It reads the arguments and the settings, serves `/health` and `/ready`, and runs a worker until a
+/// signal asks it to stop. `--help` tells of the settings, the signals and the exit status.
+pub fn jobqueue(add_handlers: impl FnOnce(&mut Mux, &LineWriter)) -> ExitCode {
+    start::main::<Arguments, _>(|| async { Ok(run(add_handlers).await?.into()) })
+}
+
+/// The program without its arguments.
+pub(super) async fn run(
+    add_handlers: impl FnOnce(&mut Mux, &LineWriter),
+) -> Result<Exit, Box<dyn Error>> {
+    let mut signals = Signals::new()?;
+    let config = Config::load()?;
+    telemetry::init(&config.logging)?;
+    let out = LineWriter::stdout()?;
+    config.log_start("jobqueue", VERSION);
+    let settings = &config.jobqueue;
+
+    let mut mux = Mux::new();
+    add_handlers(&mut mux, &out);
+    let worker = Worker::new(settings, &config.redis, mux)?;
+    let handle = worker.handle();
+    telemetry::name_consumer(handle.consumer());
+
+    // Several workers run on one host with the same settings, so the port may be taken.
+    let listener = tokio::select! {
+        listener = listen::bind_or_any(&settings.host, settings.port, "jobqueue") => listener?,
+        // Looking up the host's name may take long.
+        _ = signals.recv() => return Ok(Exit::Clean),
+    };
+    info!(addr = %listener.local_addr()?, "listening");
+    let watch = OutputWatch::new(out.clone(), settings.job_timeout, handle.suspended());
+    tokio::spawn(watch.clone().run());
+    let readiness = Readiness::new({
+        let handle = handle.clone();
+        move || {
+            let (handle, watch) = (handle.clone(), watch.clone());
+            async move {
+                watch.ready()?;
+                handle.ready().await
+            }
+        }
+    });
+    let http_stop = CancellationToken::new();
+    let http = tokio::spawn(serve::serve(
+        listener,
+        api::worker_router(&config.cors, readiness.until(handle.stopping().clone())),
+        serve::Limits::of_worker(settings),
+        http_stop.clone(),
+    ));
+
+    let cutoff = handle.cutoff().clone();
+    tokio::spawn(async move {
+        cutoff.cancelled().await;
+        out.abandon();
+    });
+    tokio::spawn(async move {
+        let signal = signals.recv().await;
+        handle.stop();
+        info!(signal, "asked to stop");
+    });
+    let exit = worker.run().await?;
+    http_stop.cancel();
+    // A health check that is being answered is not worth waiting for.
+    http.abort();
+    Ok(exit)
+}

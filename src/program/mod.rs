@@ -1,0 +1,56 @@
+//! The two programs of this package, `server` and `jobqueue`, and what handlers of `jobqueue` print
+//! with.
+//!
+//! A program with job types of its own that is otherwise like `jobqueue` has this `main`:
+//!
+//! ```no_run
+//! use dm_jobqueue::{Context, JobError, Mux, program};
+//! use program::{LineWriter, Written};
+//!
+//! fn main() -> std::process::ExitCode {
+//!     program::jobqueue(|mux: &mut Mux, out: &LineWriter| {
+//!         program::register(mux, out);
+//!         let out = out.clone();
+//!         mux.handle("hello", move |name: String, _: Context| {
+//!             let written: Written = out.write(format!("hello {name}\n"));
+//!             async { Ok::<_, JobError>(written) }
+//!         });
+//!     })
+//! }
+//! ```
+
+mod jobqueue;
+mod server;
+mod start;
+
+pub use self::jobqueue::jobqueue;
+pub use self::server::server;
+pub use crate::service::jobqueue::constants::JOB_TYPE_DELAY_PRINT;
+pub use crate::service::jobqueue::processor::register;
+pub use crate::service::line_writer::{LineWriter, WriteError, Written};
+
+/// What the tests and benches of this package need of its inside. It may change at any time.
+#[doc(hidden)]
+pub mod inside {
+    use std::error::Error;
+
+    use super::{LineWriter, jobqueue};
+    use crate::service::jobqueue::mux::Mux;
+    use crate::service::jobqueue::server::Exit;
+
+    pub use crate::api::{listen, serve};
+    pub use crate::config::Config;
+    pub use crate::service::jobqueue::Keys;
+    pub use crate::service::jobqueue::constants::GROUP;
+    pub use crate::telemetry::{flush, init, refuse_to_start};
+
+    /// The program `jobqueue` without its arguments, in the runtime of the caller.
+    ///
+    /// # Errors
+    /// As the program has them.
+    pub async fn run_jobqueue(
+        add_handlers: impl FnOnce(&mut Mux, &LineWriter),
+    ) -> Result<Exit, Box<dyn Error>> {
+        jobqueue::run(add_handlers).await
+    }
+}
