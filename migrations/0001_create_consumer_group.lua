@@ -5,9 +5,9 @@
 -- ARGV[1] group
 -- Returns 1 when it created the group, 0 when the group was there.
 --
--- The group starts at 0 and never at $: jobs that were added before the group
--- existed are waiting jobs, and $ would hide them for ever.
--- One step, so that the recorded version never runs ahead of the schema.
+-- The group starts at 0 and never at $. Jobs that were added before the group existed are
+-- waiting jobs, and $ would hide them for ever.
+-- One step, so that `version` is never newer than the schema that is there.
 
 local VERSION = 1
 
@@ -25,7 +25,8 @@ end
 
 if created == 1 then
   redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
-  -- Entry ids may come again from here on: see 0002.
+  -- The new group may be on a new stream, which may give the same entry ids again. Without
+  -- the old mark, 0002 writes a new one.
   redis.call('HDEL', KEYS[2], 'incarnation')
 end
 if recorded < VERSION then

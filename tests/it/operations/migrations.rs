@@ -1,4 +1,5 @@
-//! The schema. The first program that connects creates it, whatever was there before.
+//! The first program that connects to Redis creates the schema, also when Redis holds jobs or other
+//! keys already.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -83,7 +84,7 @@ async fn a_group_that_is_deleted_under_workers_is_made_anew_at_the_beginning() {
     .await;
 }
 
-/// The command that the migrations' readme gives, told which Redis to use.
+/// The command that `migrations/README.md` shows, with the port of `redis` added to it.
 fn documented_command(redis: &Redis) -> Command {
     let home = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/README.md");
     let readme = std::fs::read_to_string(home).unwrap();
