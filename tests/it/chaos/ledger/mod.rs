@@ -39,7 +39,7 @@ pub(crate) struct Fault {
     pub(crate) worker: usize,
     pub(crate) from: Instant,
     pub(crate) to: Instant,
-    /// The number of jobs that the worker held, where it is known.
+    /// How many jobs the worker held at the fault. `None` when it is not known.
     pub(crate) held: Option<usize>,
 }
 
@@ -57,9 +57,11 @@ pub(crate) struct Ledger {
     pub(crate) prints: Vec<Print>,
     pub(crate) dead: BTreeSet<u64>,
     pub(crate) faults: Vec<Fault>,
-    /// How many jobs one worker can hold. The window says how long after a fault another worker may
-    /// print the jobs that it held.
+    /// How many jobs one worker can hold at most. A fault whose own `held` is not known explains
+    /// so many duplicates.
     pub(crate) held: usize,
+    /// For how long after its end a fault still explains a duplicate. The jobs that the worker held
+    /// run elsewhere within this time.
     pub(crate) window: Duration,
 }
 
