@@ -1,5 +1,5 @@
-//! Jobs to measure with, and the queue's keys as the bench looks at them. A job is what
-//! the client would send, with an id of its own and a message of 40 bytes.
+//! Makes the jobs of the measurements, and reads and fills the queue's keys. A job looks as the
+//! client would send it. It has its own id and a message of 40 bytes.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ pub(crate) fn with_payload(job_type: &str, payload: String) -> Job {
     Job::new(job_type, &RawValue::from_string(payload).unwrap()).unwrap()
 }
 
-/// One queue, seen from outside.
+/// One queue. It is filled and read with plain commands, without the client and the worker.
 pub(crate) struct Queue {
     conn: Conn,
     pub(crate) keys: Keys,
@@ -51,7 +51,7 @@ impl Queue {
         });
     }
 
-    /// Appends jobs as [`Self::add`] does, and answers when each was, by Redis' clock.
+    /// Appends jobs as [`Self::add`] does. Returns when each was appended, by Redis' clock, in ms.
     pub(crate) fn add_timed(
         &mut self,
         count: usize,
@@ -98,22 +98,22 @@ impl Queue {
         }
     }
 
-    /// Jobs that wait or run.
+    /// How many jobs wait or run.
     pub(crate) fn len(&mut self) -> usize {
         let len = self.conn.ask_int(&["XLEN", &self.keys.stream]);
         usize::try_from(len).unwrap()
     }
 
-    /// Jobs that wait for their time.
+    /// How many jobs are in the scheduled set.
     pub(crate) fn scheduled(&mut self) -> usize {
         let len = self.conn.ask_int(&["ZCARD", &self.keys.scheduled]);
         usize::try_from(len).unwrap()
     }
 
-    /// Waits until so many `workers` wait for jobs, of whatever queue.
+    /// Waits until this number of `workers` wait for jobs, on any queue.
     pub(crate) fn wait_for_workers(&mut self, workers: usize) {
         wait_for("the workers", TIME_LIMIT, || {
-            // Redis 7.0 lists a consumer no sooner than it got its first job.
+            // This reads CLIENT LIST, because Redis 7.0 lists a consumer only after its first job.
             let clients = self.conn.ask_text(&["CLIENT", "LIST"]);
             let blocked =
                 |client: &&str| client.contains(" flags=b ") && client.contains(" cmd=xreadgroup ");
@@ -131,14 +131,15 @@ impl Queue {
     /// Waits until there are `scheduled` jobs in the set and none in the stream.
     pub(crate) fn wait_until_settled(&mut self, scheduled: usize) -> Instant {
         wait_for("the queue's end", TIME_LIMIT, || {
-            // In this order: what is promoted in between is seen in the stream.
+            // The set is read first. A job that is promoted between the two reads is then seen in
+            // the stream.
             (self.scheduled() == scheduled && self.len() == 0).then(Instant::now)
         })
     }
 
-    /// A number that XINFO GROUPS tells of the workers' group, when there is one.
+    /// A number from XINFO GROUPS about the workers' group. `None` without the stream or the group.
     fn group(&mut self, field: &str) -> Option<usize> {
-        // XINFO on a key that is absent is an error.
+        // XINFO fails when the key is absent.
         if self.conn.ask_int(&["EXISTS", &self.keys.stream]) == 0 {
             return None;
         }
@@ -158,7 +159,7 @@ impl Queue {
     }
 }
 
-/// The wall clock, which is that of a Redis on this host, since the epoch.
+/// The wall clock's time since the epoch. A Redis on this host has the same clock.
 pub(crate) fn now() -> Duration {
     let now = std::time::SystemTime::now();
     now.duration_since(std::time::UNIX_EPOCH).unwrap()

@@ -1,5 +1,5 @@
-//! What is measured how often: the caller's choice of figures, the sizes, and the order
-//! of limit and subject.
+//! Runs the measurements: which figures the caller asked for, how often and at which size, and a
+//! limit before each subject. It does not know what a figure means.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,10 +8,10 @@ use super::redis::Redis;
 use super::report::{Report, number};
 
 const DEFAULT_RUNS: usize = 5;
-/// What a quick run divides all sizes by.
+/// A quick run divides all sizes by this.
 const QUICK_DIVISOR: usize = 20;
 
-/// The measurements of one run of the bench.
+/// One run of the bench, with what the caller asked for and what was measured so far.
 pub(crate) struct Bench {
     names: Vec<String>,
     runs: usize,
@@ -19,14 +19,15 @@ pub(crate) struct Bench {
     report: Report,
 }
 
-/// One figure and how a sample of it is taken, or why it cannot be.
+/// One figure, with the function that measures it. The function returns why it cannot measure, as
+/// text.
 pub(crate) struct Subject<'a> {
     pub(crate) name: String,
     pub(crate) unit: &'static str,
     pub(crate) measure: Box<dyn FnMut() -> Result<f64, String> + 'a>,
 }
 
-/// One value of a figure.
+/// One measured value of a figure.
 pub(crate) struct Sample {
     pub(crate) name: String,
     pub(crate) unit: &'static str,
@@ -69,7 +70,7 @@ impl Bench {
         }
     }
 
-    /// The conditions of this run, for the table's head.
+    /// The machine, the version of Redis and the number of runs, as text.
     pub(crate) fn describe(&self) -> String {
         let cpus = std::thread::available_parallelism().unwrap();
         let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -97,7 +98,7 @@ impl Bench {
         self.runs
     }
 
-    /// So many, or what is left of it in a quick run.
+    /// `full`, or a twentieth of it in a quick run.
     pub(crate) fn size(&self, full: usize) -> usize {
         if self.quick {
             full.div_ceil(QUICK_DIVISOR)
@@ -110,13 +111,13 @@ impl Bench {
         &self.report
     }
 
-    /// Whether the caller asked for a figure, or for some that begin like it.
+    /// Whether the caller asked for this figure, or for figures whose names begin with this name.
     pub(crate) fn wants(&self, figure: &str) -> bool {
         let related = |name: &String| figure.starts_with(name.as_str()) || name.starts_with(figure);
         self.names.is_empty() || self.names.iter().any(related)
     }
 
-    /// Takes each subject, and each time the limit before it.
+    /// Measures each subject, and the limit before each measurement of a subject.
     pub(crate) fn compare(&mut self, mut limit: Subject<'_>, mut subjects: Vec<Subject<'_>>) {
         subjects.retain(|subject| self.wants(&subject.name));
         for run in 1..=self.runs {
@@ -136,7 +137,7 @@ impl Bench {
         }
     }
 
-    /// Takes one figure that has no limit beside it.
+    /// Measures a figure that has no limit.
     pub(crate) fn repeat(&mut self, mut subject: Subject<'_>) {
         for run in 1..=self.runs {
             if self.wants(&subject.name) {
@@ -145,7 +146,7 @@ impl Bench {
         }
     }
 
-    /// Takes figures that come together, whose names begin with `name`, `runs` times.
+    /// Measures several figures together, `runs` times. Their names begin with `name`.
     pub(crate) fn group(
         &mut self,
         name: &str,

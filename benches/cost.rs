@@ -1,10 +1,14 @@
-//! What the real worker program costs, with its lines going to /dev/null.
+//! Measures what the real worker program costs. Its lines go to /dev/null.
 //!
-//! Idle: default settings, a second after it has joined the group, over six seconds. The
-//! commands are counted by MONITOR, without those that scripts call. At work: a backlog
-//! at concurrency 100, from the start of the process to the last job, so its start is in the CPU
-//! time and in the peak. Memory in Redis is `used_memory` with 100,000 jobs in the stream,
-//! or 20,000 in the scheduled set, each put there the usual way, over what it was before.
+//! Idle: the worker has default settings. The measurement begins a second after the worker waits
+//! for jobs, and lasts six seconds. MONITOR counts the commands, without those that scripts call.
+//!
+//! At work: the worker drains a backlog at concurrency 100. The measurement lasts from the start of
+//! the process to the last job, so the CPU time and the peak include the start.
+//!
+//! Memory in Redis: `used_memory` with 100,000 jobs in the stream, or with 20,000 in the scheduled
+//! set, less what it was before. The jobs come as usual: XADD appends them, and a worker parks the
+//! delayed ones.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +28,7 @@ const WAITING_JOBS: usize = 100_000;
 const SCHEDULED_JOBS: usize = 20_000;
 const AN_HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// Measures all of it, as far as the command line asks for it.
+/// Measures the figures that the command line asks for.
 pub(crate) fn run(bench: &mut Bench) {
     let redis = Redis::start();
     let idle_ms = u64::try_from(bench.size(IDLE_MS)).unwrap();
@@ -63,7 +67,8 @@ fn idle(redis: &Redis, time: Duration) -> Vec<Sample> {
     let mut commands = 0u32;
     while start.elapsed() < time {
         let line = monitor.wait_for_line(time.saturating_sub(start.elapsed()));
-        // `<time> [<db> <address>] "<command>" ...`, with `lua` for the address in a script.
+        // A line is `<time> [<db> <address>] "<command>" ...`. For a script's command the address
+        // is `lua`.
         commands += u32::from(line.is_some_and(|line| !line.contains(" lua] ")));
     }
     let (used, elapsed) = (cpu(worker.pid()) - before, start.elapsed());

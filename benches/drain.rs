@@ -1,13 +1,18 @@
-//! Draining a backlog: 200,000 jobs that wait in the stream, with a no-op handler at
-//! several concurrencies, with the real program whose lines go to /dev/null, and with
-//! jobs of 5 ms (every tenth) or 1 s (every two thousandth) among them, which need fewer
-//! slots than there are: fetching ahead may not make the others wait for them. And
-//! delayed jobs that fall due all at once.
+//! Measures how fast a worker drains a backlog of 200,000 jobs that wait in the stream:
 //!
-//! The time runs from the first job that is gone to the last one, so the start of the
-//! process is not in it, and there is no other warm-up. Jobs of 1 s that still run when
-//! all others are done are not waited for. A worker that needs longer than ten seconds is
-//! judged by what it did in them. The limit beside it is the bare drain from two connections.
+//! - with a no-op handler, at several concurrencies;
+//! - with the real program, whose lines go to /dev/null;
+//! - with slow jobs among them. Every tenth job takes 5 ms, or every two thousandth takes 1 s. The
+//!   slow jobs need fewer slots than there are, so the other jobs must not wait for them, even
+//!   when the worker fetches ahead.
+//!
+//! It also measures delayed jobs that are all due at once.
+//!
+//! The measured time runs from the end of the first job to the end of the last one. So it does not
+//! include the start of the process, and there is no other warm-up. When all other jobs are done,
+//! the measurement does not wait for the jobs of 1 s that still run. A measurement ends after ten
+//! seconds, and then counts the jobs that were done by then. The limit that it is compared with is
+//! the bare drain from two connections.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,14 +31,14 @@ const JOBS: usize = 200_000;
 const DELAYED_JOBS: usize = 100_000;
 const EVERY_5_MS: usize = 10;
 const EVERY_1_S: usize = 2000;
-/// How long after they were put there the delayed jobs fall due.
+/// The delayed jobs are due so long after the measurement begins to fill the set.
 const DELAYED_LEAD: Duration = Duration::from_secs(3);
-/// A measurement's time, at most.
+/// The longest time of a measurement.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
-/// How often a drain is looked at; it costs one XLEN.
+/// The pause between two looks at the queue. A look costs one XLEN.
 const LOOK: Duration = Duration::from_millis(4);
 
-/// Measures all of it, as far as the command line asks for it.
+/// Measures the figures that the command line asks for.
 pub(crate) fn run(bench: &mut Bench) {
     let redis = Redis::start();
     let jobs = bench.size(JOBS);
@@ -74,7 +79,7 @@ pub(crate) fn run(bench: &mut Bench) {
     );
 }
 
-/// A backlog of so many jobs.
+/// A backlog of `jobs` jobs.
 #[derive(Clone, Copy)]
 struct Drain<'a> {
     redis: &'a Redis,
@@ -114,7 +119,7 @@ impl Drain<'_> {
     }
 }
 
-/// Jobs a second, from the first of `jobs` that is gone until `rest` are left.
+/// The jobs a second, measured from the end of the first of `jobs` until `rest` are left.
 fn rate_until(queue: &mut Queue, jobs: usize, rest: usize) -> f64 {
     let seen = wait_for("the first job's end", TIME_LIMIT, || {
         Some(queue.len()).filter(|len| *len < jobs)
@@ -130,8 +135,8 @@ fn rate_until(queue: &mut Queue, jobs: usize, rest: usize) -> f64 {
     }
 }
 
-/// The set is filled directly, for jobs that all have one due time. One job that is due a
-/// moment before comes the usual way: the worker parks it, and knows when to look.
+/// Puts jobs with the same due time directly into the set. One more job is due a moment earlier and
+/// comes through the stream. The worker parks it, and so it knows when to look at the set.
 fn due_at_once(redis: &Redis, jobs: usize) -> f64 {
     redis.empty();
     let _worker = Program::worker(redis, 100).start();

@@ -1,8 +1,8 @@
-//! The producer: the client's `enqueue`, one call a job, from one task and from 50 on one
-//! client, as a service would use it. Each job is made anew, with an id of its own.
+//! Measures the producer. One or 50 tasks share a client, as in a service, and each call of
+//! `enqueue` sends one job with its own id. `enqueue_all` is measured with large batches.
 //!
-//! Before the time runs, a twentieth of the work is done to warm up. The limit beside it
-//! is XADD pipelined by 64.
+//! Before the measurement some calls are made to warm up. The limit that it is compared with is
+//! XADD, pipelined by 64.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,12 +22,12 @@ const LIMIT_JOBS: usize = 400_000;
 const ONE_TASK_JOBS: usize = 30_000;
 const MANY_TASKS_JOBS: usize = 200_000;
 const MANY_TASKS: usize = 50;
-/// Jobs in one call.
+/// How many jobs are in one call of `enqueue_all`.
 const BATCH: usize = 10_000;
-/// How long one call may take.
+/// The longest time of one call.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Measures all of it, as far as the command line asks for it.
+/// Measures the figures that the command line asks for.
 pub(crate) fn run(bench: &mut Bench) {
     let redis = Redis::start();
     let limit_jobs = bench.size(LIMIT_JOBS);
@@ -46,7 +46,7 @@ pub(crate) fn run(bench: &mut Bench) {
     bench.compare(Subject::new("limit.xadd", JOBS_PER_S, limit), subjects);
 }
 
-/// A program with a client, as far as it concerns the queue.
+/// A client of the queue, with the runtime that its tasks run on.
 struct Producer<'a> {
     redis: &'a Redis,
     runtime: Runtime,
@@ -73,7 +73,7 @@ impl<'a> Producer<'a> {
         }
     }
 
-    /// All in calls of [`BATCH`] jobs, one call after the other.
+    /// Enqueues in calls of [`BATCH`] jobs, one call after the other. Returns the jobs a second.
     fn enqueue_batches(&self, jobs: usize) -> f64 {
         let batch: Vec<_> = (0..BATCH).map(|_| job(NOOP)).collect();
         let call = || {
@@ -104,13 +104,13 @@ impl<'a> Producer<'a> {
         rate
     }
 
-    /// Answers how many jobs that makes when each task enqueues as many.
+    /// Enqueues the same number of jobs in each task, at least `jobs` in all. Returns how many.
     fn enqueue_all(&self, jobs: usize, tasks: usize) -> usize {
         let each = jobs.div_ceil(tasks);
         let client = Arc::new(self.client.clone());
         let task = |_| {
             let client = Arc::clone(&client);
-            // On the runtime's own threads, where a program's tasks are.
+            // A service's tasks run on the runtime's threads too.
             self.runtime.spawn(async move {
                 for _ in 0..each {
                     client.enqueue(&job(NOOP), DEADLINE).await.unwrap();

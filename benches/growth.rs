@@ -1,10 +1,10 @@
-//! Whether a job costs more where there is more of everything: a longer backlog, a fuller
-//! scheduled set, more jobs in progress, more workers.
+//! Measures whether a job costs more when the backlog is longer, when the scheduled set is fuller,
+//! when more jobs run, or when there are more workers.
 //!
-//! The cost is CPU time of the workers and of Redis together, the XADD of the job included:
-//! on a machine that is shared, time on the wall says more about the neighbours. Each
-//! row is measured at several sizes in one run with the same number of jobs, three runs
-//! at most; its ratio is the costliest size over the smallest.
+//! The cost is the CPU time of the workers and of Redis together, with the XADD of the job. The
+//! elapsed time would depend on what else runs on the machine. One run measures all sizes of a row
+//! with the same number of jobs. There are at most three runs. A row's ratio is the cost at its
+//! costliest size, divided by the cost at its smallest size.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use super::redis::Redis;
 
 const MAX_RUNS: usize = 3;
 const CONCURRENCY: usize = 100;
-/// How long a backlog is kept at its size.
+/// How long the bench keeps a backlog at its size.
 const BACKLOG_MS: usize = 1500;
 const WARM_UP: Duration = Duration::from_millis(200);
 const SIZES: [(&str, usize); 4] = [
@@ -33,7 +33,7 @@ const SCHEDULED_DELAY: Duration = Duration::from_millis(500);
 const JOBS: usize = 50_000;
 const AN_HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// Measures all of it, as far as the command line asks for it.
+/// Measures the figures that the command line asks for.
 pub(crate) fn run(bench: &mut Bench) {
     let redis = Redis::start();
     let runs = bench.runs().min(MAX_RUNS);
@@ -65,7 +65,7 @@ pub(crate) fn run(bench: &mut Bench) {
     });
 }
 
-/// The cost at each size, and the ratio.
+/// Measures the cost at each size, and adds the ratio.
 fn costs(name: &str, sizes: &[(&str, usize)], cost: &mut dyn FnMut(usize) -> f64) -> Vec<Sample> {
     let costs: Vec<f64> = sizes.iter().map(|(_, size)| cost(*size)).collect();
     let worst = costs.iter().copied().fold(0.0, f64::max);
@@ -77,7 +77,7 @@ fn costs(name: &str, sizes: &[(&str, usize)], cost: &mut dyn FnMut(usize) -> f64
     each.chain([ratio]).collect()
 }
 
-/// A worker drains for a while, and as much is added as it takes away.
+/// A worker drains the backlog for a while. For each job that it removes, another one is added.
 fn backlog(redis: &Redis, size: usize, window: Duration) -> f64 {
     let mut queue = Queue::default(redis);
     let mut added = queue.len();
@@ -105,7 +105,8 @@ fn backlog(redis: &Redis, size: usize, window: Duration) -> f64 {
     micros_per(used, after - before)
 }
 
-/// Jobs with a short delay pass through the set, beside `size` that are due in an hour.
+/// Jobs with a short delay pass through the scheduled set. It also holds `size` jobs that are due in
+/// an hour.
 fn beside_scheduled(redis: &Redis, size: usize, jobs: usize) -> f64 {
     let mut queue = Queue::default(redis);
     let due = now() + AN_HOUR;
@@ -119,7 +120,7 @@ fn beside_scheduled(redis: &Redis, size: usize, jobs: usize) -> f64 {
     cost
 }
 
-/// One worker runs `size` jobs that do not end; another one does the work.
+/// One worker runs `size` jobs that do not end. Another worker runs the measured jobs.
 fn beside_running(redis: &Redis, size: usize, jobs: usize) -> f64 {
     redis.empty();
     let mut queue = Queue::default(redis);
@@ -142,8 +143,8 @@ fn start(redis: &Redis, workers: usize, concurrency: usize) -> Vec<Process> {
     processes
 }
 
-/// Adds jobs to a queue whose `workers` wait, delayed ones if there are others in the
-/// scheduled set, and waits until all of them have run.
+/// Adds jobs while the `workers` wait for jobs, and waits until all of them have run. When
+/// `scheduled` other jobs are in the scheduled set, the added jobs have a delay.
 fn feed(redis: &Redis, workers: &[Process], jobs: usize, scheduled: usize) -> f64 {
     let mut queue = Queue::default(redis);
     let used = cpu_of(redis, workers);

@@ -1,10 +1,10 @@
-//! Registering over HTTP, with connections that are kept: the real server beside the
-//! bare app of `program.rs`, which runs in the same kind of server, reads the same body,
-//! and sends the same answer without having looked at it or told Redis.
+//! Measures registrations over HTTP on connections that stay open. The limit is the bare server of
+//! `program.rs`. It uses the same HTTP code, reads the same body and sends the same answer. But it
+//! does not parse the body, and it does not use Redis.
 //!
-//! The load comes from two threads of this process. Each writes one request on each of
-//! its connections, then reads all the answers: about as little as a client can do, as it
-//! shares the cores with what it measures. A tenth of the time goes by to warm up.
+//! Two threads of this process make the load. Each writes one request on each of its connections,
+//! and then reads all the answers. The threads share the cores with the server, so they do as
+//! little work as they can. The load begins a tenth of the time earlier, to warm up.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -23,7 +23,7 @@ const CONNECTIONS_PER_THREAD: usize = 16;
 const TIME_MS: usize = 2000;
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
-/// Measures all of it, as far as the command line asks for it.
+/// Measures the figures that the command line asks for.
 pub(crate) fn run(bench: &mut Bench) {
     let redis = Redis::start();
     let time = Duration::from_millis(u64::try_from(bench.size(TIME_MS)).unwrap());
@@ -45,7 +45,7 @@ pub(crate) fn run(bench: &mut Bench) {
 }
 
 struct Load {
-    /// All of them, those of the warm-up included.
+    /// How many requests were made, with those of the warm-up.
     requests: usize,
     rate: f64,
 }
@@ -98,7 +98,7 @@ fn connect(port: u16) -> TcpStream {
     stream
 }
 
-/// One thread's connections.
+/// The connections of one thread.
 struct Thread {
     streams: Vec<TcpStream>,
     buffer: Vec<u8>,
@@ -112,7 +112,7 @@ impl Thread {
         }
     }
 
-    /// Answers how many requests were made.
+    /// Makes requests for `time`. Returns how many.
     fn run(&mut self, request: &[u8], time: Duration) -> usize {
         let start = Instant::now();
         let mut requests = 0;

@@ -1,9 +1,9 @@
-//! How soon a job starts, and how close to its time.
+//! Measures how soon a job starts, and how late after its due time a delayed job starts.
 //!
-//! All times are of the wall clock, which this process, the worker and a Redis on the
-//! same host share: from right before the XADD is written (for a delay: from the due
-//! time, which is the entry id's own plus the delay) to the first line of the handler.
-//! Each run takes new percentiles; a job is sent ahead of it to warm up.
+//! All times are of the wall clock, which this process, the worker and Redis share, because they
+//! run on one host. A measured time ends when the handler begins. It starts right before the XADD
+//! is written. For a delayed job it starts at the due time, which is the time in the entry id plus
+//! the delay. Each run has its own percentiles. Before a run one job is sent to warm up.
 
 use std::collections::HashMap;
 use std::sync::mpsc::Receiver;
@@ -22,11 +22,11 @@ const PICKUPS: usize = 500;
 const PICKUP_INTERVAL: Duration = Duration::from_millis(20);
 const MIXED_PICKUPS: usize = 200;
 const DELAYS: usize = 1000;
-/// The shortest delay; registering all of them is over by then.
+/// The shortest delay. All jobs are in the stream before it is over.
 const MIN_DELAY_MS: u64 = 1000;
 const DELAYS_SPREAD_MS: u64 = 10_000;
 
-/// A job every 20 ms on an idle worker.
+/// Measures jobs that come every 20 ms to an idle worker.
 pub(crate) fn pickup(bench: &mut Bench) {
     let redis = Redis::start();
     let jobs = bench.size(PICKUPS);
@@ -38,9 +38,9 @@ pub(crate) fn pickup(bench: &mut Bench) {
     });
 }
 
-/// The same beside jobs of 1 s, one every 200 ms, and beside jobs of 5 ms, five every 20 ms,
-/// with two workers that have three slots in four free: what one of them fetches ahead
-/// may not wait while there are.
+/// Measures the same jobs beside slow ones. First a job of 1 s comes every 200 ms, and then five
+/// jobs of 5 ms come every 20 ms. There are two workers, and three in four of their slots are free.
+/// So a job that one of them fetches ahead must not wait.
 pub(crate) fn mixed(bench: &mut Bench) {
     let redis = Redis::start();
     let jobs = bench.size(MIXED_PICKUPS);
@@ -59,7 +59,8 @@ pub(crate) fn mixed(bench: &mut Bench) {
     });
 }
 
-/// 1,000 delays spread evenly over 10 s, in random order, on one worker.
+/// Measures 1,000 delayed jobs on one worker. The delays are spread evenly over 10 s, in random
+/// order.
 pub(crate) fn lateness(bench: &mut Bench) {
     let redis = Redis::start();
     let jobs = bench.size(DELAYS);
@@ -87,7 +88,7 @@ pub(crate) fn lateness(bench: &mut Bench) {
     });
 }
 
-/// Workers whose handlers tell when they started.
+/// A queue and its workers. Each handler prints when it started.
 struct Watch {
     queue: Queue,
     workers: Vec<(Process, Receiver<String>)>,
@@ -106,8 +107,8 @@ impl Watch {
         watch
     }
 
-    /// Registers a job every 20 ms, each after what `beside` does with the queue, and
-    /// answers how long after that they started, in microseconds.
+    /// Adds a job every 20 ms, each after a call of `beside`. Returns how long each job waited for
+    /// its start, in microseconds.
     fn pickups(&mut self, jobs: usize, mut beside: impl FnMut(&mut Queue, usize)) -> Vec<f64> {
         let start = Instant::now();
         let mut registered = Vec::with_capacity(jobs);
@@ -128,7 +129,8 @@ impl Watch {
         registered.iter().enumerate().map(latency).collect()
     }
 
-    /// When the jobs that were registered last started, in microseconds since the epoch.
+    /// Waits until the last `jobs` jobs have started. Returns the start of each, in microseconds
+    /// since the epoch.
     fn starts(&self, jobs: usize) -> HashMap<usize, u64> {
         let mut starts = HashMap::with_capacity(jobs);
         super::wait_for("the jobs' starts", TIME_LIMIT, || {
@@ -141,7 +143,7 @@ impl Watch {
     }
 }
 
-/// The number of a job and the time of its start.
+/// Reads a line of a handler: the job's number and the time of its start.
 fn parse(line: &str) -> (usize, u64) {
     let (n, micros) = line.split_once(' ').unwrap();
     (n.parse().unwrap(), micros.parse().unwrap())
@@ -155,7 +157,7 @@ fn micros_between(from: u64, to: u64) -> f64 {
     to.cast_signed().wrapping_sub(from.cast_signed()) as f64
 }
 
-/// By the nearest rank: p99 of 500 is the 495th.
+/// Percentiles by the nearest rank. For example, p99 of 500 values is the 495th.
 fn percentiles(name: &str, mut micros: Vec<f64>) -> Vec<Sample> {
     micros.sort_by(f64::total_cmp);
     let at = |percent: usize| micros[(micros.len() * percent).div_ceil(100).max(1) - 1];

@@ -1,8 +1,8 @@
-//! What Redis itself can do: bare loops over raw connections, which a queue on it can
-//! approach and not pass.
+//! Measures what Redis itself can do, with bare loops over raw connections. A queue on Redis cannot
+//! be faster.
 //!
-//! The jobs are those of the subjects, byte for byte in kind. Before the time runs, a
-//! twentieth of the work is done to warm up.
+//! The jobs have the same form and size as those that the queue is measured with. A twentieth of
+//! the enqueueing is done before the measurement, to warm up.
 
 use std::thread;
 use std::time::Instant;
@@ -12,16 +12,16 @@ use super::program::NOOP;
 use super::redis::Redis;
 
 pub(crate) const JOBS_PER_S: &str = "jobs/s";
-/// XADDs in one write, whose replies are read before the next.
+/// How many XADDs go out in one write. Their replies are read before the next write.
 const XADD_PIPELINE: usize = 64;
 /// How many entries one XREADGROUP asks for.
 const READ_COUNT: &[u8] = b"100";
 
-/// XADD from one connection, pipelined.
+/// Appends jobs with pipelined XADDs from one connection. Returns the jobs a second.
 pub(crate) fn xadd(redis: &Redis, jobs: usize) -> f64 {
     redis.empty();
     let mut conn = redis.open();
-    // Made beforehand: what a producer needs to make a job is not Redis' limit.
+    // The JSON is made before the time runs. Making a job is the producer's work and not Redis'.
     let json = job(NOOP).to_json();
     let mut add = |count: usize| {
         for _ in 0..count.div_ceil(XADD_PIPELINE) {
@@ -40,8 +40,8 @@ pub(crate) fn xadd(redis: &Redis, jobs: usize) -> f64 {
     rate(jobs.next_multiple_of(XADD_PIPELINE), start)
 }
 
-/// XREADGROUP COUNT 100, then one XACK and one XDEL of the batch in one write with the
-/// next XREADGROUP, until nothing is left.
+/// Drains the stream with XREADGROUP COUNT 100. One write acknowledges and deletes a batch, with one
+/// XACK and one XDEL, and reads the next one. Returns the jobs a second.
 pub(crate) fn drain(redis: &Redis, jobs: usize, connections: usize) -> f64 {
     redis.empty();
     let mut queue = Queue::default(redis);
@@ -94,7 +94,7 @@ fn drain_one(redis: &Redis, stream: &[u8], consumer: &str) -> usize {
     }
 }
 
-/// What was done since `start`, a second.
+/// `count` divided by the seconds since `start`.
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 pub(crate) fn rate(count: usize, start: Instant) -> f64 {
     count as f64 / start.elapsed().as_secs_f64()

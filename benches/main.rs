@@ -1,12 +1,12 @@
-//! How fast the queue is, beside how fast Redis is.
+//! Measures how fast the queue is, and compares it with what Redis itself can do.
 //!
-//! `cargo bench` measures everything, `cargo bench -- NAME` the figures whose names start
-//! with NAME, and `cargo bench -- plot` draws the plots of the last results anew.
-//! `BENCH_RUNS` says how often each figure is taken, and `BENCH_QUICK=1` checks in a
-//! minute that all of it works: one run, a twentieth of the sizes, no figures to quote.
+//! `cargo bench` measures everything. `cargo bench -- NAME` measures the figures whose names start
+//! with NAME. `cargo bench -- plot` draws the plots from the last results. `BENCH_RUNS` is the
+//! number of times that each figure is measured. `BENCH_QUICK=1` checks in a minute that everything
+//! works, with one run and a twentieth of the sizes. Its figures say nothing about speed.
 //!
-//! A bar that a figure is held against is taken right before it, each time anew, since
-//! a machine's speed drifts. Nothing leaves the host, and everything ends in bounded time.
+//! The speed of a machine changes with time. So each measurement of a figure comes right after a
+//! measurement of its limit. All traffic stays on this host, and every wait has a time limit.
 
 #![allow(
     clippy::unwrap_used,
@@ -39,17 +39,17 @@ use std::time::{Duration, Instant};
 use bench::Bench;
 use mimalloc::MiMalloc;
 
-/// As in the programs.
+/// The programs have the same allocator.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// No single measurement takes longer.
+/// The longest time of one wait in a measurement.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(1);
 
 type Part = (&'static [&'static str], fn(&mut Bench));
 
-/// The parts, by the beginnings of the figures that they measure.
+/// Each part of the bench, with the beginnings of the names of its figures.
 const PARTS: [Part; 9] = [
     (
         &["limit.xadd", "enqueue.client", "enqueue.batch"],
@@ -97,7 +97,7 @@ fn main() -> ExitCode {
 /// Polls until there is a result.
 ///
 /// # Panics
-/// After `limit` without one.
+/// When there is no result within `limit`.
 fn wait_for<T>(what: &str, limit: Duration, mut poll: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {

@@ -1,9 +1,9 @@
-//! The plots of the README, drawn from the results: drain rate by concurrency beside the
-//! limit, and lateness and pickup by percentile. Median as a bar, minimum and maximum as a
-//! line across its end.
+//! Draws the plots of the README from the results. One shows the drain rate by concurrency beside
+//! the limit, the other shows lateness and pickup by percentile. A bar ends at the median. A line
+//! across its end shows the minimum and the maximum.
 //!
-//! Two bar charts are written by hand: a plotting crate would need as many lines to be
-//! told what they look like, and none reads well on a light and on a dark page.
+//! This file writes the SVG itself. A plotting crate would need as many lines to describe the two
+//! charts, and the result would not be readable on both a light and a dark page.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,7 +16,7 @@ use super::report::results_path;
 
 const WIDTH: f64 = 720.0;
 const LABELS: f64 = 210.0;
-/// Room for the value at the end of the longest bar.
+/// The space for the value at the end of the longest bar.
 const VALUES: f64 = 130.0;
 const ROW: f64 = 26.0;
 const TOP: f64 = 44.0;
@@ -45,7 +45,7 @@ const LATENESS: [(&str, &str); 8] = [
     ("pickup.max_ms", "new job, max"),
 ];
 
-/// A figure as the results have it.
+/// One figure of the results.
 struct Bar {
     label: &'static str,
     is_limit: bool,
@@ -54,7 +54,7 @@ struct Bar {
     max: f64,
 }
 
-/// Draws both into `docs/`.
+/// Writes both plots into `docs/`.
 pub(crate) fn draw() -> ExitCode {
     let path = results_path();
     let Ok(results) = fs::read_to_string(&path) else {

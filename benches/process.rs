@@ -1,6 +1,6 @@
-//! The programs as child processes, killed on drop: the two real ones, and the bench
-//! itself as a worker with handlers of its own or as an app without Redis. Each gets an
-//! environment made for it and none of the caller's settings.
+//! Starts programs as child processes, which are killed on drop. They are the two real programs,
+//! and the bench itself as a worker with the handlers of `program.rs` or as a server without Redis.
+//! Each gets its own environment and none of the caller's settings.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -19,24 +19,24 @@ use super::wait_for;
 const START_LIMIT: Duration = Duration::from_secs(10);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// A child process, which ends with this value.
+/// A child process. It is killed when this value is dropped.
 pub(crate) struct Process {
     child: Child,
 }
 
-/// A process that is to be started.
+/// A program with its settings, before it is started.
 pub(crate) struct Program {
     command: Command,
 }
 
 impl Program {
-    /// The real worker; its lines go to /dev/null.
+    /// The real worker. Its lines go to /dev/null.
     pub(crate) fn jobqueue(redis: &Redis, concurrency: usize) -> Self {
         let program = Self::new(env!("CARGO_BIN_EXE_jobqueue")).redis(redis);
         program.concurrency(concurrency)
     }
 
-    /// A worker with the handlers of `program.rs`, wired like the real one.
+    /// A worker with the handlers of `program.rs`. All else in it is as in the real one.
     pub(crate) fn worker(redis: &Redis, concurrency: usize) -> Self {
         let program = Self::itself("worker").redis(redis);
         program.concurrency(concurrency)
@@ -48,7 +48,7 @@ impl Program {
         program.env("APP__SERVER__PORT", &port.to_string())
     }
 
-    /// The app that answers without Redis, on `port`.
+    /// The server that answers without Redis, on `port`.
     pub(crate) fn bare_server(port: u16) -> Self {
         Self::itself("server").env("APP__SERVER__PORT", &port.to_string())
     }
@@ -89,14 +89,14 @@ impl Program {
         Process { child }
     }
 
-    /// Starts it and reads what it prints.
+    /// Starts the program, and passes on the lines that it prints.
     pub(crate) fn start_reading(mut self) -> (Process, Receiver<String>) {
         let mut child = self.command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                // Nobody reads on once all that was expected has come.
+                // The receiver is dropped when all expected lines have come.
                 if sender.send(line).is_err() {
                     return;
                 }
@@ -120,12 +120,12 @@ impl Process {
     }
 
     pub(crate) fn kill(&mut self) {
-        // It may have ended by itself.
+        // This fails when the process has ended by itself.
         drop(self.child.kill());
         self.child.wait().unwrap();
     }
 
-    /// Asks it to stop, and waits for its end.
+    /// Asks the process to stop, and waits for its end.
     pub(crate) fn stop(mut self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         wait_for("the process' end", STOP_LIMIT, || {
@@ -133,12 +133,12 @@ impl Process {
         });
     }
 
-    /// The memory it has in RAM now, in MiB.
+    /// How much of its memory is in RAM now, in MiB.
     pub(crate) fn rss_mib(&self) -> f64 {
         self.status_mib("VmRSS:")
     }
 
-    /// The most memory it ever had in RAM, in MiB.
+    /// The most of its memory that was ever in RAM, in MiB.
     pub(crate) fn peak_rss_mib(&self) -> f64 {
         self.status_mib("VmHWM:")
     }
@@ -157,12 +157,12 @@ impl Drop for Process {
     }
 }
 
-/// The CPU time that the living threads of a process have used, by the scheduler's own
-/// count in nanoseconds: the clock ticks of /proc/PID/stat are too coarse for an idle one.
+/// The CPU time that the living threads of a process have used. The scheduler counts it in
+/// nanoseconds. The clock ticks of /proc/PID/stat are too coarse for an idle process.
 pub(crate) fn cpu(pid: u32) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("Linux' /proc");
     let nanos = tasks.filter_map(|task| {
-        // A thread may end meanwhile.
+        // A thread may have ended since the list was read.
         let stat = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
         stat.split_whitespace().next()?.parse::<u64>().ok()
     });

@@ -1,4 +1,4 @@
-//! What the bench is when it starts itself again: a worker with the handlers below, or an HTTP
+//! The programs that the bench starts itself as: a worker with the handlers below, and an HTTP
 //! server without Redis.
 
 use std::error::Error;
@@ -17,21 +17,21 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-/// Says which program this run of the bench is.
+/// The environment variable that names the program to run as.
 pub(crate) const VARIABLE: &str = "BENCH_PROGRAM";
 
-/// Does nothing.
+/// Its handler does nothing.
 pub(crate) const NOOP: &str = "bench:noop";
-/// Sleep for the time that their name says.
+/// The handlers of these two sleep for the time in the name.
 pub(crate) const SLEEP_5_MS: &str = "bench:sleep_5_ms";
 pub(crate) const SLEEP_1_S: &str = "bench:sleep_1_s";
-/// Prints its payload and the time of its start, in microseconds of the wall clock,
-/// which is that of a Redis on this host.
+/// Its handler prints the payload and the time of its start, in microseconds. The time is the wall
+/// clock's. A Redis on this host has the same clock.
 pub(crate) const CLOCK: &str = "bench:clock";
-/// Does as [`CLOCK`], and never ends.
+/// Its handler prints as that of [`CLOCK`] does, and never ends.
 pub(crate) const HANG: &str = "bench:hang";
 
-/// The path that both servers answer on.
+/// The path that is measured. Both servers have it.
 pub(crate) const REGISTER: &str = "/api/dm-jobqueue/register";
 
 /// Runs the program named `name`.
@@ -44,7 +44,7 @@ pub(crate) fn run(name: &str) -> ExitCode {
             name => Err(format!("no such program: {name}").into()),
         }
     });
-    // As the real programs do: without waiting for handlers that never end.
+    // Like the real programs, this does not wait for handlers that never end.
     runtime.shutdown_background();
     match result {
         Ok(exit) => exit,
@@ -91,8 +91,8 @@ async fn tell_the_time(
     Ok(())
 }
 
-/// The same server, with the same answer, and nothing in between: the body is read and
-/// not looked at, and no Redis is told.
+/// Runs a server with the same HTTP code and the same answer as the real one. It reads the body and
+/// does not parse it, and it does not use Redis.
 async fn bare_server() -> Result<ExitCode, Box<dyn Error>> {
     let config = Config::load()?;
     inside::init(&config.logging)?;

@@ -1,11 +1,12 @@
-//! How soon work goes on after a fault, with the default settings.
+//! Measures how soon jobs run again after a fault, with the default settings.
 //!
-//! `recovery.kill_s`: a worker is killed (SIGKILL) while its handler runs; from the kill to
-//! the job's start on another worker, which waits idle: the lease of 15 s and what comes
-//! on top. All runs are at once, on queues of their own, as nearly all of it is waiting.
+//! `recovery.kill_s`: SIGKILL kills a worker while its handler runs. The figure is the time from
+//! the kill to the job's start on another worker, which is idle. It is the lease of 15 s and some
+//! more. All runs go at the same time, each on its own queue, because nearly all of the time is
+//! waiting.
 //!
-//! `recovery.redis_s`: Redis is away for three seconds and comes back empty; from its
-//! first answer to the start of a job that was appended at that moment.
+//! `recovery.redis_s`: Redis is away for three seconds and comes back empty. A job is appended at
+//! its first answer. The figure is the time from that answer to the job's start.
 
 use std::panic::resume_unwind;
 use std::sync::mpsc::Receiver;
@@ -22,7 +23,7 @@ use super::redis::Redis;
 const CONCURRENCY: usize = 10;
 const OUTAGE: Duration = Duration::from_secs(3);
 
-/// Measures all of it, as far as the command line asks for it.
+/// Measures the figures that the command line asks for.
 pub(crate) fn run(bench: &mut Bench) {
     let runs = bench.runs();
     if bench.wants("recovery.kill_s") {
@@ -63,7 +64,7 @@ fn kill(redis: &Redis, queue: &str) -> Duration {
     let mut queue = Queue::named(redis, queue);
     queue.add(1, |_| with_payload(HANG, "0".to_owned()));
     first_line(&victims_lines);
-    // It has the whole lease to get ready.
+    // This one is not waited for. It is ready long before the victim's lease is over.
     let (_other, others_lines) = worker();
     let killed = Instant::now();
     victim.kill();
@@ -82,7 +83,7 @@ fn outage() -> Duration {
     back.elapsed()
 }
 
-/// A worker that has run a job.
+/// Starts a worker, and waits until it has run a job.
 fn start(redis: &Redis) -> (Process, Receiver<String>) {
     let (worker, lines) = Program::worker(redis, CONCURRENCY).start_reading();
     Queue::default(redis).add(1, |_| with_payload(CLOCK, "0".to_owned()));
@@ -90,7 +91,7 @@ fn start(redis: &Redis) -> (Process, Receiver<String>) {
     (worker, lines)
 }
 
-/// The handler prints it when it starts.
+/// Waits for the first line, which the handler prints when it starts.
 fn first_line(lines: &Receiver<String>) {
     lines.recv_timeout(TIME_LIMIT).expect("the job starts");
 }

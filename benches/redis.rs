@@ -1,5 +1,5 @@
-//! A redis-server of the bench's own: on loopback, on a free port, without persistence,
-//! and killed on drop, a panic included.
+//! Starts a redis-server for the bench. It listens on a free port of loopback and has no
+//! persistence. It is killed on drop, also after a panic.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
@@ -13,12 +13,12 @@ use super::wire::Conn;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 
-/// A redis-server of the bench's own.
+/// A redis-server that the bench started.
 pub(crate) struct Redis {
     port: u16,
-    /// The server's working directory, in which it leaves nothing.
+    /// The server's working directory. It is removed on drop.
     home: TempDir,
-    /// Absent while the server is down.
+    /// `None` while the server is down.
     child: Option<Child>,
 }
 
@@ -33,13 +33,13 @@ impl Redis {
         redis
     }
 
-    /// Starts the server, and waits until it answers. Returns when it did.
+    /// Starts the server, and waits until it answers. Returns the time of its first answer.
     pub(crate) fn up(&mut self) -> Instant {
         assert!(self.child.is_none(), "redis-server is up already");
         self.child = Some(spawn(self.port, self.home.path()));
         wait_for("redis-server", START_LIMIT, || {
             let mut conn = Conn::try_open(&self.addr()).ok()?;
-            // A stranger on this port would answer too.
+            // Another program on this port could answer as well.
             let info = conn.ask_text(&["INFO", "server"]);
             let ours = format!("process_id:{}\r\n", self.pid());
             assert!(info.contains(&ours), "another Redis has the port");
@@ -66,7 +66,7 @@ impl Redis {
         Conn::open(&self.addr())
     }
 
-    /// Removes all data, and its memory at once.
+    /// Removes all data, and waits until its memory is freed.
     pub(crate) fn empty(&self) {
         self.open().ask(&["FLUSHALL", "SYNC"]);
     }
@@ -101,7 +101,7 @@ pub(crate) fn free_port() -> u16 {
 }
 
 fn spawn(port: u16, home: &Path) -> Child {
-    // Valkey is a drop-in: REDIS_SERVER=valkey-server measures it.
+    // Valkey understands the same arguments. REDIS_SERVER=valkey-server measures it.
     let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
     let port = port.to_string();
     Command::new(&program)

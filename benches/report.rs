@@ -1,4 +1,5 @@
-//! What was measured: the table on stdout, and `target/bench/results.json`.
+//! Collects the measured figures. Prints them as a table and writes them to
+//! `target/bench/results.json`.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -6,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-/// What a figure is to reach, beside its limit or by itself.
+/// The value that a figure must reach.
 #[derive(Clone, Copy)]
 enum Target {
-    /// This share of the limit at least.
+    /// The figure divided by its limit must be at least this.
     Share(f64),
     Below(f64),
     AtMost(f64),
@@ -47,8 +48,9 @@ struct Figure {
     name: String,
     unit: String,
     samples: Vec<f64>,
-    /// The name of its limit, and its share of it in each run.
+    /// The name of the limit that the figure is compared with. Empty for a figure without one.
     limit: String,
+    /// The figure divided by its limit, in each run.
     ratios: Vec<f64>,
     trouble: Trouble,
 }
@@ -56,9 +58,9 @@ struct Figure {
 #[derive(PartialEq, Eq)]
 enum Trouble {
     None,
-    /// There is nothing that could be measured.
+    /// The figure cannot be measured here. The text says why.
     Absent(String),
-    /// It went wrong.
+    /// The measurement failed. The text says why.
     Failed(String),
 }
 
@@ -88,7 +90,7 @@ impl Report {
         self.figure(name).trouble = Trouble::Failed(why.to_owned());
     }
 
-    /// Prints the table and writes the file. Whether nothing went wrong.
+    /// Prints the table and writes the file. Returns whether no measurement failed.
     pub(crate) fn finish(&self) -> bool {
         println!("{}", table(self.rows()));
         let path = results_path();
@@ -138,7 +140,7 @@ impl Report {
         rows
     }
 
-    /// A figure that could not be measured is there all the same, with nulls.
+    /// The text of the results file. A figure that could not be measured is in it with nulls.
     fn json(&self) -> String {
         let mut figures = Vec::new();
         for figure in &self.figures {
@@ -152,7 +154,7 @@ impl Report {
                 ));
             }
         }
-        // A figure a line: the file is read by people too.
+        // Each figure is on its own line, because people read the file too.
         let lines: Vec<String> = figures.iter().map(ToString::to_string).collect();
         format!("[\n  {}\n]\n", lines.join(",\n  "))
     }
@@ -216,7 +218,7 @@ impl std::fmt::Display for Target {
     }
 }
 
-/// Where the results are.
+/// The path of the results file.
 pub(crate) fn results_path() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     target.join("bench/results.json")
@@ -230,7 +232,7 @@ fn entry(name: &str, unit: &str, samples: &[f64]) -> Value {
     json!({"name": name, "unit": unit, "median": median, "min": min, "max": max})
 }
 
-/// Median, minimum and maximum, when there is any value.
+/// Median, minimum and maximum. `None` when there is no value.
 fn spread(samples: &[f64]) -> Option<[f64; 3]> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -244,7 +246,7 @@ fn spread(samples: &[f64]) -> Option<[f64; 3]> {
     Some([median, min, max])
 }
 
-/// To three or four digits that mean something.
+/// The value as text, with about three significant digits.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         0.0 => "0".to_owned(),
@@ -255,7 +257,7 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// `1234567.8` as `1,234,568`.
+/// The value as text with commas. For example, `1234567.8` becomes `1,234,568`.
 fn thousands(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut text = String::new();
@@ -268,7 +270,7 @@ fn thousands(value: f64) -> String {
     text
 }
 
-/// Columns aligned, numbers to the right.
+/// The rows as text with aligned columns. Numbers are aligned on the right.
 fn table(rows: Vec<[String; 8]>) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
     let widths: Vec<usize> = (0..8).map(|column| width(column).unwrap_or(0)).collect();

@@ -1,16 +1,16 @@
-//! A raw connection to Redis, as bare as it can be: commands are written as bytes, and
-//! replies are skipped unless somebody wants to know. The limits are measured with it,
-//! so that they are Redis' own and not those of a client library.
+//! A raw connection to Redis. It writes commands as bytes, and does not decode the replies that
+//! nobody needs. The limits are measured with it, so that they are those of Redis and not those of
+//! a client library.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// No reply takes longer; a growing backlog is freed within it too.
+/// The longest time for a reply. FLUSHALL SYNC of a large backlog ends within it too.
 const REPLY_LIMIT: Duration = Duration::from_secs(30);
 const BUFFER: usize = 64 * 1024;
 
-/// A connection that panics on errors, of the network and of Redis alike.
+/// A connection to Redis. It panics on errors of the network and of Redis.
 pub(crate) struct Conn {
     stream: TcpStream,
     reader: BufReader<TcpStream>,
@@ -18,7 +18,7 @@ pub(crate) struct Conn {
     line: Vec<u8>,
 }
 
-/// A reply that somebody wants to know.
+/// A decoded reply.
 #[derive(Debug)]
 pub(crate) enum Reply {
     Nil,
@@ -50,7 +50,7 @@ impl Conn {
         self.head(args.len(), args);
     }
 
-    /// Adds a command that ends with `count` arguments that are encoded already.
+    /// Adds a command whose last `count` arguments are encoded already.
     pub(crate) fn push_encoded(&mut self, args: &[&[u8]], encoded: &[u8], count: usize) {
         self.head(args.len() + count, args);
         self.out.extend_from_slice(encoded);
@@ -63,13 +63,13 @@ impl Conn {
         }
     }
 
-    /// Sends what was added, in one write.
+    /// Sends the added commands in one write.
     pub(crate) fn flush(&mut self) {
         self.stream.write_all(&self.out).unwrap();
         self.out.clear();
     }
 
-    /// Reads a reply that is of no interest.
+    /// Reads a reply without decoding it.
     pub(crate) fn skip(&mut self) {
         let mut replies = 1;
         while replies > 0 {
@@ -82,8 +82,8 @@ impl Conn {
         }
     }
 
-    /// Reads the reply of an XREADGROUP on one stream: how many entries it brought, and
-    /// their ids, encoded as arguments of the next command.
+    /// Reads the reply of an XREADGROUP on one stream. Returns how many entries it brought. Puts
+    /// their ids into `ids`, encoded as arguments of the next command.
     pub(crate) fn entry_ids(&mut self, ids: &mut Vec<u8>) -> usize {
         ids.clear();
         let (b'*', Some(_)) = self.header() else {
@@ -139,8 +139,8 @@ impl Conn {
         }
     }
 
-    /// One line that is no reply to a command, as MONITOR sends them; none when there is
-    /// none within `limit`.
+    /// Waits for a line that is no reply to a command, such as MONITOR sends. `None` when no line
+    /// comes within `limit`.
     pub(crate) fn wait_for_line(&mut self, limit: Duration) -> Option<String> {
         let limit = limit.max(Duration::from_millis(1));
         self.stream.set_read_timeout(Some(limit)).unwrap();
@@ -149,7 +149,7 @@ impl Conn {
         Some(String::from_utf8_lossy(&self.line).into_owned())
     }
 
-    /// The first line of a reply: its kind, and the length or count that it states.
+    /// Reads the first line of a reply. Returns its type and the length or count in it.
     fn header(&mut self) -> (u8, Option<usize>) {
         self.line.clear();
         self.reader.read_until(b'\n', &mut self.line).unwrap();
@@ -158,7 +158,7 @@ impl Conn {
         (kind, self.text().parse().ok())
     }
 
-    /// What the line says after its first byte.
+    /// The text of the line after its first byte.
     fn text(&self) -> &str {
         std::str::from_utf8(&self.line[1..]).unwrap().trim_end()
     }

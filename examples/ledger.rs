@@ -1,8 +1,9 @@
-//! Judges a recorded run: `cargo run --example ledger -- RECORD`.
+//! Judges a recorded chaos run: `cargo run --example ledger -- RECORD`.
 //!
-//! The record is one JSON object a line, as `tests/it/chaos/ledger/record.rs` shows; `CHAOS_RECORD`
-//! makes `./scripts/chaos` write one. The exit status is the verdict: 0 when every job
-//! is accounted for, 1 when one is not, 2 when the record cannot be read.
+//! The record has one JSON object in each line, as `tests/it/chaos/ledger/record.rs` shows.
+//! `./scripts/chaos` writes a record when `CHAOS_RECORD` names a file. The exit status is the
+//! verdict: 0 when every job is accounted for, 1 when a job is not, 2 when the record cannot be
+//! read.
 
 #![allow(
     clippy::print_stdout,
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// What there is to say about a run, and whether it was good.
+/// The text that describes a run, and whether the run was good.
 fn report(ledger: &Ledger) -> (String, bool) {
     let verdict = ledger.verdict();
     let count = |wanted| ledger.answers.values().filter(|a| **a == wanted).count();
@@ -62,7 +63,7 @@ fn report(ledger: &Ledger) -> (String, bool) {
 mod tests {
     use super::*;
 
-    /// Job 1 was printed, 2 buried; 3 ran twice, its first worker being killed.
+    /// Job 1 was printed, and job 2 was buried. Job 3 ran twice, because its first worker was killed.
     const GOOD: &str = r#"
 {"event":"limits","held":1,"window_ms":1000}
 {"event":"answer","job":1,"answer":"accepted"}
