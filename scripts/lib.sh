@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# What ./scripts/dev, ./scripts/test and ./scripts/chaos share: saying things, making sure
-# that the tools are there, and reading settings and log lines. Sourced, never run.
+# Functions for the other scripts: they print messages, install tools that are missing, and read
+# settings and log lines. The scripts source this file. It does nothing by itself.
 
-# With it, `cd` goes elsewhere and prints where.
+# With CDPATH, `cd` may go to another directory, and prints it.
 unset CDPATH
 
 say() { printf '==> %s\n' "$*"; }
@@ -12,13 +12,13 @@ fail() {
     exit 1
 }
 
-# misused MESSAGE: ends since the command line makes no sense.
+# misused MESSAGE: ends the script because its arguments are wrong.
 misused() {
     printf 'error: %s; see %s --help\n' "$*" "$0" >&2
     exit 2
 }
 
-# quoted TEXT: TEXT as a word for any shell, without quotes where it needs none.
+# quoted TEXT: prints TEXT as one word for any shell, with quotes only where it needs them.
 quoted() {
     if [[ $1 =~ ^[A-Za-z0-9_./:@%+,=-]+$ ]]; then
         printf '%s' "$1"
@@ -27,7 +27,7 @@ quoted() {
     fi
 }
 
-# is_secret NAME VALUE: whether the value of a variable is not to be shown.
+# is_secret NAME VALUE: whether the value of a variable may be a secret, and must not be shown.
 is_secret() {
     local name
     name=$(printf '%s' "$1" | tr '[:lower:]' '[:upper:]')
@@ -35,12 +35,12 @@ is_secret() {
     *_FILE) return 1 ;;
     *PASS* | *SECRET* | *TOKEN* | *KEY*) return 0 ;;
     esac
-    # An address can carry a password, in more forms than the programs accept.
+    # An address can contain a password. This also catches forms that the programs do not accept.
     [[ $name == *ADDR && ($2 == *@* || $2 == *pass*) ]]
 }
 
-# overrides: the variables that are set for the programs, as words that go before a command.
-# What may be a secret is shown as three dots.
+# overrides: prints the variables that are set for the programs, as words in front of a command. A
+# value that may be a secret is shown as three dots.
 overrides() {
     local name value
     while IFS= read -r name; do
@@ -52,8 +52,8 @@ overrides() {
     done < <(compgen -e | grep -E '^(APP_ENV|CONFIG_DIR|REDIS_JOBQUEUE_ADDR|APP__.*)$' | sort)
 }
 
-# listening_at LOG: where a program can be reached that says in its log where it listens, as
-# text or as JSON; at the first address, when it listens on several.
+# listening_at LOG: prints the first address at which a program can be reached. The program's log
+# says it, as text or as JSON.
 listening_at() {
     local host='\[[0-9A-Fa-f:.]+(%[A-Za-z0-9]+)?\]|[A-Za-z0-9._-]+'
     sed -nE '/listening/s/.*[ {,"]addr"?[=:] ?(\["?|")?('"$host"'):([0-9]+)([]", }].*)?$/\2:\4/p' "$1" |
@@ -70,8 +70,9 @@ as_root() {
     fi
 }
 
-# install_package COMMAND APT DNF BREW: installs what brings COMMAND when it is
-# missing. A package list in DNF is tried name by name, since its distributions differ.
+# install_package COMMAND APT DNF BREW: installs the package of COMMAND when COMMAND is missing. APT,
+# DNF and BREW are the package's names. DNF may be a list, which is tried name by name, because the
+# distributions with dnf have different names.
 install_package() {
     local command=$1 apt=$2 dnf=$3 brew=$4 package
     if command -v "$command" >/dev/null; then
@@ -97,7 +98,7 @@ install_package() {
 
 require_redis_server() {
     local version
-    # Fedora 41 and RHEL 10 have Valkey in its place, with Redis' command names.
+    # Fedora 41 and RHEL 10 have Valkey instead. valkey-compat-redis brings Redis' command names.
     install_package redis-server redis-server 'redis valkey-compat-redis' redis
     version=$(redis-server --version | sed -nE 's/.*v=([0-9]+)\..*/\1/p')
     if [[ -z $version || $version -lt 7 ]]; then
@@ -106,7 +107,7 @@ require_redis_server() {
 }
 
 require_rust() {
-    # rustup's directory is not in the PATH of a shell that was open before it came.
+    # A shell that was opened before rustup was installed does not have its directory in PATH.
     if ! command -v cargo >/dev/null && [[ -x ${CARGO_HOME:-$HOME/.cargo}/bin/cargo ]]; then
         PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
     fi

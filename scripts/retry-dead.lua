@@ -1,38 +1,41 @@
 #!lua
--- Runs dead letters again: each becomes the job that it was, with all its attempts.
+-- Runs dead letters again. Each becomes the job that it was, and gets all its attempts again.
 --
 --   redis-cli --eval scripts/retry-dead.lua 'jobqueue:{default}:dead' 'jobqueue:{default}' , ID...
 --   redis-cli --eval scripts/retry-dead.lua 'jobqueue:{default}:dead' 'jobqueue:{default}' , all 100
 --
 -- KEYS[1] dead letters   KEYS[2] stream
 -- ARGV[1...] the ids of dead letters, at most 1,000. When one of them cannot run again,
---   the error says which and why, and nothing has been changed.
--- or ARGV[1] `all`, ARGV[2] at how many dead letters to look (100, at most 1,000), from the
---   oldest on, ARGV[3] or from the one behind this id on. Those that are no jobs stay.
--- Returns a line for each dead letter that runs again or stays, and for `all` what is left.
+--   the error says which one and why, and nothing is changed.
+-- or ARGV[1] `all`   ARGV[2] how many dead letters to look at (default 100, at most 1,000)
+--   ARGV[3] look only at those after this id (default: begin with the oldest).
+--   Dead letters that are no jobs stay.
+-- Returns a line for each dead letter that runs again or stays. For `all` a last line says
+--   how many dead letters are left.
 --
--- One step: the job is in the stream before its dead letter goes, and nobody can run the
--- letter a second time meanwhile. Redis does not undo a script that fails, so all is checked
--- before the first write; without the flag allow-oom a full memory refuses the script as a
--- whole. The JSON is edited as text: cjson would make floats of large integers and {} of [].
+-- One step, so that the job is in the stream before its dead letter is deleted, and nobody
+-- runs the same dead letter twice. Redis does not undo a script that fails, so everything is
+-- checked before the first write. The script has no flag allow-oom, so Redis refuses the
+-- whole script when its memory is full. The JSON is edited as text, because cjson would turn
+-- large integers into floats and [] into {}.
 
 local MOST = 1000
--- A single call looks at no more than about this, since Redis does nothing else meanwhile.
+-- One call looks at about so many bytes at most, because Redis does nothing else meanwhile.
 local MOST_BYTES = 8 * 1024 * 1024
--- The largest job, with what its moves have added to it (MAX_JOB_BYTES and more in job.rs).
+-- The largest job is MAX_JOB_BYTES in job.rs. The rest is for the fields that moves add to it.
 local LARGEST_JOB = 256 * 1024 + 128
 
 local function refuse(...)
   return redis.error_reply('ERR ' .. string.format(...) .. '; nothing was changed')
 end
 
--- What the JSON `text` says. cjson takes no half of a surrogate pair, which JavaScript writes
--- of a text that it has cut: what is done here does not depend on such a character.
+-- Decodes the JSON `text`. cjson refuses half of a surrogate pair, which JavaScript writes when
+-- it has cut a text in two. Such a half is replaced first. Nothing here depends on it.
 local function decoded(text)
   return cjson.decode((string.gsub(text, '\\u[dD][89a-fA-F]%x%x', '\\ufffd')))
 end
 
--- Where the string that begins at `at` ends. The JSON is known to be well-formed.
+-- Returns where the string that begins at `at` ends. The JSON must be well-formed.
 local function string_end(json, at)
   repeat
     at = string.find(json, '["\\]', at + 1)
@@ -44,7 +47,7 @@ local function string_end(json, at)
   return at
 end
 
--- Where the value that begins at `at` ends.
+-- Returns where the value that begins at `at` ends.
 local function value_end(json, at)
   if not string.find(json, '^["%[{]', at) then
     return string.find(json, '[%s,}]', at) - 1
@@ -64,7 +67,8 @@ local function value_end(json, at)
   end
 end
 
--- The members of the object itself, and of none inside it: their names and where they stand.
+-- Returns the members of the outer object, with their names and places. Members of objects
+-- inside it are not in the list.
 local function members(json)
   local found, at = {}, string.find(json, '{', 1, true) + 1
   while true do
@@ -75,16 +79,16 @@ local function members(json)
     local name_end = string_end(json, from)
     local value = string.match(json, '^%s*:%s*()', name_end + 1)
     local to = value_end(json, value)
-    -- A name may be written with escapes.
+    -- A name may contain escapes.
     local name = decoded('[' .. string.sub(json, from, name_end) .. ']')[1]
     found[#found + 1] = {name = name, from = from, value = value, to = to}
     at = to + 1
   end
 end
 
--- The job as it begins anew: without the attempts made, the time that it waited for a worker
--- that knows its type, and a delay that is over, and with the id that it had. All else stays
--- as it is, byte for byte.
+-- Returns the job as it starts again. It keeps its id. It loses the count of its attempts, the
+-- time that it waited for a worker that knows its type, and a delay that is over. The rest
+-- stays the same, byte for byte.
 local function anew(json, died_from, now)
   local all = members(json)
   local parts, has_id = {}, false
@@ -95,8 +99,8 @@ local function anew(json, died_from, now)
       stays = value ~= 'null'
       has_id = has_id or stays
     elseif member.name == 'delay_ms' then
-      -- A job that has waited lost its delay then. This one died in the entry that it was
-      -- registered as, whose id says when.
+      -- A job loses its delay when it has waited for it. This job still has one, so it died in
+      -- its first entry. The id of that entry says when the job was registered.
       local registered = tonumber(string.match(died_from, '^%d+'))
       local delay = value == 'null' and 0 or tonumber(value)
       stays = not (registered and delay and registered + delay <= now)
@@ -108,7 +112,7 @@ local function anew(json, died_from, now)
       parts[#parts + 1] = string.sub(json, member.from, member.to)
     end
   end
-  -- Without an id of its own it was known by that of its entry.
+  -- A job without its own id was known by the id of its entry.
   if not has_id and string.find(died_from, '^%d+%-%d+$') then
     table.insert(parts, 1, '"id":"' .. died_from .. '",')
   end
@@ -116,7 +120,7 @@ local function anew(json, died_from, now)
   return head .. table.concat(parts) .. tail
 end
 
--- The job that a dead letter's fields hold, or nil and why there is none.
+-- Returns the job in a dead letter's fields, or nil and why there is none.
 local function job_of(fields, now)
   local field = {}
   for i = 1, #fields, 2 do
@@ -157,7 +161,7 @@ local function move(id, job)
   return id .. ' runs again as entry ' .. entry
 end
 
--- The dead letters that were named: all of them, or none.
+-- Runs the named dead letters again, either all of them or none.
 local function retry_named(now)
   local ids, jobs = {}, {}
   for _, id in ipairs(ARGV) do
@@ -168,7 +172,7 @@ local function retry_named(now)
     if found.err or not found[1] then
       return refuse('there is no dead letter %s in %s', id, dead)
     end
-    -- As Redis writes it, so that one that was named twice is known.
+    -- The id as Redis writes it, so that a dead letter that was named twice is recognised.
     id = found[1][1]
     local job, why = job_of(found[1][2], now)
     if not job then
@@ -186,7 +190,7 @@ local function retry_named(now)
   return lines
 end
 
--- As many as were asked for, from the oldest on.
+-- Looks at the given number of dead letters, and runs those again that are jobs.
 local function retry_all(now)
   local count, after = tonumber(ARGV[2] or 100), ARGV[3]
   if not count or count < 1 or count > MOST or count % 1 ~= 0 then
