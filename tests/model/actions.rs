@@ -1,30 +1,31 @@
-//! What can happen, and when.
+//! The actions of the model, and the states in which each can happen. `steps` says what they change.
 
 use super::Protocol;
 use super::bugs::Bug;
 use super::state::{
-    Entry, Fetch, Held, Name, Outcome, Phase, Place, State, Stray, WORKERS, Worker,
+    Entry, Fetch, HeldEntry, Name, Outcome, Phase, Place, State, Stray, WORKERS, Worker,
 };
 
-/// A worker's place; its name changes with each life.
+/// A worker's place. The worker's name changes when its process is replaced.
 pub(crate) type At = usize;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Action {
     // What a worker does.
     Read(At, Entry),
-    /// A reclaim is on its way to Redis, while this is held,
+    /// A reclaim is sent to Redis while this entry is held.
     Send(At, Entry),
-    /// and reaches it.
+    /// The reclaim reaches Redis and returns this entry.
     Reclaim(At, Entry),
+    /// The reclaim reaches Redis and returns nothing.
     ReclaimNothing(At),
-    /// A reply arrives that brings what is held, or was.
+    /// A reply arrives with an entry that is held, or that was held.
     Receive(At),
-    /// Redis is told what becomes of what a reclaim has brought so.
-    Recount(At),
-    /// The orphan check lists what is pending for this consumer,
+    /// Redis takes back the claim of such an entry.
+    TakeBack(At),
+    /// The orphan check lists the entries that are pending for this consumer.
     Look(At),
-    /// and takes what of it is not held.
+    /// The orphan check takes those of the listed entries that are not held.
     Take(At),
     Run(At, Entry),
     Succeed(At, Entry),
@@ -32,56 +33,56 @@ pub(crate) enum Action {
     PutBackReady(At, Entry),
     /// The outcome reaches Redis.
     Settle(At, Entry),
-    /// A park reaches Redis when the delay is over.
+    /// A park reaches Redis after the delay is over.
     SettleDue(At, Entry),
-    /// The outcome's answer arrives, when that is of consequence.
+    /// The reply to the outcome arrives. There is no such action where its time makes no difference.
     Confirm(At, Entry),
     Renew(At),
-    /// SIGTERM.
+    /// The worker gets SIGTERM.
     Stop(At),
-    /// A stopping worker has nothing left; another process takes its place.
+    /// A stopping worker holds nothing any more. Another process takes its place.
     Exit(At),
-    /// A look puts back what is stranded.
+    /// A look puts the stranded entries back.
     FindStranded(At),
     // What time does.
     Promote(Entry),
     Expire(Entry),
     HoldEnds,
     // Faults, and their ends.
-    /// Another process takes its place.
+    /// The process ends, and another one takes its place.
     Crash(At),
-    /// Frozen, or cut off from Redis, for longer than a lease.
+    /// The process is frozen, or cut off from Redis, for longer than a lease.
     GoAway(At),
     ComeBack(At),
-    /// Redis stands still, or its clock leaps: all leases look expired.
+    /// Redis stands still, or its clock leaps, so that all leases look expired.
     Stall,
-    /// What was delivered waits again, from this on: the group is made anew or set back,
-    /// or Redis' last second lost.
+    /// The delivered entries wait again, from this one on. The group was created again or set back,
+    /// or Redis lost its last second.
     ForgetDeliveries(Entry),
-    /// Redis does it and the reply is lost.
+    /// Redis runs the command, and the reply is lost.
     ReadLost(At, Entry),
     ReclaimLost(At, Entry),
     SettleLost(At, Entry),
-    /// A command is given up on, and not out of the world.
+    /// The sender gives up on a command that Redis may still run.
     SettleOutlives(At, Entry),
     ReadOutlives(At),
     ReclaimOutlives(At),
     RenewOutlives(At, Entry),
-    /// Redis does such a command, on this entry if it is one that looks for some,
-    /// or never.
+    /// Redis runs such a command. A read or a reclaim returns this entry. A command that never runs
+    /// has no action.
     Arrive(Stray, Option<Entry>),
-    /// The shutdown's deadline is over.
+    /// The shutdown's deadline is over while the handler runs.
     CutOff(At, Entry),
-    /// An operator deletes a consumer with what is pending for it,
+    /// An operator deletes a consumer that has pending entries.
     DeleteConsumer(Name),
-    /// or makes the group skip what waits.
+    /// An operator sets the group to the end of the stream, so it skips all waiting entries.
     SkipBacklog,
     /// The clock of Redis goes back, and the next look finds it.
     TurnClockBack,
 }
 
 impl Action {
-    /// Whether the queue would get along without it: a fault, or a worker's whim.
+    /// Whether the action is a fault, or something that the queue does not need in order to drain.
     pub(crate) fn disturbs(&self) -> bool {
         matches!(
             self,
@@ -111,7 +112,8 @@ impl Protocol {
         for at in 0..WORKERS {
             let worker = &state.workers[at];
             actions.push(Action::Crash(at));
-            // What a handler does meanwhile it may as well do when its process is back.
+            // The handlers of a worker that is away have no actions. They may do the same after it
+            // has come back.
             if worker.away {
                 actions.push(Action::ComeBack(at));
             } else {
@@ -139,7 +141,7 @@ impl Protocol {
                         actions.push(Action::CutOff(at, held.entry));
                     }
                 }
-                Phase::Ended(_) | Phase::Answered(..) => {}
+                Phase::Ended(_) | Phase::Replied(..) => {}
             }
         }
         for &entry in &worker.forgotten {
@@ -175,7 +177,7 @@ impl Protocol {
                 actions.push(Action::ReclaimNothing(at));
             }
             Fetch::Reclaimed(_) | Fetch::Read(_) => actions.push(Action::Receive(at)),
-            Fetch::Declined { .. } => actions.push(Action::Recount(at)),
+            Fetch::TakingBack { .. } => actions.push(Action::TakeBack(at)),
             Fetch::Page(_) => actions.push(Action::Take(at)),
         }
         for held in &worker.held {
@@ -223,7 +225,7 @@ impl Protocol {
         }
     }
 
-    /// What an operator or the clock does to a queue, and how a look mends it.
+    /// The actions of an operator and of the clock, and the look that mends what they broke.
     fn operator_and_mending(&self, state: &State, actions: &mut Vec<Action>) {
         let redis = &state.redis;
         let mut owners: Vec<Name> = redis.all_pending().map(|(_, p)| p.owner).collect();
@@ -244,7 +246,7 @@ impl Protocol {
         }
     }
 
-    /// A renewal that changes nothing is no action.
+    /// Whether a renewal would change anything. One that changes nothing is no action.
     fn renewal_matters(&self, state: &State, worker: &Worker) -> bool {
         worker.held.iter().any(|held| {
             let pending = state.redis.pending(held.entry);
@@ -281,15 +283,15 @@ fn reclaim_actions(state: &State, at: At, actions: &mut Vec<Action>) {
             actions.push(Action::ReclaimLost(at, entry));
         }
     }
-    // When it was sent is of consequence to what is about to be forgotten alone.
+    // The time when a reclaim is sent matters only to entries that are about to leave `held`.
     for held in &state.workers[at].held {
-        if matches!(held.phase, Phase::Answered(..)) {
+        if matches!(held.phase, Phase::Replied(..)) {
             actions.push(Action::Send(at, held.entry));
         }
     }
 }
 
-fn settle_actions(at: At, held: &Held, actions: &mut Vec<Action>) {
+fn settle_actions(at: At, held: &HeldEntry, actions: &mut Vec<Action>) {
     match held.phase {
         Phase::Ended(outcome) => {
             actions.push(Action::Settle(at, held.entry));
@@ -299,14 +301,14 @@ fn settle_actions(at: At, held: &Held, actions: &mut Vec<Action>) {
             actions.push(Action::SettleLost(at, held.entry));
             actions.push(Action::SettleOutlives(at, held.entry));
         }
-        Phase::Answered(..) => actions.push(Action::Confirm(at, held.entry)),
+        Phase::Replied(..) => actions.push(Action::Confirm(at, held.entry)),
         Phase::Ready | Phase::Running => {}
     }
 }
 
 impl State {
-    /// Whether a live process sees to it that the lease does not end: it holds the entry,
-    /// or is just being told of it.
+    /// Whether a live process renews the lease. It holds the entry, or the reply with the entry is
+    /// on its way to it.
     fn is_renewed(&self, entry: Entry) -> bool {
         let Some(pending) = self.redis.pending(entry) else {
             return false;
@@ -318,8 +320,8 @@ impl State {
         })
     }
 
-    /// Whether somebody who is there has not renewed yet what a stall made look expired.
-    /// One that is or was away is not waited for: the hold is a time, not a handshake.
+    /// Whether a process has not yet renewed an entry that looks expired because of a stall. A
+    /// process that is or was away is not waited for, because the hold ends by time.
     pub(crate) fn is_renewal_awaited(&self) -> bool {
         self.redis
             .all_pending()
@@ -331,7 +333,7 @@ impl State {
         !self.redis.holding && pending.is_some_and(|pending| pending.expired)
     }
 
-    /// What a read or a reclaim that outlived its connection may get.
+    /// The entries that a read or a reclaim that outlived its connection may return.
     pub(crate) fn deliverable(&self, stray: Stray) -> Vec<Entry> {
         let pending = self.redis.all_pending().map(|(entry, _)| entry);
         match stray {

@@ -1,74 +1,74 @@
-//! Mistakes that the protocol is built to avoid, one at a time, and what each breaks.
-//! A model that finds none of them proves nothing.
+//! The mistakes that the protocol must avoid, and the property that each of them breaks. The model
+//! is run with one mistake at a time. It must find every one of them, otherwise it proves nothing.
 
 use super::state::Job;
 
-/// A mistake.
+/// One mistake in the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bug {
-    /// A retry moves the job whoever owns the entry.
+    /// A retry moves the job, also when its sender does not own the entry.
     UnfencedRetry,
-    /// A park does.
+    /// A park moves the job, also when its sender does not own the entry.
     UnfencedPark,
-    /// A burial does.
+    /// A burial moves the job, also when its sender does not own the entry.
     UnfencedBurial,
-    /// A put back gives the entry up whoever owns it.
+    /// A put back takes effect, also when its sender does not own the entry.
     UnfencedPutBack,
     /// The entry is acknowledged when its handler starts.
     AckBeforeRun,
-    /// The entry is acknowledged and stays in the stream.
+    /// The entry is acknowledged, but it is not deleted from the stream.
     AckWithoutDelete,
     /// A retry leaves the stream in one step and enters the scheduled set in another.
     ScheduleRemovesFirst,
     /// A due job leaves the scheduled set in one step and enters the stream in another.
     PromoteRemovesFirst,
-    /// Jobs that look the same are one in the scheduled set. Here all do.
+    /// Equal jobs become one member of the scheduled set. With this mistake all jobs are equal.
     EqualMembers,
-    /// The stream has a longest length, here of one entry.
+    /// The stream is trimmed to one entry.
     StreamTrimmed,
-    /// What the heartbeat finds lost is forgotten while its handler runs.
+    /// When the heartbeat finds a lease lost, the entry is no longer held, though its handler runs.
     HeldForgotten,
-    /// The heartbeat claims what it holds, whoever owns it.
+    /// The heartbeat claims all held entries, also those that another worker owns.
     HeartbeatSteals,
     /// A renewal counts as a delivery.
     RenewalCounts,
-    /// What a reclaim returns is started, held or not.
+    /// An entry that a reclaim returns is started, also when it is held already.
     ClaimStartsHeld,
-    /// Whether it is held is asked when the reply is here: what was settled meanwhile is
-    /// started again.
+    /// A reclaim's reply is compared with what is held when it arrives, and not with what was held
+    /// when the reclaim was sent. An entry that was settled in between is started again.
     ClaimJudgedLate,
-    /// What a reclaim returns and is held is not looked for again: `held` forgets it when
-    /// the answer to its outcome arrives, and it is left to its new lease.
+    /// After a reclaim has returned a held entry, no orphan check follows. When the reply to
+    /// the entry's outcome says `NotOwner`, the job waits until its new lease ends.
     HeldClaimForgotten,
-    /// What a read returns is started, whether it was read before or not.
+    /// An entry that a read returns is started, also when it was read before.
     ReadStartsAgain,
-    /// Whether it is to be started is told by what is held when the reply is here: what
-    /// was settled meanwhile is started again.
+    /// A read's reply is compared only with what is held when it arrives. An entry that was settled
+    /// in between is started again.
     ReadJudgedLate,
-    /// Only what a read brought counts as given before: a claim or an orphan check may
-    /// have brought it too.
+    /// A process remembers only the entries that its reads returned, and not those of its reclaims
+    /// and orphan checks.
     OnlyReadsRemembered,
-    /// What a read returns once more is not looked for: the answer that makes `held`
-    /// forget it may be on its way, and it is left to its new lease.
+    /// After a read has returned an entry once more, no orphan check follows. When the reply
+    /// to the entry's outcome says `NotOwner`, the job waits until its new lease ends.
     ReadAgainForgotten,
-    /// A stalled Redis is not told from dead workers.
+    /// Reclaims go on after a stall of Redis, as if the workers had died.
     ReclaimWithoutHold,
-    /// A lost delivery is left to its lease.
+    /// There is no orphan check after a lost reply.
     NoOrphanCheck,
-    /// The orphan check takes what is another's by now.
+    /// The orphan check takes entries that another worker owns by now.
     OrphanCheckSteals,
-    /// What an operator's hand left pending for nobody is not looked for.
+    /// Nobody looks for entries that an operator left pending for no consumer.
     StrandedForgotten,
-    /// What was delivered before the clock went back keeps its time.
+    /// An entry that was delivered before the clock went back keeps its time in the future.
     FutureForgotten,
-    /// Each look after a stall begins the hold anew.
+    /// Each look after a stall begins a new hold, so the hold never ends.
     HoldWithoutEnd,
-    /// An outcome that got no answer is not sent again.
+    /// An outcome that got no reply is not sent again.
     SettleDropped,
 }
 
 impl Bug {
-    /// Every mistake, and the property that it breaks first.
+    /// Every mistake, with the property that it breaks first.
     pub(crate) const ALL: [(Self, &'static str); 27] = [
         (Self::UnfencedRetry, super::ONE_PLACE),
         (Self::UnfencedPark, super::ONE_PLACE),
@@ -99,7 +99,7 @@ impl Bug {
         (Self::SettleDropped, super::EXPLAINED),
     ];
 
-    /// The jobs and the disturbances among which it shows.
+    /// The jobs, and how many disturbances, with which the mistake shows.
     pub(crate) fn needs(self) -> (&'static [Job], u8) {
         match self {
             Self::EqualMembers | Self::StreamTrimmed => (&[0, 1], 0),

@@ -1,9 +1,8 @@
-//! What remains when the faults stop: from any state the queue drains by itself.
+//! Checks that the queue drains by itself from every state when the faults stop.
 //!
-//! A fixed schedule of ordinary steps is followed from each state until nothing is
-//! left. That one schedule drains the queue from every state means that every fair
-//! one does: in a finite space without faults, whoever keeps taking every step that
-//! stays possible takes this way in the end.
+//! From each state the model takes ordinary steps in a fixed order until the queue is empty. If
+//! this order drains the queue from every state, then every fair order does: the number of states
+//! is finite, and a fair order takes each step at last that stays possible.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,10 +12,10 @@ use super::Protocol;
 use super::actions::Action;
 use super::state::{Fetch, State, Worker};
 
-/// More than any way to the end takes.
+/// The limit of steps. The longest way to the end is shorter.
 const MAX_STEPS: usize = 200;
 
-/// States from which the end is known to be reached.
+/// The states from which the queue is known to drain.
 #[derive(Debug, Default)]
 pub(crate) struct Drains {
     known: Mutex<HashSet<u64>>,
@@ -29,8 +28,8 @@ impl Protocol {
         }
         let mut way = Vec::new();
         let mut state = state.clone();
-        // What is on its way may be lost on it. Where Redis ends up when it arrives is a
-        // state of its own.
+        // A command on its way may get lost, so none of them arrives here. The states after they
+        // have arrived are checked by themselves.
         state.disturbances = 0;
         state.strays.clear();
         state.tidy();
@@ -57,8 +56,8 @@ impl Protocol {
         known.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The most urgent ordinary step. Who is away stays away as long as another can do
-    /// the work, and a lease ends only when no live process could know of the entry.
+    /// The ordinary step that comes first in the order. A worker that is away stays away as long as
+    /// another one can do the work. A lease ends only when no live process could know of the entry.
     fn calm_action(&self, state: &State) -> Option<Action> {
         let mut actions = Vec::with_capacity(32);
         self.all_actions(state, &mut actions);
@@ -67,7 +66,7 @@ impl Protocol {
         let rank = |action: &Action| match *action {
             Action::Confirm(..) => Some(2),
             Action::Settle(..) => Some(3),
-            Action::Receive(_) | Action::Recount(_) | Action::ReclaimNothing(_) => Some(4),
+            Action::Receive(_) | Action::TakeBack(_) | Action::ReclaimNothing(_) => Some(4),
             Action::Take(_) => Some(5),
             Action::Succeed(..) => Some(6),
             Action::Run(..) => Some(7),
@@ -95,7 +94,7 @@ impl Protocol {
     }
 }
 
-/// Of all that decides what happens when nothing disturbs any more.
+/// A hash of all that decides what happens without disturbances.
 fn fingerprint(state: &State) -> u64 {
     let mut hasher = DefaultHasher::new();
     (&state.redis, &state.workers).hash(&mut hasher);
@@ -103,7 +102,7 @@ fn fingerprint(state: &State) -> u64 {
 }
 
 impl State {
-    /// Every job has its end, and no live process believes otherwise.
+    /// Whether every job has ended, and all live processes know it.
     fn is_drained(&self) -> bool {
         let idle = |worker: &Worker| {
             worker.away || (worker.held.is_empty() && worker.fetch == Fetch::Idle && !worker.look)

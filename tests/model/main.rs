@@ -1,48 +1,54 @@
-//! The queue's protocol as a model, checked over its whole state space: leases, fences,
-//! zombies, crashes, stalls, and commands and replies that come late or never.
+//! A model of the queue's protocol. The checker visits every state that the model can reach. The
+//! model has leases, fences, zombies, crashes, stalls, and commands and replies that come late or
+//! never.
 //!
-//! Two workers and two jobs, of which one may fail once and one has a delay, or two plain
-//! ones. Up to a number of disturbances, of any kind and at any time: a crash, a freeze, a
-//! stall of Redis, a lost reply, a command that reaches Redis after its sender has given up
-//! on it, a put back, a shutdown, a handler that it cuts off, deliveries that Redis forgets,
-//! a clock that goes back, a consumer that is deleted, a backlog that is skipped.
+//! There are two workers, and one or two jobs. A job may fail once, or has a delay, or has neither.
+//! Up to a given number of disturbances come at any time: a crash, a freeze, a stall of Redis, a
+//! lost reply, a command that reaches Redis after its sender has given up on it, a put back, a
+//! shutdown, a handler that the shutdown cuts off, deliveries that Redis forgets, a clock that goes
+//! back, a consumer that is deleted, and a backlog that is skipped.
 //!
-//! What is left out, and why nothing hides there:
+//! The model leaves out some things. This is why it hides no fault with them:
 //!
-//! - **Time.** A lease ends at any moment at which no live process would renew it; a
-//!   scheduled job is due at any moment; a delay may be over when the job is parked. So
-//!   every order that some clock allows is here. That a live process renews in time, and
-//!   that the hold after a stall is long enough to renew in, is assumed; `tests/it`
-//!   measures both.
-//! - **Steps that nothing can come between** are one: a reply that brings something new
-//!   is received at once, since what it brings is in nobody's way before; one that brings
-//!   what its process was given before does nothing but ask for an orphan check; a reclaim is
-//!   done when it is sent, unless something held is about to be forgotten; the answer to
-//!   an outcome, when the entry is out of the stream; the end of the leases of a process
-//!   that is gone; a clock that goes back and the look that finds it. A process that has not started yet is one that does nothing.
-//! - **Batches.** A command names one entry (a take: several). The scripts treat each
-//!   entry of a batch by itself. A claim that is too large puts entries back at once, as a
-//!   worker may do a moment later.
-//! - **The order of reclaims.** Any expired entry is reclaimed next.
-//! - **A group that is set back** keeps what is pending. That is a delivery which is
-//!   forgotten just before the entry is read again, since until then nothing asks.
-//! - **How much is fetched, poison suspects, pauses of an operator.** They decide when an
-//!   entry is taken or put back, and it is both at any time here. A poison job's end is in.
-//! - **A frozen process and one cut off from Redis are one thing:** neither reaches Redis,
-//!   and what its handlers do meanwhile they may as well do afterwards.
-//! - **Counts.** Deliveries beyond the limit are all the same. That a recount may get
-//!   lost, which leaves a count one too high, is left out.
-//! - **Redis losing jobs** is not a matter of the protocol; that it forgets a delivery is in.
+//! - **Time.** A lease may end at any moment, unless a live process would renew it. A scheduled job
+//!   may be due at any moment. A delay may be over when the job is parked. So the model has every
+//!   order of events that some clock allows. It assumes that a live process renews in time, and that
+//!   the hold after a stall is long enough for a renewal. `tests/it` measures both.
+//! - **Steps without anything in between** are one step, when an event between them would make no
+//!   difference:
+//!     - A reply with a new entry arrives at once. Before that nobody else can do anything with the
+//!       entry.
+//!     - A read that returns an entry which its process was given before only asks for an orphan
+//!       check.
+//!     - A reclaim is sent and run in one step, unless an entry is about to leave `held`.
+//!     - The reply to an outcome arrives at once when the entry has left the stream.
+//!     - The leases of a process end together with the process.
+//!     - The look that finds a clock that went back follows at once.
 //!
-//! Names and places of workers mean nothing, so states that differ only in them count as
-//! one. With `--nocapture` the tests tell how many states there were, and how each of
-//! [`Bug`] is found. The larger spaces are for `./scripts/test --all`, or
+//!   A process that has not started yet is the same as one that does nothing.
+//! - **Batches.** A command names one entry. Only a take names several. The scripts treat each entry
+//!   of a batch by itself. A claim that is too large puts entries back at once, as a worker may do a
+//!   moment later.
+//! - **The order of reclaims.** A reclaim may return any expired entry.
+//! - **A group that is set back** keeps its pending entries. In the model Redis forgets the delivery
+//!   just before the entry is read again. Nothing asks for the delivery in between.
+//! - **How much is fetched, poison suspects, pauses of an operator.** They decide when an entry is
+//!   taken or put back. In the model both may happen at any time. The model does bury poison jobs.
+//! - **A frozen process and one that is cut off from Redis are the same.** Neither reaches Redis. The
+//!   handlers of such a process may do the same afterwards.
+//! - **Counts.** All delivery counts beyond the limit are the same. The command that takes back a
+//!   claim may get lost, which leaves a count one too high. The model leaves that out.
+//! - **Redis losing jobs** is not part of the protocol. Redis forgetting a delivery is in the model.
+//!
+//! Names and places of workers mean nothing, so states that differ only in them count as one. With
+//! `--nocapture` the tests print how many states there were, and how each [`Bug`] is found.
+//! `./scripts/test --all` also visits the larger state spaces, as does
 //! `cargo test --release --test model -- --ignored`.
 
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "a test fails by panicking, and tells on stderr what it found"
+    reason = "a test fails by panicking, and prints on stderr what it found"
 )]
 
 mod actions;
@@ -65,13 +71,13 @@ use self::calm::Drains;
 use self::state::{Job, State};
 
 const ONE_PLACE: &str = "a job is in exactly one place";
-const ACKNOWLEDGED_LAST: &str = "what is gone was printed";
-const ONE_OUTCOME: &str = "only the owner's outcome takes effect, and success";
+const ACKNOWLEDGED_LAST: &str = "an acknowledged job was printed";
+const ONE_OUTCOME: &str = "an outcome other than success takes effect only for the owner";
 const ONCE_AT_A_TIME: &str = "a process runs an entry once at a time";
 const EXPLAINED: &str = "a run is repeated only after a fault";
-const SETTLED: &str = "what a process has settled it does not start again";
-const DESERVED: &str = "only what was given up too often is poison";
-const NO_THEFT: &str = "a lease that runs is nobody else's";
+const SETTLED: &str = "a process does not start again what it has settled";
+const DESERVED: &str = "only a job that was given up too often is poison";
+const NO_THEFT: &str = "nobody takes an entry whose lease has not ended";
 const DRAINS: &str = "the queue drains when the faults stop";
 
 #[derive(Debug, Default)]
@@ -79,9 +85,10 @@ struct Protocol {
     bug: Option<Bug>,
     jobs: &'static [Job],
     disturbances: u8,
-    /// Redis may forget several deliveries at once; else it forgets the newest.
+    /// Redis may forget several deliveries at once. Otherwise it forgets only the newest.
     forgets_many: bool,
-    /// Workers are told apart: a trace reads better, and there are twice as many states.
+    /// Workers with different names are different. Traces are easier to read then, and there are
+    /// twice as many states.
     told_apart: bool,
     drains: Drains,
 }
@@ -141,7 +148,7 @@ impl Model for Protocol {
     }
 }
 
-/// In how many places a job is.
+/// The number of places that a job is in.
 fn places(state: &State, job: Job) -> usize {
     let redis = &state.redis;
     let stored = redis.stream.iter().filter(|stored| stored.entry.job == job);
@@ -151,7 +158,7 @@ fn places(state: &State, job: Job) -> usize {
         + redis.gone.iter().filter(|gone| **gone == job).count()
 }
 
-/// Visits every state there is.
+/// Visits every state that can be reached.
 fn check(jobs: &'static [Job], disturbances: u8) {
     check_all(Protocol {
         jobs,
@@ -184,7 +191,7 @@ fn check_all(protocol: Protocol) {
     checker.assert_properties();
 }
 
-/// The way to the first state that breaks the property.
+/// Prints the way to the first state that breaks the property.
 fn show(checker: &impl Checker<Protocol>, property: &'static str, path: Path<State, Action>) {
     let holds = checker.model().property(property).condition;
     for (state, action) in path.into_vec() {
@@ -257,7 +264,7 @@ fn every_mistake_is_found() {
             told_apart: true,
             ..Protocol::default()
         };
-        // One thread finds the shortest way first.
+        // With one thread the checker finds the shortest way first.
         let only = HasDiscoveries::AnyOf([property].into());
         let checker = protocol.checker().finish_when(only).spawn_bfs().join();
         let path = checker.discovery(property);

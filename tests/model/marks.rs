@@ -1,4 +1,4 @@
-//! What the model remembers for its properties alone: no process can see it.
+//! What the model remembers only for its properties. No process can see it.
 
 use super::state::{Entry, Job, State};
 
@@ -10,22 +10,22 @@ pub(crate) struct Marks {
     pub(crate) printed: Vec<Job>,
     /// A handler was started again, and no fault explains it.
     pub(crate) unexplained_run: bool,
-    /// A process took in again what Redis had told it the end of.
+    /// A process admitted an entry again whose outcome Redis had confirmed to it.
     pub(crate) rerun: bool,
-    /// A lease that had not run out was taken over.
+    /// A worker took an entry whose lease had not ended.
     pub(crate) stolen_lease: bool,
-    /// A job was found to be poison after fewer faults than that takes.
+    /// A job was buried as poison after too few faults.
     pub(crate) undeserved_burial: bool,
     /// An outcome other than success took effect, and its sender did not own the entry.
     pub(crate) usurped: bool,
 }
 
-/// Of one entry.
+/// The runs of one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Runs {
     pub(crate) entry: Entry,
     pub(crate) started: bool,
-    /// How many times a fault made its owner lose it: each explains one more start.
+    /// How many times a fault made the owner lose the entry. Each explains one more start.
     pub(crate) credit: u8,
 }
 

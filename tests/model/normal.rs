@@ -1,12 +1,11 @@
-//! One form for states that mean the same.
+//! Brings states that mean the same into one form, so that the checker visits them once.
 
 use std::cmp::Ordering;
 
 use super::state::{Fetch, Name, Place, State, Stored, Stray, Worker};
 
 impl State {
-    /// Sorts what has no order and drops marks that nothing can read any more, so that
-    /// equal states are the same.
+    /// Sorts the lists whose order means nothing, and drops the marks that nothing reads any more.
     pub(crate) fn tidy(&mut self) {
         self.redis.scheduled.sort_unstable();
         self.redis.dead.sort_unstable();
@@ -35,8 +34,8 @@ impl State {
         self.marks.runs.sort_unstable();
     }
 
-    /// The order of what was delivered, and which of it a process was given, matter only to
-    /// a read, and it is not read again unless it is forgotten.
+    /// The order of the delivered entries matters only when they are read again. So does the newest
+    /// entry that a process was given. They are read again only after a disturbance.
     fn tidy_order(&mut self) {
         let redis = &mut self.redis;
         let waits = |stored: &Stored| stored.place == Place::Waiting;
@@ -57,8 +56,8 @@ impl State {
         }
     }
 
-    /// The same state with the workers in one order and the names counted from 0:
-    /// neither a worker's place nor a name means anything.
+    /// The same state with the workers in a fixed order and with the names counted from 0. A worker's
+    /// place and name mean nothing.
     pub(crate) fn canonical(mut self) -> Self {
         let order = self.workers[0].nameless().cmp(&self.workers[1].nameless());
         match order {
@@ -102,7 +101,7 @@ impl State {
 }
 
 impl Worker {
-    /// All that tells it from another, but its name.
+    /// All fields but the name.
     fn nameless(&self) -> impl Ord {
         let Self {
             away,

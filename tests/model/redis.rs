@@ -1,8 +1,8 @@
-//! What the queue's commands and scripts do, each one step.
+//! The queue's commands and scripts, as changes of the model's Redis. Each is one step.
 
 use super::bugs::Bug;
 use super::state::{
-    Answer, Delivered, Entry, MANY_DELIVERIES, Name, Outcome, Pending, Place, State, Stored,
+    Delivered, Effect, Entry, MANY_DELIVERIES, Name, Outcome, Pending, Place, State, Stored,
 };
 
 impl State {
@@ -26,7 +26,7 @@ impl State {
         }
     }
 
-    /// `reclaim.lua`, of one entry whose lease ran out.
+    /// `reclaim.lua`, which returns one entry whose lease has ended.
     pub(crate) fn reclaim(&mut self, by: Name, entry: Entry) -> Delivered {
         let pending = self.redis.pending_mut(entry).expect("it is pending");
         let before = *pending;
@@ -39,15 +39,14 @@ impl State {
             excused: before.excused && before.owner == by,
             late: false,
         };
-        // A process that gets its own entry again has lost nothing that another could
-        // have run.
+        // When a process gets its own entry again, no other process could have run it.
         if before.excused && before.owner != by {
             self.runs_mut(entry).credit += 1;
         }
         Delivered { entry, deliveries }
     }
 
-    /// `take.lua`: what the consumer owns under a running lease is delivered again.
+    /// `take.lua`: delivers the entries again that the consumer owns and whose lease has not ended.
     pub(crate) fn take(&mut self, by: Name, ids: &[Entry], bug: Option<Bug>) -> Vec<Delivered> {
         let mut taken = Vec::new();
         for &entry in ids {
@@ -72,7 +71,7 @@ impl State {
         taken
     }
 
-    /// `touch.lua` without a count. Whether the sender still owned the entry.
+    /// `touch.lua` without a count. Returns whether the sender still owned the entry.
     pub(crate) fn renew(&mut self, by: Name, entry: Entry, bug: Option<Bug>) -> bool {
         let Some(pending) = self.redis.pending_mut(entry) else {
             return false;
@@ -91,15 +90,15 @@ impl State {
         owned
     }
 
-    /// `touch.lua` with a count, after a reclaim of what is held: the claim counted a
+    /// `touch.lua` with a count, after a reclaim has returned a held entry. The claim has counted a
     /// delivery that did not happen.
-    pub(crate) fn recount(&mut self, by: Name, delivered: Delivered, keep: bool) {
+    pub(crate) fn take_back(&mut self, by: Name, delivered: Delivered, keep: bool) {
         if let Some(pending) = self.redis.pending_mut(delivered.entry)
             && pending.owner == by
         {
             pending.expired = !keep;
             pending.future = false;
-            // Of many, one less may be as many.
+            // MANY_DELIVERIES stands for all large counts, so one less may still be one of them.
             if delivered.deliveries < MANY_DELIVERIES {
                 pending.deliveries = delivered.deliveries.saturating_sub(1);
             }
@@ -113,7 +112,7 @@ impl State {
         entry: Entry,
         outcome: Outcome,
         bug: Option<Bug>,
-    ) -> Answer {
+    ) -> Effect {
         let owned = self.redis.pending(entry).is_some_and(|p| p.owner == from);
         let fenced = match outcome {
             Outcome::Done => false,
@@ -123,7 +122,7 @@ impl State {
             Outcome::Dead => bug != Some(Bug::UnfencedBurial),
         };
         if fenced && !owned {
-            return Answer::NotOwned;
+            return Effect::NotOwner;
         }
         let known = self.redis.stores(entry);
         match outcome {
@@ -134,7 +133,7 @@ impl State {
                     self.remove(entry);
                     self.redis.gone.push(entry.job);
                 }
-                return Answer::Applied;
+                return Effect::Applied;
             }
             Outcome::Park | Outcome::Retry => {
                 self.remove(entry);
@@ -156,10 +155,10 @@ impl State {
             }
         }
         self.marks.usurped |= known && !owned;
-        Answer::Applied
+        Effect::Applied
     }
 
-    /// `promote.lua`, of one job.
+    /// `promote.lua`, which promotes one job.
     pub(crate) fn promote(&mut self, entry: Entry, bug: Option<Bug>) {
         if bug == Some(Bug::StreamTrimmed) {
             self.redis.stream.clear();
@@ -176,8 +175,8 @@ impl State {
         }
     }
 
-    /// The group is made anew, or Redis comes back without its last second: what was
-    /// delivered waits again, from this entry on.
+    /// The group is created again, or Redis comes back without its last second. The delivered
+    /// entries wait again, from this one on.
     pub(crate) fn forget_deliveries(&mut self, from: Entry) {
         let mut forgotten = Vec::new();
         let from = self.redis.index(from).expect("it is pending");
@@ -194,7 +193,7 @@ impl State {
         }
     }
 
-    /// DELCONSUMER by hand, whatever is pending.
+    /// An operator runs DELCONSUMER. All entries of the consumer are pending for nobody.
     pub(crate) fn delete_consumer(&mut self, name: Name) {
         let mut lost = Vec::new();
         for stored in &mut self.redis.stream {
@@ -208,7 +207,7 @@ impl State {
         }
     }
 
-    /// SETID to the end of the stream, by hand.
+    /// An operator runs SETID with the end of the stream.
     pub(crate) fn skip_backlog(&mut self) {
         for stored in &mut self.redis.stream {
             if stored.place == Place::Waiting {
@@ -217,7 +216,7 @@ impl State {
         }
     }
 
-    /// `mend.lua`: what is stranded is put back.
+    /// `mend.lua`: puts the stranded entries back.
     pub(crate) fn find_stranded(&mut self, by: Name) {
         for stored in &mut self.redis.stream {
             if stored.place == Place::Stranded {
@@ -237,7 +236,7 @@ impl State {
     pub(crate) fn turn_clock_back(&mut self) {
         for stored in &mut self.redis.stream {
             if let Place::Pending(pending) = &mut stored.place {
-                // Its process had left it to its lease.
+                // The owner no longer renews an entry whose lease has ended.
                 pending.late |= pending.expired;
                 pending.expired = false;
                 pending.future = true;
@@ -246,7 +245,7 @@ impl State {
         self.redis.holding = true;
     }
 
-    /// `mend.lua`: what was delivered in the future is delivered now.
+    /// `mend.lua`: entries that were delivered in the future count as delivered now.
     pub(crate) fn reset_future_deliveries(&mut self) {
         for stored in &mut self.redis.stream {
             if let Place::Pending(pending) = &mut stored.place {

@@ -1,22 +1,22 @@
-//! What the model knows of the world: Redis, two workers, commands that outlived
-//! their connection, and marks that only the properties read.
+//! A state of the model: Redis, two workers, the commands that outlived their connection, and the
+//! marks that only the properties read.
 
 use super::marks::Marks;
 
-/// 0 may be tried again once, 1 has a delay, 2 and 3 are plain.
+/// Job 0 may be tried again once, and job 1 has a delay. Jobs 2 and 3 have neither.
 pub(crate) type Job = u8;
-/// A consumer's name, unique to one life of one worker.
+/// A consumer's name. A worker's process that starts again has another name.
 pub(crate) type Name = u8;
 
 pub(crate) const WORKERS: usize = 2;
 /// An entry delivered more often than this is poison.
 pub(crate) const MAX_DELIVERIES: u8 = 2;
-/// Delivery counts beyond the limit are all the same.
+/// Stands for all delivery counts beyond the limit.
 pub(crate) const MANY_DELIVERIES: u8 = MAX_DELIVERIES + 1;
 
-/// A stream entry's id. Each move back to the stream gives the job a new one, so the
-/// number of the entry among the job's entries identifies it, and tells what the job
-/// in it looks like.
+/// A stream entry. Each move back to the stream gives the job a new entry id. The number counts the
+/// job's entries. So it identifies the entry, and tells whether the job in it was parked or has
+/// failed before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Entry {
     pub(crate) job: Job,
@@ -24,12 +24,12 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// The second job has a delay until it was parked.
+    /// Job 1 has a delay until it is parked.
     pub(crate) fn is_delayed(self) -> bool {
         self.job == 1 && self.number == 0
     }
 
-    /// The first job has one retry, the others none.
+    /// Job 0 has one retry, the others have none.
     pub(crate) fn may_retry(self) -> bool {
         self.job == 0 && self.number == 0
     }
@@ -47,21 +47,21 @@ pub(crate) struct State {
     pub(crate) redis: Redis,
     pub(crate) workers: [Worker; WORKERS],
     pub(crate) strays: Vec<Stray>,
-    /// How many disturbances are still to come at most.
+    /// How many more disturbances may come.
     pub(crate) disturbances: u8,
     pub(crate) marks: Marks,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Redis {
-    /// In the order of the ids.
+    /// The entries in the order of their ids.
     pub(crate) stream: Vec<Stored>,
     /// The entries that the scheduled jobs will become.
     pub(crate) scheduled: Vec<Entry>,
     pub(crate) dead: Vec<Job>,
-    /// Acknowledged and deleted.
+    /// The jobs that were acknowledged and deleted.
     pub(crate) gone: Vec<Job>,
-    /// After a stall: nobody reclaims.
+    /// Whether nobody reclaims, because Redis has stalled.
     pub(crate) holding: bool,
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct Stored {
 pub(crate) enum Place {
     Waiting,
     Pending(Pending),
-    /// Read or skipped by the group, and pending for nobody: a look finds it.
+    /// The group has read or skipped it, and it is pending for nobody. A look finds it.
     Stranded,
 }
 
@@ -83,54 +83,56 @@ pub(crate) enum Place {
 pub(crate) struct Pending {
     pub(crate) owner: Name,
     pub(crate) deliveries: u8,
-    /// Idle for a lease.
+    /// The entry has been idle for a lease.
     pub(crate) expired: bool,
-    /// Delivered before the clock went back: its lease does not end. Only a bug leaves it so.
+    /// The entry was delivered before the clock went back, so its lease does not end. Only a bug
+    /// leaves it so.
     pub(crate) future: bool,
-    /// A mark: a fault of the owner's explains that it may lose the entry.
+    /// A mark: a fault of the owner explains why it may lose the entry.
     pub(crate) excused: bool,
-    /// A mark: a command that outlived its connection left it so; no process has to know.
+    /// A mark: a command that outlived its connection did this. No process has to know of it.
     pub(crate) late: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Worker {
     pub(crate) name: Name,
-    /// Frozen, or cut off from Redis.
+    /// The process is frozen, or it is cut off from Redis.
     pub(crate) away: bool,
     pub(crate) stopping: bool,
     pub(crate) fetch: Fetch,
-    /// An orphan check is due.
+    /// Whether an orphan check is due.
     pub(crate) look: bool,
-    /// The newest entry that it was ever given, or when that is gone, the one before it in
-    /// the stream: a read starts what is newer, and nothing else.
+    /// The newest entry that this process was ever given. When that has left the stream, it is the
+    /// entry before it. A read starts only entries that are newer.
     pub(crate) newest: Option<Entry>,
-    pub(crate) held: Vec<Held>,
-    /// Handlers that run although `held` knows nothing of them. Only a bug has any.
+    pub(crate) held: Vec<HeldEntry>,
+    /// Entries whose handlers run although `held` does not have them. Only a bug causes any.
     pub(crate) forgotten: Vec<Entry>,
-    /// A mark: what is on its way here although Redis has confirmed its end to this
-    /// process.
+    /// A mark: the entries that are on their way to this process although Redis has confirmed their
+    /// outcome to it.
     pub(crate) settled: Vec<Entry>,
 }
 
-/// What the fetcher is in the middle of.
+/// What the fetcher is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Fetch {
     Idle,
-    /// A reclaim is on its way to Redis. This was held when it was sent, and may not be
-    /// when it arrives.
+    /// A reclaim is on its way to Redis. This entry was held when the reclaim was sent. It may not
+    /// be held when the reclaim arrives.
     Sent(Entry),
-    /// A reclaim has returned what was held when it was sent, and the reply is on its way.
+    /// A reclaim has returned an entry that was held when it was sent. The reply is on its way.
     Reclaimed(Delivered),
-    /// What takes back the delivery that the reclaim counted is on its way to Redis.
-    Declined {
+    /// A reclaim has returned an entry that is held. The command that takes back the claim is on its
+    /// way to Redis. With `keep` the entry keeps its lease, otherwise it is put back.
+    TakingBack {
         delivered: Delivered,
         keep: bool,
     },
-    /// A read has returned what was held then, and the reply is on its way. Only a bug
-    /// waits for it: what this process was given before is judged by its id alone.
+    /// A read has returned an entry that is held, and the reply is on its way. Only a bug needs this
+    /// phase. Without it the id alone tells whether this process was given the entry before.
     Read(Delivered),
-    /// The orphan check's list of what is pending for this consumer.
+    /// The orphan check's list of the entries that are pending for this consumer.
     Page(Vec<Entry>),
 }
 
@@ -141,7 +143,7 @@ pub(crate) struct Delivered {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Held {
+pub(crate) struct HeldEntry {
     pub(crate) entry: Entry,
     pub(crate) deliveries: u8,
     pub(crate) phase: Phase,
@@ -151,10 +153,10 @@ pub(crate) struct Held {
 pub(crate) enum Phase {
     Ready,
     Running,
-    /// To be sent, or to be sent again.
+    /// The outcome waits to be sent, or to be sent again.
     Ended(Outcome),
-    /// Redis has done it and the answer is on its way.
-    Answered(Outcome, Answer),
+    /// Redis has settled the outcome, and the reply is on its way.
+    Replied(Outcome, Effect),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -167,13 +169,13 @@ pub(crate) enum Outcome {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Answer {
+pub(crate) enum Effect {
     Applied,
-    NotOwned,
-    Due,
+    NotOwner,
+    AlreadyDue,
 }
 
-/// A command whose sender has given up on it, or is dead, and that Redis may still do.
+/// A command that Redis may still run, although its sender has given up on it or is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Stray {
     Settle {
@@ -219,7 +221,7 @@ impl Worker {
         }
     }
 
-    /// Whether it takes new jobs.
+    /// Whether the worker takes new jobs.
     pub(crate) fn takes_jobs(&self) -> bool {
         !self.away && !self.stopping
     }
@@ -228,36 +230,37 @@ impl Worker {
         self.held.iter().any(|held| held.entry == entry)
     }
 
-    /// Whether its heartbeat renews the entry: all that is held, but what is on its way
-    /// to others.
+    /// Whether the worker's heartbeat renews the entry. It renews all held entries but those that
+    /// are put back.
     pub(crate) fn renews(&self, entry: Entry) -> bool {
         self.held.iter().any(|held| {
             held.entry == entry
                 && !matches!(
                     held.phase,
                     Phase::Ended(Outcome::PutBack { .. })
-                        | Phase::Answered(Outcome::PutBack { .. }, _)
+                        | Phase::Replied(Outcome::PutBack { .. }, _)
                 )
         })
     }
 
-    /// Whether an answer of Redis' is on its way to the settler.
-    pub(crate) fn awaits_answer(&self) -> bool {
-        let answered = |held: &Held| matches!(held.phase, Phase::Answered(..));
-        self.held.iter().any(answered)
+    /// Whether a reply of Redis is on its way to the settler.
+    pub(crate) fn awaits_reply(&self) -> bool {
+        let replied = |held: &HeldEntry| matches!(held.phase, Phase::Replied(..));
+        self.held.iter().any(replied)
     }
 
     pub(crate) fn receives(&self, entry: Entry) -> bool {
         match &self.fetch {
             Fetch::Reclaimed(delivered)
-            | Fetch::Declined { delivered, .. }
+            | Fetch::TakingBack { delivered, .. }
             | Fetch::Read(delivered) => delivered.entry == entry,
             Fetch::Idle | Fetch::Sent(_) | Fetch::Page(_) => false,
         }
     }
 
     pub(crate) fn handlers(&self, entry: Entry) -> usize {
-        let running = |held: &&Held| held.entry == entry && matches!(held.phase, Phase::Running);
+        let running =
+            |held: &&HeldEntry| held.entry == entry && matches!(held.phase, Phase::Running);
         self.held.iter().filter(running).count()
             + self.forgotten.iter().filter(|e| **e == entry).count()
     }
@@ -272,13 +275,13 @@ impl Redis {
         self.stream.iter().position(|stored| stored.entry == entry)
     }
 
-    /// What the next read brings: ids are delivered in their order.
+    /// The entry that the next read returns. Entries are delivered in the order of their ids.
     pub(crate) fn next_to_read(&self) -> Option<Entry> {
         let waits = |stored: &&Stored| stored.place == Place::Waiting;
         self.stream.iter().find(waits).map(|stored| stored.entry)
     }
 
-    /// What was delivered last, of what is pending.
+    /// The pending entry that was delivered last.
     pub(crate) fn newest_pending(&self) -> Option<Entry> {
         let pending = |stored: &&Stored| matches!(stored.place, Place::Pending(_));
         let newest = self.stream.iter().rev().find(pending);
@@ -310,7 +313,7 @@ impl Redis {
 }
 
 impl State {
-    /// The jobs wait, both workers are there.
+    /// The first state. The jobs wait in the stream, and both workers run.
     pub(crate) fn start(jobs: &[Job], disturbances: u8) -> Self {
         let stream = jobs.iter().map(|&job| Stored {
             entry: Entry { job, number: 0 },
@@ -331,7 +334,7 @@ impl State {
         }
     }
 
-    /// Whether a process was given this entry, or one that is newer.
+    /// Whether the process was given this entry or a newer one.
     pub(crate) fn was_given(&self, at: usize, entry: Entry) -> bool {
         let newest = self.workers[at].newest;
         newest.is_some_and(|newest| self.redis.index(entry) <= self.redis.index(newest))
@@ -343,7 +346,7 @@ impl State {
         }
     }
 
-    /// A name that nothing refers to.
+    /// A name that is not in use anywhere.
     pub(crate) fn fresh_name(&self) -> Name {
         let used = |name: Name| {
             self.workers.iter().any(|w| w.name == name)

@@ -1,9 +1,9 @@
-//! What an action changes; `worker` has what a worker's own do.
+//! What each action changes. The actions of a worker's fetcher, handlers and settler are in `worker`.
 
 use super::Protocol;
 use super::actions::{Action, At};
 use super::bugs::Bug;
-use super::state::{Answer, Entry, Name, Phase, Place, State, Stray, Worker};
+use super::state::{Effect, Entry, Name, Phase, Place, State, Stray, Worker};
 use super::worker::ended;
 
 impl Protocol {
@@ -30,7 +30,7 @@ impl Protocol {
             | Action::Reclaim(..)
             | Action::ReclaimNothing(_)
             | Action::Receive(_)
-            | Action::Recount(_)
+            | Action::TakeBack(_)
             | Action::Look(_)
             | Action::Take(_)
             | Action::ReadLost(..)
@@ -96,7 +96,7 @@ impl Protocol {
         match action {
             Action::SettleOutlives(at, entry) => {
                 let (from, outcome) = (name(state, at), ended(state, at, entry));
-                self.no_answer(state, at, entry);
+                self.lose_reply(state, at, entry);
                 state.strays.push(Stray::Settle {
                     from,
                     entry,
@@ -138,8 +138,8 @@ impl Protocol {
                 },
                 _,
             ) => {
-                let answer = state.settle(from, entry, outcome, self.bug);
-                if answer == Answer::Applied {
+                let effect = state.settle(from, entry, outcome, self.bug);
+                if effect == Effect::Applied {
                     state.excuse(from, entry);
                 }
                 entry
@@ -161,7 +161,7 @@ impl Protocol {
 }
 
 impl State {
-    /// A fault of its owner's explains that others may get the entry.
+    /// Notes that a fault of the entry's owner explains why others may get the entry.
     pub(crate) fn excuse(&mut self, owner: Name, entry: Entry) {
         if let Some(pending) = self.redis.pending_mut(entry)
             && pending.owner == owner
@@ -170,15 +170,15 @@ impl State {
         }
     }
 
-    /// Nobody renews what this one owns. Its leases run out at once: until they do,
-    /// nothing can happen that cannot happen after.
+    /// Nobody renews the entries of this owner any more. Their leases end at once, because all that
+    /// can happen before the end of a lease can happen after it too.
     fn abandon_all(&mut self, owner: Name) {
         for stored in &mut self.redis.stream {
             if let Place::Pending(pending) = &mut stored.place
                 && pending.owner == owner
             {
                 pending.excused = true;
-                // What was delivered in the future may be reset at once, and be over.
+                // The lease of an entry that was delivered in the future does not end.
                 pending.expired |= !pending.future;
             }
         }
@@ -189,8 +189,8 @@ pub(crate) fn name(state: &State, at: At) -> Name {
     state.workers[at].name
 }
 
-/// Another process takes its place. One that only comes later is one that does nothing
-/// until then.
+/// Another process takes the worker's place at once. A process that starts later is the same as one
+/// that does nothing until then.
 fn replace(state: &mut State, at: At) {
     state.workers[at] = Worker::new(state.fresh_name());
 }

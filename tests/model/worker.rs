@@ -1,9 +1,11 @@
-//! What a worker does: it fetches, handles and settles.
+//! The actions of a worker's fetcher, handlers and settler.
 
 use super::Protocol;
 use super::actions::{Action, At};
 use super::bugs::Bug;
-use super::state::{Answer, Delivered, Entry, Fetch, Held, MAX_DELIVERIES, Outcome, Phase, State};
+use super::state::{
+    Delivered, Effect, Entry, Fetch, HeldEntry, MAX_DELIVERIES, Outcome, Phase, State,
+};
 use super::steps::name;
 
 impl Protocol {
@@ -27,17 +29,18 @@ impl Protocol {
                 replace_fetch(state, at);
             }
             Action::Receive(at) => self.receive(state, at),
-            Action::Recount(at) => {
-                if let Fetch::Declined { delivered, keep } = replace_fetch(state, at) {
-                    state.recount(name(state, at), delivered, keep);
+            Action::TakeBack(at) => {
+                if let Fetch::TakingBack { delivered, keep } = replace_fetch(state, at) {
+                    state.take_back(name(state, at), delivered, keep);
                 }
             }
             Action::Look(at) => {
                 let me = name(state, at);
                 let mine = state.redis.all_pending().filter(|(_, p)| p.owner == me);
                 let page = mine.map(|(entry, _)| entry).collect();
-                // The second look: what was on its way by the first has arrived by then.
-                state.workers[at].look = state.workers[at].awaits_answer();
+                // While a reply is on its way, a second look must follow. The reply has arrived by
+                // then.
+                state.workers[at].look = state.workers[at].awaits_reply();
                 let worker = &mut state.workers[at];
                 let page: Vec<Entry> = page;
                 let settling = page.iter().any(|entry| worker.holds(*entry));
@@ -60,8 +63,8 @@ impl Protocol {
         }
     }
 
-    /// What this process was given before is left to the orphan check, which asks Redis
-    /// whose it is by now.
+    /// An entry that this process was given before is left to the orphan check. The check asks
+    /// Redis who owns the entry by now.
     fn receive_read(&self, state: &mut State, at: At, delivered: Delivered) {
         let entry = delivered.entry;
         if self.bug == Some(Bug::ReadJudgedLate) && state.workers[at].holds(entry) {
@@ -77,8 +80,8 @@ impl Protocol {
         self.admit(state, at, delivered);
     }
 
-    /// A reply is here that may bring what is held. A claim is judged by what was held
-    /// when it was sent.
+    /// A reply arrives that may bring a held entry. A reclaim's reply is compared with what was held
+    /// when the reclaim was sent.
     fn receive(&self, state: &mut State, at: At) {
         match replace_fetch(state, at) {
             Fetch::Reclaimed(delivered) => {
@@ -88,14 +91,15 @@ impl Protocol {
                 {
                     return self.admit(state, at, delivered);
                 }
-                // What lives is kept, the rest is for others. An answer may be on its way
-                // by which `held` forgets it: it was another's for a while.
+                // An entry keeps its lease when the heartbeat renews it. Otherwise it is put back.
+                // An orphan check must follow, because a reply on its way may say `NotOwner`: the
+                // entry was another worker's for a while. Then the entry is no longer held.
                 let keep = state.workers[at].renews(delivered.entry);
                 state.workers[at].look |= self.bug != Some(Bug::HeldClaimForgotten);
-                state.workers[at].fetch = Fetch::Declined { delivered, keep };
+                state.workers[at].fetch = Fetch::TakingBack { delivered, keep };
             }
             Fetch::Read(delivered) => {
-                // The reply of a bug alone.
+                // Only a bug has such a reply.
                 if state.workers[at].holds(delivered.entry) {
                     state.workers[at].look = true;
                 } else {
@@ -116,7 +120,7 @@ impl Protocol {
         }
     }
 
-    /// The fetcher's triage of what it does not hold.
+    /// The triage of an entry that is not held.
     fn admit(&self, state: &mut State, at: At, delivered: Delivered) {
         let Delivered { entry, deliveries } = delivered;
         if self.bug != Some(Bug::OnlyReadsRemembered) {
@@ -124,7 +128,7 @@ impl Protocol {
         }
         state.marks.rerun |= state.workers[at].settled.contains(&entry);
         let phase = if deliveries > MAX_DELIVERIES {
-            // Each delivery but the first takes a disturbance.
+            // Each delivery after the first needs a disturbance.
             let spent = self.disturbances - state.disturbances;
             state.marks.undeserved_burial |= spent < MAX_DELIVERIES;
             Phase::Ended(Outcome::Dead)
@@ -133,7 +137,7 @@ impl Protocol {
         } else {
             Phase::Ready
         };
-        state.workers[at].held.push(Held {
+        state.workers[at].held.push(HeldEntry {
             entry,
             deliveries,
             phase,
@@ -194,31 +198,35 @@ impl Protocol {
             Action::Settle(at, entry) => {
                 let (me, bug) = (name(state, at), self.bug);
                 let outcome = ended(state, at, entry);
-                let answer = state.settle(me, entry, outcome, bug);
-                self.answer(state, at, entry, outcome, answer);
+                let effect = state.settle(me, entry, outcome, bug);
+                self.reply(state, at, entry, outcome, effect);
             }
             Action::SettleDue(at, entry) => {
                 let me = name(state, at);
                 let owned = state.redis.pending(entry).is_some_and(|p| p.owner == me);
-                let answer = if owned { Answer::Due } else { Answer::NotOwned };
-                self.answer(state, at, entry, Outcome::Park, answer);
+                let effect = if owned {
+                    Effect::AlreadyDue
+                } else {
+                    Effect::NotOwner
+                };
+                self.reply(state, at, entry, Outcome::Park, effect);
             }
             Action::Confirm(at, entry) => confirm(state, at, entry),
             Action::SettleLost(at, entry) => {
                 let outcome = ended(state, at, entry);
                 state.settle(name(state, at), entry, outcome, self.bug);
-                self.no_answer(state, at, entry);
+                self.lose_reply(state, at, entry);
             }
             _ => unreachable!("no settling: {action:?}"),
         }
     }
 
-    /// Nothing can come between an answer and its arrival when the entry is out of the
-    /// stream, and on no other way to this process.
-    fn answer(&self, state: &mut State, at: At, entry: Entry, outcome: Outcome, answer: Answer) {
+    /// Redis has replied to an outcome. When the entry has left the stream and no other reply
+    /// brings it to this process, the time of the reply makes no difference. So it arrives at once.
+    fn reply(&self, state: &mut State, at: At, entry: Entry, outcome: Outcome, effect: Effect) {
         for held in &mut state.workers[at].held {
             if held.entry == entry && matches!(held.phase, Phase::Ended(_)) {
-                held.phase = Phase::Answered(outcome, answer);
+                held.phase = Phase::Replied(outcome, effect);
                 break;
             }
         }
@@ -227,16 +235,16 @@ impl Protocol {
         }
     }
 
-    pub(crate) fn no_answer(&self, state: &mut State, at: At, entry: Entry) {
+    pub(crate) fn lose_reply(&self, state: &mut State, at: At, entry: Entry) {
         if self.bug == Some(Bug::SettleDropped) {
             state.workers[at].held.retain(|held| held.entry != entry);
         }
     }
 }
 
-const DUE: Phase = Phase::Answered(Outcome::Park, Answer::Due);
+const DUE: Phase = Phase::Replied(Outcome::Park, Effect::AlreadyDue);
 
-fn held(state: &mut State, at: At, entry: Entry, phase: Phase) -> &mut Held {
+fn held(state: &mut State, at: At, entry: Entry, phase: Phase) -> &mut HeldEntry {
     let mut held = state.workers[at].held.iter_mut();
     held.find(|h| h.entry == entry && h.phase == phase)
         .expect("the action was possible")
@@ -259,10 +267,10 @@ fn confirm(state: &mut State, at: At, entry: Entry) {
             return;
         }
     }
-    let answered = |held: &Held| matches!(held.phase, Phase::Answered(..));
-    let over = |held: &Held| match held.phase {
-        Phase::Answered(Outcome::PutBack { .. }, _) => false,
-        Phase::Answered(_, answer) => answer == Answer::Applied,
+    let replied = |held: &HeldEntry| matches!(held.phase, Phase::Replied(..));
+    let over = |held: &HeldEntry| match held.phase {
+        Phase::Replied(Outcome::PutBack { .. }, _) => false,
+        Phase::Replied(_, effect) => effect == Effect::Applied,
         _ => false,
     };
     if worker.held.iter().any(|h| h.entry == entry && over(h)) {
@@ -270,7 +278,7 @@ fn confirm(state: &mut State, at: At, entry: Entry) {
     }
     worker
         .held
-        .retain(|held| held.entry != entry || !answered(held));
+        .retain(|held| held.entry != entry || !replied(held));
 }
 
 fn replace_fetch(state: &mut State, at: At) -> Fetch {
