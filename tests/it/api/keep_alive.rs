@@ -146,8 +146,8 @@ async fn no_request_is_lost_when_the_pause_ends() {
     assert_eq!(app.redis.xlen().await, registered as u64);
 }
 
-/// The answer to a registration that comes at the end of the pause. It is nothing when the
-/// connection was closed before.
+/// The answer to a registration that comes at the end of the pause. `None` when the connection was
+/// closed before.
 async fn registers_at_the_end_of_the_pause(addr: SocketAddr, n: u64) -> Option<RawAnswer> {
     let mut client = RawClient::connect(addr).await;
     assert_eq!(client.ask(GET).await.status, 200);

@@ -134,7 +134,8 @@ async fn no_caller_waits_longer_than_it_said_however_many_wait() {
     let redis = Redis::start().await;
     let client = connected(redis.addr()).await;
     redis.freeze();
-    // All places are full of jobs that wait for long, when a job comes that waits a short time.
+    // All places are taken by jobs that may wait for long. Then a job comes that may wait only for
+    // a short time.
     let (patient, jobs) = (client.clone(), jobs());
     let job = jobs[0].clone();
     let patient = tokio::spawn(async move {

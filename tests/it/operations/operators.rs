@@ -88,7 +88,8 @@ async fn a_backlog_that_was_skipped_is_found() {
         group(&redis, &["SETID", id]).await;
         let worker = worker(&redis);
         found(&redis, &worker, 1500).await;
-        // Redis reads no entries before that id, so a job that is added now is found one by one.
+        // With the second id, the new job's id is before the one that the group was set to. So no
+        // read returns the job, and a look must find it.
         redis.add_test_job("sleep", 1500, 0).await;
         worker
             .wait_for_line(|line| line == "end 1500", PATIENCE)

@@ -115,7 +115,7 @@ async fn what_is_dropped_is_counted_once_the_log_is_read_again() {
         "{seen} seen, {dropped} dropped"
     );
     assert_eq!(seen + dropped, 3 * JOBS);
-    // The last line is written.
+    // The worker's last line is never dropped.
     assert!(lines.last().unwrap().text.contains("worker stopped"));
 }
 

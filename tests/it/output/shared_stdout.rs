@@ -132,6 +132,6 @@ async fn a_worker_that_is_halted_in_a_line_holds_up_nobody() {
         let line = format!("] {}\n", message(n, size(n)));
         assert_eq!(text.matches(&line).count(), 1, "{n}");
     }
-    // One line was torn by a whole line of another worker.
+    // The halted worker's line was torn in two by another worker's line, so there is one line more.
     assert_eq!(text.matches('\n').count(), JOBS + 1);
 }

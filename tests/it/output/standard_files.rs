@@ -29,11 +29,11 @@ async fn a_worker_without_stdout_does_not_start() {
     assert_eq!((redis.xlen().await, redis.pending().await), (1, 0));
 }
 
-/// An operator who sets stdout to /dev/null has chosen it, in whichever way it was opened.
+/// An operator may choose /dev/null as stdout. It may be opened for writing only, or for reading too.
 #[tokio::test]
 async fn a_worker_that_prints_to_nowhere_says_so_once() {
     let redis = Redis::start().await;
-    // Python's subprocess.DEVNULL, Node's "ignore" and daemon(3) open it like this.
+    // Python's subprocess.DEVNULL, Node's "ignore" and daemon(3) open it for reading too.
     let exec = "import os, sys; os.dup2(os.open(os.devnull, os.O_RDWR), 1); os.execv(sys.argv[1], sys.argv[1:])";
     let daemon = ProcessBuilder::program("python3").redis(&redis);
     let worker = env!("CARGO_BIN_EXE_jobqueue");

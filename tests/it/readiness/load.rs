@@ -60,8 +60,8 @@ async fn however_many_ask_redis_is_asked_once_a_second() {
         let run = scripts_run(&redis).await - before;
         eprintln!("{asked} asked, {run} scripts, {idle} without");
         assert!(asked > 300, "{asked}");
-        // Redis is asked at the begin of each of three seconds and once at the end, and once more
-        // on a busy machine. One question runs at most four scripts: two for the schema, one that
+        // Redis is asked at the beginning of each of three seconds and once at the end, and once
+        // more on a busy machine. One question runs at most four scripts: two for the schema, one that
         // asks for room, and on a server one that asks whether it may enqueue.
         assert!(run <= idle + 4 * 5, "{asked} asked, {run} scripts");
     };

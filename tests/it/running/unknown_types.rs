@@ -147,7 +147,7 @@ async fn a_newer_worker_runs_what_an_older_one_does_not_know() {
     old.term();
     old.wait_exit(PATIENCE).await;
     let new = with_pauses(Process::test_worker(&redis), "300ms").start();
-    // The grace begins again for a job that a worker knew.
+    // The grace begins again when a worker has known the job's type in between.
     let known = ("unknown_for_ms", 0.into());
     waiting("its first attempt fails", [known, ("attempt", 1.into())]).await;
     new.wait_for_line(|line| line == "end 7", PATIENCE).await;

@@ -76,8 +76,8 @@ async fn an_idle_worker_exits_at_once_and_leaves_the_group() {
         times.push(took);
         assert_eq!(redis.consumers().await, []);
     }
-    // A read that the worker does not end blocks for up to a second. It may end soon by chance, but
-    // not most of the times.
+    // Without an unblocked read, an exit would take up to a second. By chance a single exit may be
+    // quick, but then most of them are not.
     times.sort_unstable();
     let median = times[times.len() / 2];
     assert!(median < Duration::from_millis(200), "{times:?}");

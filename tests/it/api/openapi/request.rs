@@ -21,8 +21,8 @@ pub(super) struct Request {
     /// The content type, and whether it is JSON.
     pub(super) content_type: Option<(&'static str, bool)>,
     pub(super) twist: Twist,
-    /// The length of each chunk of the body, or 0 for a body of a known length. With None, the
-    /// twist says the length.
+    /// The length of each chunk of the body. It is 0 when the body has a `content-length`, and `None`
+    /// when the twist states the length.
     pub(super) framing: Option<usize>,
     pub(super) body: Vec<u8>,
 }

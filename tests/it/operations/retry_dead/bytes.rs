@@ -47,7 +47,7 @@ async fn only_the_jobs_own_count_is_taken_out() {
             long_ago,
             r#"{"id":"1000-7","type":"x"}"#,
         ),
-        // This delay is not over, and the next one is as wrong as it was.
+        // This delay is not over. The delay of the next job is not a number, and stays as it is.
         (
             r#"{"id":"a","type":"x","delay_ms":60000}"#,
             &soon,
@@ -144,7 +144,7 @@ async fn any_job_stays_as_it_was_but_for_its_count() {
     assert_eq!(jobs(&redis).await, expected);
 }
 
-/// JavaScript writes half of a surrogate pair where it has cut a text.
+/// JavaScript writes half of a surrogate pair when it has cut a text in the middle of the pair.
 #[tokio::test]
 async fn half_of_a_character_is_carried_as_it_is() {
     let redis = Redis::start().await;

@@ -1,4 +1,4 @@
-//! The arguments of the scripts: which are right, and what the scripts say to wrong ones.
+//! The arguments of the scripts: which ones are right, and what the scripts say about wrong ones.
 
 use std::fs;
 use std::path::Path;
