@@ -126,42 +126,42 @@ mod tests {
 
     /// A settlement of these tests, with a number that tells it from the others.
     #[derive(Debug, PartialEq, Eq)]
-    enum Settled {
+    enum TestSettlement {
         Done(u64),
         Retry(u64, Edits),
         PutBack(u64),
     }
 
-    fn address(settled: &Settled) -> (EntryId, Destination<'_>) {
+    fn address(settled: &TestSettlement) -> (EntryId, Destination<'_>) {
         let (n, destination) = match settled {
-            Settled::Done(n) => (n, Destination::Gone),
-            Settled::Retry(n, edits) => {
+            TestSettlement::Done(n) => (n, Destination::Gone),
+            TestSettlement::Retry(n, edits) => {
                 let pause = Duration::ZERO;
                 (n, Destination::Pause { edits, pause })
             }
-            Settled::PutBack(n) => (n, Destination::PutBack { deliveries: 1 }),
+            TestSettlement::PutBack(n) => (n, Destination::PutBack { deliveries: 1 }),
         };
         (format!("{n}-0").parse().unwrap(), destination)
     }
 
-    fn done(numbers: std::ops::Range<u64>) -> Vec<Settled> {
-        numbers.map(Settled::Done).collect()
+    fn done(numbers: std::ops::Range<u64>) -> Vec<TestSettlement> {
+        numbers.map(TestSettlement::Done).collect()
     }
 
-    fn retries(count: u64, of_bytes: usize) -> Vec<Settled> {
+    fn retries(count: u64, of_bytes: usize) -> Vec<TestSettlement> {
         let edits = Edits {
             of_bytes,
             edits: Vec::new(),
         };
-        let retry = |n| Settled::Retry(n, edits.clone());
+        let retry = |n| TestSettlement::Retry(n, edits.clone());
         (0..count).map(retry).collect()
     }
 
-    fn batch(settlements: Vec<Settled>, window: usize) -> Batch<Settled> {
+    fn batch(settlements: Vec<TestSettlement>, window: usize) -> Batch<TestSettlement> {
         Batch::new(settlements, window, address)
     }
 
-    fn sizes<'a>(parts: impl IntoIterator<Item = &'a Part<Settled>>) -> Vec<usize> {
+    fn sizes<'a>(parts: impl IntoIterator<Item = &'a Part<TestSettlement>>) -> Vec<usize> {
         let parts = parts.into_iter();
         parts.map(|part| part.settlements.len()).collect()
     }
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn settlements_of_one_kind_share_a_command_whatever_lies_between() {
         let mut settlements = done(0..3);
-        settlements.extend((3..5).map(Settled::PutBack));
+        settlements.extend((3..5).map(TestSettlement::PutBack));
         settlements.extend(done(5..8));
         assert_eq!(sizes(&batch(settlements, WINDOW).parts), [6, 2]);
     }

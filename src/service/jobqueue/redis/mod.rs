@@ -69,7 +69,7 @@ pub(crate) use self::producing::{Appender, Appends};
 pub(crate) use self::promoting::{Promoted, PromotedJob};
 pub(crate) use self::reading::Take;
 pub(crate) use self::reclaiming::{LeaseTimes, Look, Reclaimed};
-pub(crate) use self::settling::{Answer, Settled, SettlingRules};
+pub(crate) use self::settling::{CommandEffects, CommandResult, SettlingRules};
 #[cfg(test)]
 pub(crate) use self::window::CALM;
 pub(crate) use self::window::{LONG_TRIP, NAME_BYTES, Window, scaled, time_for};

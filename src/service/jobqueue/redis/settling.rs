@@ -1,8 +1,8 @@
 //! Tells Redis how deliveries ended, and what Redis says of each of them.
 //!
-//! A typed batch goes in and typed answers come out. Each answer holds the settlements
-//! together with their effects. Only `Answer::of` puts the two together, by what `effects_of`
-//! has read, which checks that Redis answered for every settlement.
+//! A typed batch goes in and typed results come out. Each result holds the settlements of one
+//! command together with their effects. Only `CommandResult::of` puts the two together. It uses
+//! `effects_of`, which checks that the reply has an effect for every settlement.
 
 use std::time::{Duration, Instant};
 
@@ -24,10 +24,10 @@ use crate::service::jobqueue::job;
 /// How many bytes of jobs Redis moves in a millisecond at least.
 const MOVED_BYTES_A_MS: u64 = 50_000;
 
-/// What Redis answered to one command.
+/// How one command ended.
 #[derive(Debug)]
-pub(crate) enum Answer<S> {
-    Settled(Settled<S>),
+pub(crate) enum CommandResult<S> {
+    Settled(CommandEffects<S>),
     /// The command failed as a whole: none of these was settled.
     Failed {
         error: Error,
@@ -37,14 +37,14 @@ pub(crate) enum Answer<S> {
 
 /// What one command did. There is one effect for each settlement.
 #[derive(Debug)]
-pub(crate) struct Settled<S> {
+pub(crate) struct CommandEffects<S> {
     settlements: Vec<S>,
     effects: Vec<Effect>,
     due_in: Option<Duration>,
     dropped: u64,
 }
 
-impl<S> Settled<S> {
+impl<S> CommandEffects<S> {
     /// How many settlements the command was for.
     pub(crate) fn len(&self) -> usize {
         self.settlements.len()
@@ -88,7 +88,7 @@ impl Broker {
         window: &mut Window,
         rules: SettlingRules,
         batch: &mut Batch<S>,
-    ) -> Result<Vec<Answer<S>>, Error> {
+    ) -> Result<Vec<CommandResult<S>>, Error> {
         let trip = batch.next_trip(window.bytes());
         let mut pipeline = Pipeline::with_capacity(trip.len());
         for part in &trip {
@@ -103,12 +103,12 @@ impl Broker {
             Ok(replies) => {
                 window.passed(bytes, began.elapsed());
                 let mut replies = replies.into_iter();
-                let answers = trip.into_iter().map(|part| {
-                    // Where a reply is missing, the answer is an error.
+                let results = trip.into_iter().map(|part| {
+                    // Where a reply is missing, the result is an error.
                     let reply = replies.next().unwrap_or_default();
-                    Answer::of(part, reply, link)
+                    CommandResult::of(part, reply, link)
                 });
-                Ok(answers.collect())
+                Ok(results.collect())
             }
             Err(error) => {
                 window.lost(bytes);
@@ -201,15 +201,15 @@ fn add_move(cmd: &mut Cmd, id: EntryId, from: &str, delay_ms: u64, edits: &job::
     }
 }
 
-impl<S> Answer<S> {
-    /// The answer to the command of `part`.
+impl<S> CommandResult<S> {
+    /// The result of the command of `part`, from its reply.
     fn of(part: Part<S>, reply: Value, link: &mut Link) -> Self {
         let Part {
             kind, settlements, ..
         } = part;
         let effects = effects_of(kind, settlements.len(), reply);
         match link.judge(kind.name(), effects) {
-            Ok(effects) => Self::Settled(Settled {
+            Ok(effects) => Self::Settled(CommandEffects {
                 settlements,
                 effects: effects.each,
                 due_in: effects.due_in,

@@ -22,8 +22,8 @@ use super::recognition::recognise;
 use super::refused::Refused;
 use super::trail::{self, Step};
 use crate::service::jobqueue::redis::{
-    Answer, Batch, Broker, Class, Destination, Effect, EntryId, Error, LONG_TRIP, Link, Settled,
-    SettlingRules, Window,
+    Batch, Broker, Class, CommandEffects, CommandResult, Destination, Effect, EntryId, Error,
+    LONG_TRIP, Link, SettlingRules, Window,
 };
 
 /// How many settlements are taken together.
@@ -144,37 +144,37 @@ impl Settler {
         let mut batch = Batch::new(batch, self.window.bytes(), address);
         while !batch.is_empty() {
             let (link, window) = (&mut self.link, &mut self.window);
-            let answers = self.broker.settle(link, window, self.rules, &mut batch);
-            match answers.await {
-                Ok(answers) => answers.into_iter().for_each(|answer| self.take_in(answer)),
+            let results = self.broker.settle(link, window, self.rules, &mut batch);
+            match results.await {
+                Ok(results) => results.into_iter().for_each(|result| self.take_in(result)),
                 Err(_) => return self.held.unsettle(batch.into_settlements()),
             }
         }
     }
 
-    fn take_in(&mut self, answer: Answer<Settlement>) {
-        match answer {
-            Answer::Settled(settled) => self.settled(settled),
-            Answer::Failed { error, settlements } if error.class == Class::Operator => {
+    fn take_in(&mut self, result: CommandResult<Settlement>) {
+        match result {
+            CommandResult::Settled(effects) => self.settled(effects),
+            CommandResult::Failed { error, settlements } if error.class == Class::Operator => {
                 self.held.refuse(&settlements);
                 let beyond = self.refused.keep(settlements, Instant::now());
                 self.held.settled(beyond.let_go.into_iter());
                 self.held.put_off(&beyond.put_off);
             }
-            Answer::Failed { settlements, .. } => self.held.unsettle(settlements),
+            CommandResult::Failed { settlements, .. } => self.held.unsettle(settlements),
         }
     }
 
-    fn settled(&self, settled: Settled<Settlement>) {
-        if let Some(due_in) = settled.due_in() {
+    fn settled(&self, effects: CommandEffects<Settlement>) {
+        if let Some(due_in) = effects.due_in() {
             self.alarm.set(due_in);
         }
-        if settled.dropped() > 0 {
-            self.tell_dropped(settled.dropped());
+        if effects.dropped() > 0 {
+            self.tell_dropped(effects.dropped());
         }
-        let mut over = Vec::with_capacity(settled.len());
+        let mut over = Vec::with_capacity(effects.len());
         let tells = trail::is_on();
-        for (settlement, effect) in settled.into_effects() {
+        for (settlement, effect) in effects.into_effects() {
             if effect == Effect::AlreadyDue && matches!(settlement.outcome, Outcome::Park(_)) {
                 // Its delay is over: it runs instead.
                 self.held.resume(settlement, Instant::now());
