@@ -24,7 +24,7 @@ use super::login::Login;
 use super::migrations;
 use super::outage::OutageLog;
 use super::shared_answer::{Health, SharedAnswer};
-use super::status::{Shared, Status};
+use super::status::{SharedConnection, Status};
 use super::tls;
 use super::words::CLOSED;
 use crate::config::RedisConfig;
@@ -45,7 +45,7 @@ struct Inner {
     login: Login,
     config: RedisConfig,
     checkup: Checkup,
-    shared: Shared<MultiplexedConnection>,
+    shared: SharedConnection<MultiplexedConnection>,
     log: Mutex<OutageLog>,
     /// The last question of [`Connector::ready`].
     ready: SharedAnswer,
@@ -77,7 +77,7 @@ impl Connector {
             login: Login::new(config)?,
             config: config.clone(),
             checkup: Checkup::new(redis.clone(), keys, setup),
-            shared: Shared::new(),
+            shared: SharedConnection::new(),
             log: Mutex::new(OutageLog::new(redis)),
             ready: SharedAnswer::default(),
         })))

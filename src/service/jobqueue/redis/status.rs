@@ -27,7 +27,7 @@ pub(super) struct Status {
 ///
 /// The connection is of any type `C`, so that the tests need no Redis.
 #[derive(Debug)]
-pub(super) struct Shared<C> {
+pub(super) struct SharedConnection<C> {
     status: watch::Sender<Status>,
     /// The connection that the prober opened, for all parts that need none of their own. It is
     /// taken away when it is of no use. The next one comes with the next generation.
@@ -37,7 +37,7 @@ pub(super) struct Shared<C> {
     connection: Mutex<Option<C>>,
 }
 
-impl<C: Clone> Shared<C> {
+impl<C: Clone> SharedConnection<C> {
     pub(super) fn new() -> Self {
         Self {
             status: watch::Sender::new(Status {
@@ -133,18 +133,18 @@ mod tests {
 
     use super::*;
 
-    fn set_up(shared: &Shared<&'static str>, connection: &'static str, fresh: bool) {
+    fn set_up(shared: &SharedConnection<&'static str>, connection: &'static str, fresh: bool) {
         shared.set_up(connection, fresh, "mark".into());
     }
 
-    fn now(shared: &Shared<&'static str>) -> Option<(&'static str, u64, u64)> {
+    fn now(shared: &SharedConnection<&'static str>) -> Option<(&'static str, u64, u64)> {
         let (status, connection) = shared.get()?;
         Some((connection, status.generation, status.epoch))
     }
 
     #[test]
     fn a_loss_takes_the_connection_away_and_a_new_one_begins_a_generation() {
-        let shared = Shared::new();
+        let shared = SharedConnection::new();
         assert_eq!(now(&shared), None);
         set_up(&shared, "first", true);
         assert_eq!(now(&shared), Some(("first", 1, 1)));
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_report_about_an_earlier_connection_or_a_known_loss_is_old_news() {
-        let shared = Shared::new();
+        let shared = SharedConnection::new();
         set_up(&shared, "first", true);
         assert!(shared.lost(1, false) && !shared.lost(1, false));
         set_up(&shared, "second", true);
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_loss_of_the_stream_leaves_the_connection_and_begins_an_epoch() {
-        let shared = Shared::new();
+        let shared = SharedConnection::new();
         set_up(&shared, "only", true);
         assert!(shared.lost(1, true) && now(&shared).is_none());
         assert_eq!(shared.take(), Some("only"));
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn waiting_ends_with_the_next_epoch_or_with_the_generation() {
-        let shared = Shared::new();
+        let shared = SharedConnection::new();
         assert!(shared.up_beyond(None).now_or_never().is_none());
         set_up(&shared, "only", true);
         assert!(shared.up_beyond(None).now_or_never().is_some());
