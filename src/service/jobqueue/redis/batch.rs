@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::destination::{Destination, Kind};
+use super::destination::{CommandKind, Destination};
 use super::entry::EntryId;
 
 /// How many bytes of jobs one command moves. Redis serves nobody else while it works on one.
@@ -20,7 +20,7 @@ pub(crate) type Address<S> = fn(&S) -> (EntryId, Destination<'_>);
 /// Settlements that one command settles.
 #[derive(Debug)]
 pub(super) struct Part<S> {
-    pub(super) kind: Kind,
+    pub(super) kind: CommandKind,
     pub(super) settlements: Vec<S>,
     /// How many bytes of jobs Redis moves for the command.
     pub(super) moved_bytes: usize,
@@ -97,7 +97,7 @@ impl<S> Batch<S> {
 }
 
 impl<S> Part<S> {
-    fn new(kind: Kind) -> Self {
+    fn new(kind: CommandKind) -> Self {
         Self {
             kind,
             settlements: Vec::new(),

@@ -50,7 +50,7 @@ pub(crate) struct DeadLetter {
 
 /// The commands that settle entries. One command settles many entries of its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum CommandKind {
     Acknowledge,
     Schedule,
     Bury,
@@ -59,13 +59,13 @@ pub(super) enum Kind {
 }
 
 impl Destination<'_> {
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> CommandKind {
         match self {
-            Self::Gone => Kind::Acknowledge,
-            Self::Delay { .. } | Self::Pause { .. } => Kind::Schedule,
-            Self::DeadLetters(_) => Kind::Bury,
-            Self::PutBack { .. } => Kind::PutBack,
-            Self::PutOff { .. } => Kind::PutOff,
+            Self::Gone => CommandKind::Acknowledge,
+            Self::Delay { .. } | Self::Pause { .. } => CommandKind::Schedule,
+            Self::DeadLetters(_) => CommandKind::Bury,
+            Self::PutBack { .. } => CommandKind::PutBack,
+            Self::PutOff { .. } => CommandKind::PutOff,
         }
     }
 
@@ -95,7 +95,7 @@ impl Destination<'_> {
     }
 }
 
-impl Kind {
+impl CommandKind {
     /// As the log calls it.
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::destination::Kind;
+use super::destination::CommandKind;
 use super::error::Error;
 use super::reply::{array, flags, int, items, micros};
 
@@ -44,15 +44,15 @@ impl Effects {
 
 /// Reads the reply to a command of this kind that settles `count` entries. A reply that tells of
 /// more or fewer entries is an error: nobody can say which of them it is about.
-pub(super) fn effects_of(kind: Kind, count: usize, reply: Value) -> Result<Effects, Error> {
+pub(super) fn effects_of(kind: CommandKind, count: usize, reply: Value) -> Result<Effects, Error> {
     if let Value::ServerError(error) = &reply {
         return Err(Error::from(error));
     }
     match kind {
-        Kind::Acknowledge => acknowledged(&reply, count),
-        Kind::Schedule => scheduled(reply, count),
-        Kind::Bury => buried(reply, count),
-        Kind::PutBack | Kind::PutOff => {
+        CommandKind::Acknowledge => acknowledged(&reply, count),
+        CommandKind::Schedule => scheduled(reply, count),
+        CommandKind::Bury => buried(reply, count),
+        CommandKind::PutBack | CommandKind::PutOff => {
             let owned = flags(reply, count, "the touch script")?;
             Ok(Effects::new(moved(owned)))
         }
@@ -112,11 +112,13 @@ mod tests {
     }
 
     /// A reply of this kind that tells of these entries, 1 for each that was this consumer's.
-    fn reply(kind: Kind, each: &[i64], rest: i64) -> Value {
+    fn reply(kind: CommandKind, each: &[i64], rest: i64) -> Value {
         match kind {
-            Kind::Acknowledge => Value::Int(rest),
-            Kind::Schedule | Kind::Bury => Value::Array(vec![numbers(each), Value::Int(rest)]),
-            Kind::PutBack | Kind::PutOff => numbers(each),
+            CommandKind::Acknowledge => Value::Int(rest),
+            CommandKind::Schedule | CommandKind::Bury => {
+                Value::Array(vec![numbers(each), Value::Int(rest)])
+            }
+            CommandKind::PutBack | CommandKind::PutOff => numbers(each),
         }
     }
 
@@ -124,22 +126,27 @@ mod tests {
     fn each_settlement_has_the_effect_that_stands_in_its_place() {
         use Effect::{AlreadyDue, Applied, NotOwner};
         let read = |kind, each: &[i64], rest| effects_of(kind, 3, reply(kind, each, rest)).unwrap();
-        let scheduled = read(Kind::Schedule, &[1, 0, 2], 1500);
+        let scheduled = read(CommandKind::Schedule, &[1, 0, 2], 1500);
         assert_eq!(scheduled.each, [Applied, NotOwner, AlreadyDue]);
         assert_eq!(scheduled.due_in, Some(Duration::from_micros(1500)));
-        assert_eq!(read(Kind::Schedule, &[1, 1, 1], -1).due_in, None);
-        let buried = read(Kind::Bury, &[0, 1, 1], 7);
+        assert_eq!(read(CommandKind::Schedule, &[1, 1, 1], -1).due_in, None);
+        let buried = read(CommandKind::Bury, &[0, 1, 1], 7);
         assert_eq!(buried.each, [NotOwner, Applied, Applied]);
         assert_eq!(buried.dropped, 7);
-        let put_back = read(Kind::PutBack, &[1, 1, 0], 0);
+        let put_back = read(CommandKind::PutBack, &[1, 1, 0], 0);
         assert_eq!(put_back.each, [Applied, Applied, NotOwner]);
-        let finished = read(Kind::Acknowledge, &[], 2);
+        let finished = read(CommandKind::Acknowledge, &[], 2);
         assert_eq!(finished.each, [Applied; 3], "whoever owned them");
     }
 
     #[test]
     fn a_reply_that_does_not_tell_of_each_settlement_is_an_error() {
-        for kind in [Kind::Schedule, Kind::Bury, Kind::PutBack, Kind::PutOff] {
+        for kind in [
+            CommandKind::Schedule,
+            CommandKind::Bury,
+            CommandKind::PutBack,
+            CommandKind::PutOff,
+        ] {
             for each in [&[1, 1][..], &[1, 1, 1, 1]] {
                 let read = effects_of(kind, 3, reply(kind, each, 0));
                 assert_eq!(read.unwrap_err().class, Class::Operator, "{kind:?}");
@@ -147,7 +154,7 @@ mod tests {
             let missing = effects_of(kind, 3, Value::Nil);
             assert_eq!(missing.unwrap_err().class, Class::Operator, "{kind:?}");
         }
-        let missing = effects_of(Kind::Acknowledge, 3, Value::Nil);
+        let missing = effects_of(CommandKind::Acknowledge, 3, Value::Nil);
         assert_eq!(missing.unwrap_err().class, Class::Operator);
     }
 }

@@ -10,7 +10,7 @@ use redis::{Cmd, Pipeline, Value};
 
 use super::batch::{Batch, Part};
 use super::broker::Broker;
-use super::destination::{Destination, Kind};
+use super::destination::{CommandKind, Destination};
 use super::effects::{Effect, effects_of};
 use super::entry::EntryId;
 use super::error::Error;
@@ -121,17 +121,17 @@ impl Broker {
     /// The command that settles entries of one kind.
     fn command<'a>(
         &self,
-        kind: Kind,
+        kind: CommandKind,
         rules: SettlingRules,
         incarnation: &str,
         entries: impl Iterator<Item = (EntryId, Destination<'a>)>,
     ) -> Cmd {
         let mut cmd = match kind {
-            Kind::Acknowledge => self.acknowledge(incarnation),
-            Kind::Schedule => self.schedule(incarnation),
-            Kind::Bury => self.bury(incarnation, rules.dead_letter_max_len),
-            Kind::PutBack => self.touch(Touch::PutBack),
-            Kind::PutOff => self.touch(Touch::Idle(rules.put_off_idle)),
+            CommandKind::Acknowledge => self.acknowledge(incarnation),
+            CommandKind::Schedule => self.schedule(incarnation),
+            CommandKind::Bury => self.bury(incarnation, rules.dead_letter_max_len),
+            CommandKind::PutBack => self.touch(Touch::PutBack),
+            CommandKind::PutOff => self.touch(Touch::Idle(rules.put_off_idle)),
         };
         for (id, destination) in entries {
             add_entry(&mut cmd, id, destination);
