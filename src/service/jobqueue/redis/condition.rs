@@ -163,11 +163,11 @@ mod tests {
     #[test]
     fn a_full_memory_is_full_until_there_is_room() {
         let (mut condition, now) = (condition(), Instant::now());
-        condition.answered(Question::Room, Said::OutOfMemory(true), now);
+        condition.answered(Question::Memory, Said::OutOfMemory(true), now);
         let full = condition.is_full().unwrap();
         assert!(full.contains("localhost:6379 is out of memory"), "{full}");
         assert_eq!(condition.warnings().len(), 1);
-        condition.answered(Question::Room, Said::OutOfMemory(false), now);
+        condition.answered(Question::Memory, Said::OutOfMemory(false), now);
         assert_eq!(condition.is_full(), None);
         assert_eq!(condition.warnings(), [""; 0]);
     }
@@ -177,8 +177,8 @@ mod tests {
         let (mut condition, now) = (condition(), Instant::now());
         assert_eq!(condition.questions(now), Question::ALL);
         condition.answered(Question::Info, Said::Refused, now);
-        condition.answered(Question::Room, Said::OutOfMemory(true), now);
-        let others = [Question::Room, Question::Paused];
+        condition.answered(Question::Memory, Said::OutOfMemory(true), now);
+        let others = [Question::Memory, Question::Paused];
         assert_eq!(condition.questions(now), others);
         condition.connected();
         assert_eq!(condition.questions(now), Question::ALL);

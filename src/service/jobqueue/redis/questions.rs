@@ -17,7 +17,7 @@ const NOT_PAUSED: [&str; 5] = ["", "0", "false", "no", "off"];
 pub(super) enum Question {
     /// Whether there is memory for another job. Redis is asked by a script that writes nothing
     /// and is refused as a job would be.
-    Room,
+    Memory,
     /// Whether an operator has paused the queue.
     Paused,
     /// How Redis is, by its own account.
@@ -38,11 +38,11 @@ pub(super) enum Said<'a> {
 }
 
 impl Question {
-    pub(super) const ALL: [Self; 3] = [Self::Room, Self::Paused, Self::Info];
+    pub(super) const ALL: [Self; 3] = [Self::Memory, Self::Paused, Self::Info];
 
     pub(super) fn command(self, keys: &Keys) -> Cmd {
         match self {
-            Self::Room => eval(HAS_ROOM, &[&keys.stream]),
+            Self::Memory => eval(HAS_ROOM, &[&keys.stream]),
             Self::Paused => {
                 let mut cmd = redis::cmd("HGET");
                 cmd.arg(&keys.state).arg("paused");
@@ -55,8 +55,8 @@ impl Question {
     pub(super) fn read(self, answer: &Value) -> Said<'_> {
         match (self, answer) {
             // Other errors are answered to the schema's scripts too, which tell them.
-            (Self::Room, Value::ServerError(error)) => Said::OutOfMemory(error.code() == "OOM"),
-            (Self::Room, _) => Said::OutOfMemory(false),
+            (Self::Memory, Value::ServerError(error)) => Said::OutOfMemory(error.code() == "OOM"),
+            (Self::Memory, _) => Said::OutOfMemory(false),
             (_, Value::ServerError(_)) => Said::Refused,
             (Self::Paused, Value::BulkString(value)) => {
                 let value = String::from_utf8_lossy(value).to_lowercase();
@@ -115,11 +115,11 @@ mod tests {
     #[test]
     fn a_refusal_is_a_full_memory_only_where_room_was_asked_for() {
         let full = error("OOM no room");
-        assert_eq!(Question::Room.read(&full), Said::OutOfMemory(true));
+        assert_eq!(Question::Memory.read(&full), Said::OutOfMemory(true));
         let other = error("MISCONF disk");
-        assert_eq!(Question::Room.read(&other), Said::OutOfMemory(false));
+        assert_eq!(Question::Memory.read(&other), Said::OutOfMemory(false));
         assert_eq!(
-            Question::Room.read(&Value::Int(0)),
+            Question::Memory.read(&Value::Int(0)),
             Said::OutOfMemory(false)
         );
         for question in [Question::Paused, Question::Info] {
