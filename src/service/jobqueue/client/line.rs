@@ -52,11 +52,11 @@ pub(super) struct Bytes {
 pub(super) struct Trip {
     pub(super) bytes: Bytes,
     pub(super) took: Duration,
-    pub(super) end: End,
+    pub(super) end: TripEnd,
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) enum End {
+pub(super) enum TripEnd {
     /// Nobody waited for it any more, or there was no connection.
     NotSent,
     /// No reply came.
@@ -128,7 +128,7 @@ impl Line {
         self.batches -= 1;
         self.in_flight -= trip.bytes.own;
         match trip.end {
-            End::Replied { generation } => {
+            TripEnd::Replied { generation } => {
                 if self.generation != generation {
                     self.generation = generation;
                     self.window.connected();
@@ -136,8 +136,8 @@ impl Line {
                 self.window.passed(trip.bytes.in_flight, trip.took);
                 self.usual = (3 * self.usual + trip.took) / 4;
             }
-            End::Lost => self.window.lost(trip.bytes.in_flight),
-            End::NotSent => {}
+            TripEnd::Lost => self.window.lost(trip.bytes.in_flight),
+            TripEnd::NotSent => {}
         }
     }
 }
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn replied(bytes: Bytes, took: Duration) -> Trip {
-        let end = End::Replied { generation: 1 };
+        let end = TripEnd::Replied { generation: 1 };
         Trip { bytes, took, end }
     }
 
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(line.next(now).0.lead, Duration::ZERO, "nothing is sent");
         let batch = line.begin(100, now);
         assert_eq!(line.next(now).0.lead, Duration::from_millis(10));
-        let (bytes, end) = (batch, End::NotSent);
+        let (bytes, end) = (batch, TripEnd::NotSent);
         let took = Duration::from_secs(9);
         line.end(&Trip { bytes, took, end });
         line.begin(100, now);
@@ -216,7 +216,7 @@ mod tests {
         let mut line = Line::new(now);
         let before = line.next(now).0.bytes;
         let bytes = line.begin(before, now);
-        let (took, end) = (Duration::ZERO, End::Lost);
+        let (took, end) = (Duration::ZERO, TripEnd::Lost);
         line.end(&Trip { bytes, took, end });
         assert_eq!(line.next(now).0.bytes, before / 2);
     }

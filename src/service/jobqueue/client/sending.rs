@@ -12,7 +12,7 @@ use tokio::task::{consume_budget, unconstrained};
 use tokio::time::{Instant, sleep_until};
 
 use super::error::EnqueueError;
-use super::line::{Bytes, End, Line, Trip};
+use super::line::{Bytes, Line, Trip, TripEnd};
 use super::outbox::{Outbox, Unanswered};
 use super::refusal::LastRefusal;
 use crate::service::jobqueue::redis::{Appender, Appends, Class, Connector, Error, Keys};
@@ -90,16 +90,16 @@ impl<'a> Sender<'a> {
         mut batch: Vec<Unanswered>,
         time: Duration,
         sent_at: Instant,
-    ) -> End {
+    ) -> TripEnd {
         batch.retain(Unanswered::is_awaited);
         let Some(mut appender) = Appender::new(self.connector) else {
             for mut job in batch {
                 job.answer(Err(EnqueueError::NotConnected));
             }
-            return End::NotSent;
+            return TripEnd::NotSent;
         };
         if batch.is_empty() {
-            return End::NotSent;
+            return TripEnd::NotSent;
         }
         let generation = appender.generation();
         let mut jobs = Appends::with_capacity(batch.len());
@@ -118,7 +118,7 @@ impl<'a> Sender<'a> {
                 results = &mut results => break results,
                 // Another batch, or another part, may find out that the connection is silent
                 // before the time of this batch is over.
-                () = self.connector.gone(generation) => return End::Lost,
+                () = self.connector.gone(generation) => return TripEnd::Lost,
                 Some(()) = at(deadline) => {
                     let silence = give_up_overdue(&mut batch, sent_at);
                     if silence >= SUSPICIOUS_SILENCE + time {
@@ -133,7 +133,7 @@ impl<'a> Sender<'a> {
             Ok(results) => results,
             Err(error) => {
                 self.connector.lost(generation, &error);
-                return End::Lost;
+                return TripEnd::Lost;
             }
         };
         let mut accepted = false;
@@ -148,7 +148,7 @@ impl<'a> Sender<'a> {
                 self.connector.ask_anew();
             }
         }
-        End::Replied { generation }
+        TripEnd::Replied { generation }
     }
 
     /// Draws the consequences of a refusal. Answers what the job's caller is told.
