@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::support::{
-    LEASE, LONG_IDLE, PATIENCE, Process, ProcessBuilder, Redis, Wire, eventually, stays, test_job,
+    GROUP, LEASE, LONG_IDLE, PATIENCE, Process, ProcessBuilder, Redis, STREAM, Wire, eventually,
+    stays, test_job,
 };
 
 const LEASE_TIME: Duration = Duration::from_secs(2);
@@ -198,4 +199,25 @@ async fn a_zombie_cannot_park_or_bury_what_it_has_not_even_seen() {
         assert_eq!(places, (1, 0, 0), "{unrun}");
         redis.cmd(&["FLUSHALL"]).await;
     }
+}
+
+#[tokio::test]
+async fn a_zombie_does_not_blame_redis_for_what_another_worker_has_finished() {
+    let redis = Redis::start().await;
+    let proxy = redis.proxy().await;
+    let zombie = Process::test_worker(&redis)
+        .redis_addr(proxy.addr())
+        .start();
+    redis.reclaiming().await;
+    let id = redis.add_test_job("sleep", 1, 60_000).await;
+    started(&zombie, 1..=1).await;
+    proxy.disable().await.unwrap();
+    // This is what a worker does that takes the job over and finishes it.
+    redis.hand_over(&id, THIEF, 0).await;
+    redis.cmd(&["XACK", STREAM, GROUP, &id]).await;
+    redis.cmd(&["XDEL", STREAM, &id]).await;
+    proxy.enable().await.unwrap();
+    let said = zombie.wait_for_log("are gone from redis", PATIENCE).await;
+    let why = "another worker took them over and finished them";
+    assert!(said.text.contains(why), "{}", said.text);
 }

@@ -29,8 +29,8 @@ use crate::service::jobqueue::redis::{
 /// How many settlements are taken together.
 const MAX_BATCH: usize = 1000;
 const DROPPED: &str = "dropped the oldest dead letters";
-const LOST: &str = "entries that this worker runs are gone from redis: it came back without its \
-    newest data, or somebody deleted them";
+const LOST: &str = "entries that this worker runs are gone from redis: another worker took them over \
+    and finished them, redis came back without its newest data, or somebody deleted them";
 
 /// Sends what [`Held`] has to settle. There is one in a worker.
 #[derive(Debug)]
