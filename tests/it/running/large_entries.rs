@@ -224,6 +224,9 @@ async fn many_valid_jobs_that_cannot_be_fetched_hold_up_no_other() {
     redis.add_jobs((0..300).map(hello)).await;
     let workers = [Process::jobqueue(&redis).envs(&[LEASE]).start()];
     all_printed(&workers, 300, AT_ONCE * 2).await;
+    let ends = workers[0].wait_for_log("ends again and again", RARELY);
+    let ends = ends.await.text;
+    assert!(ends.contains("connection=\"aside\""), "{ends}");
 }
 
 #[tokio::test]

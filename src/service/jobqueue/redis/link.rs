@@ -165,12 +165,14 @@ impl Link {
     /// This part's own connection has ended. That is worth a warning when it happens again and
     /// again.
     fn ended(&mut self, what: &'static str, error: &Error) {
-        debug!(what, %error, "this connection is of no use any more");
+        let connection = self.own;
+        debug!(connection, what, %error, "this connection is of no use any more");
         self.ends += 1;
         let silent = self.told.is_some_and(|told| told.elapsed() < ENDS_INTERVAL);
         if self.ends >= MANY_ENDS && !silent {
             let times = self.ends;
-            warn!(what, times, %error, "a connection to redis ends again and again");
+            // Several commands share the name of a renewal, so only the connection tells them apart.
+            warn!(connection, times, %error, "a connection to redis ends again and again");
             self.ends = 0;
             self.told = Some(Instant::now());
         }
