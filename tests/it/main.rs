@@ -14,6 +14,7 @@ mod architecture;
 mod at_least_once;
 mod chaos;
 mod configuration;
+mod dependencies;
 mod fault_table;
 mod import_rules;
 mod operations;
