@@ -7,6 +7,7 @@ mod fairness;
 mod jobs;
 mod large_entries;
 mod malformed_jobs;
+mod own_job_types;
 mod poison;
 mod retries;
 mod sharing;

@@ -16,12 +16,14 @@
 //! | `test:malformed` | cannot make sense of its payload |
 //! | `test:panic` | panics |
 //! | `test:abort` | aborts the process |
+//! | `test:short` | sleeps for `ms`, with a timeout of 300 ms and pauses of 100 ms |
+//! | `test:limited` | sleeps for `ms`; two of them run at once |
 //! | `test:slow_fail`, `test:slow_malformed`, `test:slow_panic` | sleeps for `ms`, prints `ending 1`, then does so (`slow_fail` in attempts below `limit`) |
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dm_jobqueue::program::{self, LineWriter, inside};
-use dm_jobqueue::{Context, Exit, JobError, Mux};
+use dm_jobqueue::{Context, Exit, JobError, Mux, RetryConfig};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -44,6 +46,14 @@ impl Process {
             .named("test worker")
     }
 }
+
+const SHORT: Duration = Duration::from_millis(300);
+const SHORT_PAUSES: RetryConfig = RetryConfig {
+    initial: Duration::from_millis(100),
+    factor: 1.0,
+    max: Duration::from_millis(100),
+    jitter: 0.0,
+};
 
 #[derive(Deserialize)]
 struct Payload {
@@ -98,11 +108,18 @@ fn add_handlers(mux: &mut Mux, out: &LineWriter) {
         "malformed",
         "panic",
         "abort",
+        "short",
+        "limited",
     ] {
         let out = out.clone();
-        mux.handle(&format!("test:{name}"), move |payload, context| {
+        let options = mux.handle(&format!("test:{name}"), move |payload, context| {
             misbehave(name, payload, context, out.clone())
         });
+        match name {
+            "short" => drop(options.timeout(SHORT).retry(SHORT_PAUSES)),
+            "limited" => drop(options.concurrency(2)),
+            _ => {}
+        }
     }
 }
 
@@ -129,7 +146,7 @@ async fn misbehave(
     print("start").await;
     let time = Duration::from_millis(ms);
     match name {
-        "sleep" => {
+        "sleep" | "short" | "limited" => {
             tokio::time::sleep(time).await;
             tracing::debug!("slept");
         }

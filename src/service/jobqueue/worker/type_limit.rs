@@ -22,8 +22,9 @@ const WAITING: usize = 1;
 /// meanwhile get such jobs after the longest pause at the latest.
 const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// How long a job is thought to take before one has ended.
-const FIRST_GUESS: Duration = Duration::from_secs(1);
+/// How long a job is thought to take before one has ended. A guess that is too long would leave room
+/// unused; one that is too short only brings jobs back too early, once.
+const FIRST_GUESS: Duration = Duration::from_millis(100);
 /// Jobs come back faster than they are worked off by this, so that there is one whenever there is
 /// room. Those that come too early go back once more.
 const EAGERNESS: f64 = 1.25;
@@ -157,9 +158,9 @@ mod tests {
     #[test]
     fn no_pause_is_too_short_or_too_long() {
         let now = Instant::now();
-        let mut spacing = Spacing::new(1, now);
-        assert_eq!(spacing.pause(now, 0.0), FIRST_GUESS.mul_f64(0.8));
-        spacing.ended(Duration::ZERO);
+        let mut unknown = Spacing::new(1, now);
+        unknown.pause(now, 0.0);
+        assert_eq!(unknown.last, now + FIRST_GUESS.mul_f64(0.8));
         let mut quick = Spacing::new(1, now);
         quick.ended(Duration::ZERO);
         assert_eq!(quick.pause(now, 0.0), MIN_PAUSE);
