@@ -15,6 +15,7 @@ mod at_least_once;
 mod chaos;
 mod configuration;
 mod dependencies;
+mod documents;
 mod fault_table;
 mod import_rules;
 mod operations;
