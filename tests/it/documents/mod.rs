@@ -2,6 +2,7 @@
 //! links lead somewhere, their tables of settings are those of the programs, and the Japanese pages
 //! say what the English ones say. `architecture` and `fault_table` do the same for two more.
 
+mod commands;
 mod links;
 mod settings;
 mod translations;
