@@ -1,5 +1,5 @@
 //! The integration tests, on real Redis servers and real child processes. They are one binary, with
-//! one folder for each promise of the README. Each folder's `mod.rs` says which promise its tests
+//! one folder for each promise of the documents. Each folder's `mod.rs` says which promise its tests
 //! prove. `support` contains what all of them use.
 
 #![allow(

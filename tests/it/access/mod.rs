@@ -1,5 +1,5 @@
-//! The README's "Permissions", "A new password" and TLS: which user of Redis the programs are, what
-//! they do when Redis refuses them, and that no secret is ever shown.
+//! "Permissions", "Change a password" and "TLS" of `docs/operations.md`: which user of Redis the
+//! programs are, what they do when Redis refuses them, and that no secret is ever shown.
 
 mod password_file;
 mod permissions;

@@ -92,7 +92,7 @@ async fn a_new_password_is_taken_up_under_load_without_a_restart() {
     };
     running(50).await;
 
-    // These are the steps of the README: add the new password, hand it out, remove the old one.
+    // These are the steps of docs/operations.md: add the new password, hand it out, remove the old one.
     redis.cmd(&["ACL", "SETUSER", "app", ">new"]).await;
     secret.set("new\n");
     workers.push(start());

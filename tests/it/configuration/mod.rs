@@ -1,5 +1,5 @@
-//! The README's "Configuration": where settings come from, what the programs say about a mistake in
-//! them, how they start, and which limits of the system they need.
+//! `docs/configuration.md`: where settings come from, what the programs say about a mistake in them,
+//! how they start, and which limits of the system they need.
 
 mod arguments;
 mod limits;

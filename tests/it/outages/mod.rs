@@ -1,4 +1,4 @@
-//! The README's "Outages", "Slow lines" and "After a stall": Redis is away, refuses commands,
+//! "What the programs mend by themselves" of `docs/operations.md`: Redis is away, refuses commands,
 //! stalls, or is behind a bad line. Both programs wait, say why, and go on by themselves. Nothing
 //! is lost and nothing runs twice because of it.
 

@@ -1,6 +1,6 @@
-//! The README's "One job is one line", "A stdout that nobody reads", "The log", "One job's trail"
-//! and "Time zone": what the programs write to stdout and stderr, and what they do when nobody
-//! reads it.
+//! The README's "One job is one line", and what `docs/operations.md` says of stdout, of logs, of one
+//! job's trail and of the time zone: what the programs write to stdout and stderr, and what they do
+//! when nobody reads it.
 
 mod blocked_log;
 mod faults;

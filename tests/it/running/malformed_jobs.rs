@@ -7,7 +7,7 @@ use crate::support::{
     DEAD, Letter, PATIENCE, Process, Redis, TestApp, eventually, hello, letter_of, text,
 };
 
-/// The largest job in bytes, as the README says it.
+/// The largest job in bytes, as `docs/operations.md` says it.
 const MAX_JOB_BYTES: usize = 256 * 1024;
 
 /// Checks that a worker buries each of `jobs` with its bytes, and runs the jobs that were added

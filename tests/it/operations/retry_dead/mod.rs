@@ -1,5 +1,5 @@
-//! Running dead letters again with `scripts/retry-dead.lua`, by redis-cli, as the README tells
-//! operators: which dead letters run again, and which cannot.
+//! Running dead letters again with `scripts/retry-dead.lua`, by redis-cli, as
+//! `docs/operations.md` tells operators: which dead letters run again, and which cannot.
 
 mod bytes;
 
