@@ -26,3 +26,4 @@ mod readiness;
 mod running;
 mod shutdown;
 mod support;
+mod wire_format;
