@@ -39,7 +39,7 @@ pub mod inside {
     use crate::service::jobqueue::server::Exit;
 
     pub use crate::api::{listen, serve};
-    pub use crate::config::Config;
+    pub use crate::config::{Config, ConfigError};
     pub use crate::service::jobqueue::Keys;
     pub use crate::service::jobqueue::constants::GROUP;
     pub use crate::telemetry::{flush, init, refuse_to_start};

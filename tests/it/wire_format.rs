@@ -60,7 +60,7 @@ fn fields(code: &str) -> Vec<(String, String)> {
     for line in definition.lines().map(str::trim) {
         if let Some((_, name)) = line.split_once("rename = \"") {
             renamed = name.split_once('"').map(|(name, _)| name.to_owned());
-        } else if let Some(field) = line.strip_prefix("pub ") {
+        } else if let Some(field) = line.strip_prefix("pub(crate) ") {
             let (name, kind) = field.trim_end_matches(',').split_once(": ").unwrap();
             fields.push((renamed.take().unwrap_or(name.to_owned()), kind.to_owned()));
         }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use dm_jobqueue::config::{Config, ConfigError};
+use dm_jobqueue::program::inside::{Config, ConfigError};
 
 use super::{Document, Section, root};
 

@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-
-use dm_jobqueue::program;
+use std::process::Command;
 
 use super::{Document, Section, root};
 
@@ -66,7 +65,11 @@ fn the_programs_say_what_the_page_quotes_of_the_log() {
 
 #[test]
 fn the_page_has_the_exit_statuses_of_the_help() {
-    let (_, help) = program::HELP.split_once("Exit status:\n").unwrap();
+    let help = Command::new(env!("CARGO_BIN_EXE_jobqueue"))
+        .arg("--help")
+        .output();
+    let help = String::from_utf8(help.unwrap().stdout).unwrap();
+    let (_, help) = help.split_once("Exit status:\n").unwrap();
     let in_help: Vec<_> = help
         .lines()
         .map(|line| line.split_whitespace().next().unwrap())
