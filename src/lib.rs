@@ -24,6 +24,7 @@
 //! | end an attempt without success | [`JobError`] |
 //! | let something else end the job later | [`Completion`], [`Later`], [`ResultSender`] |
 //! | run jobs, and stop in order | [`Worker`], [`WorkerHandle`], [`Exit`] |
+//! | say how many jobs run at once, and for how long | [`WorkerConfig`], [`InvalidSetting`] |
 //! | reach Redis | [`RedisConfig`], [`Secret`] |
 //! | start the programs of this package from your own `main` | [`program`] |
 //!
@@ -85,7 +86,7 @@ mod throttle;
 mod time_zone;
 mod usecase;
 
-pub use config::{JobqueueConfig, RedisConfig, RetryConfig, Secret};
+pub use config::{InvalidSetting, RedisConfig, RetryConfig, Secret, WorkerConfig};
 pub use service::jobqueue::Error;
 pub use service::jobqueue::client::{Client, EnqueueError};
 pub use service::jobqueue::handler::{Completion, Context, JobError, Later, ResultSender};

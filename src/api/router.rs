@@ -87,7 +87,7 @@ mod tests {
     /// A server whose client of Redis is never run, and so never connects.
     fn server() -> Router {
         let config = config();
-        let client = Client::new(&config.redis, &config.jobqueue.queue).unwrap();
+        let client = Client::new(&config.redis, &config.jobqueue.worker.queue).unwrap();
         let usecase = DmJobqueueUsecase::new(client);
         server_router(usecase, &config.server, &config.cors, ready())
     }

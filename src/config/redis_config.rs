@@ -1,61 +1,58 @@
-//! How to reach Redis, and secrets that no output shows.
+//! How to reach Redis.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use super::secret::{Hidden, Secret};
+use super::section::{Checker, InvalidSetting, Origin, conflict, in_code, join, section};
+use super::value::{MINUTE, SECOND, Text, ms};
 use super::{address, plain};
 
-/// How to reach Redis (`cache_server.redis.jobqueue.*`).
-///
-/// A user, a password or a database stands in `addr` or under its own key. Loading refuses settings
-/// that have one of them in both places, and `tls` beside a URL that does not use TLS.
-///
-/// A user without a password (`redis://alice@host`, or `username` alone) means a login as that user
-/// with an empty password, which Redis accepts for users with `nopass`. It never means the
-/// `default` user. A password without a user belongs to the `default` user.
-#[derive(Clone)]
-pub struct RedisConfig {
-    /// `host:port`, or a `redis://`, `rediss://`, `valkey://`, `valkeys://` or `unix://` URL.
-    /// It may hold a password, so output shows [`RedisConfig::display_addr`] instead.
-    pub addr: String,
-    /// The ACL user. `None` means Redis' `default` user.
-    pub username: Option<String>,
-    /// The password; never logged.
-    pub password: Option<Secret>,
-    /// A file with the password, which is read again for each connection. It is never given together
-    /// with `password` or with a password in `addr`.
-    pub password_file: Option<PathBuf>,
-    /// The database number; 0 leaves it to a URL in `addr`.
-    pub db: i64,
-    /// Whether to use TLS for a `host:port` address.
-    pub tls: bool,
-    /// The shortest wait between two attempts to reach Redis.
-    pub min_retry_backoff: Duration,
-    /// The longest wait between two attempts to reach Redis.
-    pub max_retry_backoff: Duration,
-    /// How long connecting may take.
-    pub dial_timeout: Duration,
-    /// How long a reply may take.
-    pub read_timeout: Duration,
-    /// How long sending may take. A command may take the sum of both.
-    pub write_timeout: Duration,
-}
+/// The section of these settings.
+pub(super) const SECTION: &str = "cache_server.redis.jobqueue";
+/// The key of the address, for which there is a variable of its own.
+pub(super) const ADDR: &str = "cache_server.redis.jobqueue.addr";
 
-impl Default for RedisConfig {
-    fn default() -> Self {
-        let ms = Duration::from_millis;
-        Self {
-            addr: "localhost:6379".to_owned(),
-            username: None,
-            password: None,
-            password_file: None,
-            db: 0,
-            tls: false,
-            min_retry_backoff: ms(100),
-            max_retry_backoff: ms(512),
-            dial_timeout: ms(1_000),
-            read_timeout: ms(1_000),
-            write_timeout: ms(500),
-        }
+/// `check_relations` says more about an address than that it is none.
+const ADDRESS: Text = Text {
+    expected: address::EXPECTED,
+    accept: |addr| Some(addr.to_owned()),
+};
+
+section! {
+    /// How to reach Redis (`cache_server.redis.jobqueue.*`).
+    ///
+    /// A user, a password or a database stands in `addr` or under its own key. Settings that have one
+    /// of them in both places are refused, and so is `tls` beside a URL that does not use TLS.
+    ///
+    /// A user without a password (`redis://alice@host`, or `username` alone) means a login as that user
+    /// with an empty password, which Redis accepts for users with `nopass`. It never means the
+    /// `default` user. A password without a user belongs to the `default` user.
+    #[derive(Clone)]
+    pub struct RedisConfig {
+        /// `host:port`, or a `redis://`, `rediss://`, `valkey://`, `valkeys://` or `unix://` URL.
+        /// It may hold a password, so output shows [`RedisConfig::display_addr`] instead.
+        pub addr: String = "localhost:6379".to_owned(), in ADDRESS;
+        /// The ACL user. `None` means Redis' `default` user.
+        pub username: Option<String> = None, in ();
+        /// The password; never logged.
+        pub password: Option<Secret> = None, in ();
+        /// A file with the password, which is read again for each connection. It is never given
+        /// together with `password` or with a password in `addr`.
+        pub password_file: Option<PathBuf> = None, in ();
+        /// The database number; 0 leaves it to a URL in `addr`.
+        pub db: i64 = 0, in address::DB;
+        /// Whether to use TLS for a `host:port` address.
+        pub tls: bool = false, in ();
+        /// The shortest wait between two attempts to reach Redis.
+        pub min_retry_backoff: Duration = ms(100), in ms(1)..=SECOND * 10;
+        /// The longest wait between two attempts to reach Redis.
+        pub max_retry_backoff: Duration = ms(512), in ms(1)..=SECOND * 10;
+        /// How long connecting may take.
+        pub dial_timeout: Duration = SECOND, in ms(10)..=MINUTE;
+        /// How long a reply may take.
+        pub read_timeout: Duration = SECOND, in ms(10)..=MINUTE;
+        /// How long sending may take. A command may take the sum of both.
+        pub write_timeout: Duration = ms(500), in ms(10)..=MINUTE;
     }
 }
 
@@ -63,6 +60,87 @@ impl RedisConfig {
     /// The address for log lines and error messages, without user, password and query.
     pub fn display_addr(&self) -> String {
         address::without_credentials(&self.addr)
+    }
+
+    /// Checks what loading from files checks too. Workers and clients do it when they are made.
+    ///
+    /// # Errors
+    /// The first setting that is out of its range, or at odds with another one. No secret is shown.
+    pub fn check(&self) -> Result<(), InvalidSetting> {
+        self.visit(SECTION, &mut Checker)?;
+        self.check_relations(&in_code)
+    }
+
+    /// Refuses an address that cannot be understood, and settings that exclude each other.
+    pub(super) fn check_relations(&self, origin: &Origin<'_>) -> Result<(), InvalidSetting> {
+        let min = (key("min_retry_backoff"), self.min_retry_backoff);
+        let max = (key("max_retry_backoff"), self.max_retry_backoff);
+        if max.1 < min.1 {
+            return Err(conflict(
+                (&max.0, max.1),
+                "at least",
+                (&min.0, min.1),
+                origin,
+            ));
+        }
+        let carried = address::read(&self.addr).map_err(|refused| InvalidSetting {
+            key: ADDR.to_owned(),
+            found: refused.found,
+            expected: format!("{}; {}", address::EXPECTED, refused.hint),
+        })?;
+        self.refuse_given_twice(&carried, origin)?;
+        if self.tls && carried.is_url && !carried.tls {
+            let expected = format!(
+                "false beside {} ({}), which does not use TLS; make it rediss:// or remove {}",
+                self.display_addr(),
+                origin(ADDR),
+                key("tls"),
+            );
+            return Err(invalid("tls", "true", expected));
+        }
+        Ok(())
+    }
+
+    /// Refuses settings that are given in two places: it would be unclear which of them holds.
+    fn refuse_given_twice(
+        &self,
+        carried: &address::Carried,
+        origin: &Origin<'_>,
+    ) -> Result<(), InvalidSetting> {
+        let has_file = self.password_file.is_some();
+        if has_file && self.password.is_some() {
+            let password = key("password");
+            let origin = origin(&password);
+            let expected =
+                format!("one password, but {origin} has {password} too; remove one of them");
+            return Err(invalid("password_file", "a path", expected));
+        }
+        let twice = [
+            ("username", carried.username && self.username.is_some()),
+            ("password", carried.password && self.password.is_some()),
+            ("password_file", carried.password && has_file),
+            ("db", carried.db && self.db != 0),
+        ];
+        let Some((name, _)) = twice.into_iter().find(|(_, is_twice)| *is_twice) else {
+            return Ok(());
+        };
+        let expected = format!(
+            "it in one place only, but {} has it in its URL too; remove one of them",
+            origin(ADDR)
+        );
+        Err(invalid(name, "a value", expected))
+    }
+}
+
+fn key(name: &str) -> String {
+    join(SECTION, name)
+}
+
+fn invalid(name: &str, found: &str, expected: String) -> InvalidSetting {
+    InvalidSetting {
+        key: key(name),
+        found: found.to_owned(),
+        expected,
     }
 }
 
@@ -88,33 +166,83 @@ impl fmt::Debug for RedisConfig {
     }
 }
 
-/// Stands for a value in debug output.
-struct Hidden;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl fmt::Debug for Hidden {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-/// A value that must not appear in logs.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes `value` out of sight.
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
+    #[test]
+    fn the_defaults_are_fit() {
+        assert_eq!(RedisConfig::default().check(), Ok(()));
     }
 
-    /// The value itself, for the one place that needs it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Hidden.fmt(f)
+    #[test]
+    fn what_a_program_sets_is_checked_and_no_secret_is_shown() {
+        let secret = || "s3cret-word".to_owned();
+        let fit = RedisConfig::default;
+        let addr = |addr: &str| RedisConfig {
+            addr: addr.to_owned(),
+            ..fit()
+        };
+        let twice = RedisConfig {
+            username: Some(secret()),
+            ..addr("redis://s3cret-word:s3cret-word@localhost")
+        };
+        let both = RedisConfig {
+            password: Some(Secret::new(secret())),
+            password_file: Some("/run/secrets/redis".into()),
+            ..fit()
+        };
+        let file = RedisConfig {
+            password_file: Some(secret().into()),
+            ..fit()
+        };
+        let tls = RedisConfig {
+            tls: true,
+            ..addr("redis://:s3cret-word@localhost")
+        };
+        let backoff = RedisConfig {
+            max_retry_backoff: ms(99),
+            ..fit()
+        };
+        for (config, name, words) in [
+            (addr("localhost"), "addr", "add the port, such as :6379"),
+            (
+                addr("s3cret-word@localhost:1"),
+                "addr",
+                "expected host:port",
+            ),
+            (
+                twice,
+                "username",
+                "but the value in code has it in its URL too",
+            ),
+            (
+                both,
+                "password_file",
+                "one password, but the value in code has",
+            ),
+            (file, "password_file", "a path that begins with / or ./"),
+            (
+                tls,
+                "tls",
+                "false beside redis://localhost (the value in code)",
+            ),
+            (
+                backoff,
+                "max_retry_backoff",
+                "which is \"100ms\" (the value in code)",
+            ),
+            (
+                RedisConfig { db: -1, ..fit() },
+                "db",
+                "from 0 to 2147483647",
+            ),
+        ] {
+            let error = config.check().unwrap_err();
+            assert_eq!(error.key, key(name));
+            let message = error.to_string();
+            assert!(message.contains(words), "{message}");
+            assert!(!message.contains("s3cret"), "{message}");
+        }
     }
 }

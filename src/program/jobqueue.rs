@@ -46,7 +46,7 @@ pub(super) async fn run(
 
     let mut mux = Mux::new();
     add_handlers(&mut mux, &out);
-    let worker = Worker::new(settings, &config.redis, mux)?;
+    let worker = Worker::new(&settings.worker, &config.redis, mux)?;
     let handle = worker.handle();
     telemetry::name_consumer(handle.consumer());
 
@@ -57,7 +57,7 @@ pub(super) async fn run(
         _ = signals.recv() => return Ok(Exit::Clean),
     };
     info!(addr = %listener.local_addr()?, "listening");
-    let watch = OutputWatch::new(out.clone(), settings.job_timeout, handle.suspended());
+    let watch = OutputWatch::new(out.clone(), settings.worker.job_timeout, handle.suspended());
     tokio::spawn(watch.clone().run());
     let readiness = Readiness::new({
         let handle = handle.clone();

@@ -35,7 +35,7 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
     config.log_start("server", VERSION);
     let settings = &config.server;
 
-    let client = Client::new(&config.redis, &config.jobqueue.queue)?;
+    let client = Client::new(&config.redis, &config.jobqueue.worker.queue)?;
     let listener = tokio::select! {
         listener = listen::bind(&settings.host, settings.port, "server") => listener?,
         // Looking up the host's name may take long.

@@ -84,7 +84,7 @@ fn print_and_exit(command: &clap::Command, mut error: clap::Error) -> ExitCode {
         let hidden = ContextValue::String("(not shown)".to_owned());
         error.insert(ContextKind::InvalidArg, hidden);
     }
-    let hint = setting.map(|key| hint(&unknown, key, std::env::args_os()));
+    let hint = setting.map(|key| hint(&unknown, &key, std::env::args_os()));
     telemetry::last_words(&format!("{error}{}", hint.unwrap_or_default()));
     ExitCode::from(USAGE_STATUS)
 }

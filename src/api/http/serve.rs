@@ -56,7 +56,7 @@ impl Limits {
             connections: MAX_PROBES,
             http: settings.http,
             drain_delay: Duration::ZERO,
-            grace: settings.shutdown_timeout,
+            grace: settings.worker.shutdown_timeout,
         }
     }
 }

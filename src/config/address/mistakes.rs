@@ -6,7 +6,7 @@
 use url::Url;
 
 use super::place::{is_host, place_of};
-use crate::config::{plain, variables};
+use crate::config::plain;
 
 /// Why an address is refused.
 #[derive(Debug)]
@@ -34,6 +34,9 @@ impl Refused {
         Self::new(shown, hint)
     }
 }
+
+const USER_VARIABLE: &str = "APP__CACHE_SERVER__REDIS__JOBQUEUE__USERNAME";
+const PASSWORD_VARIABLE: &str = "APP__CACHE_SERVER__REDIS__JOBQUEUE__PASSWORD";
 
 /// Schemes of other programs and libraries, and what to write instead.
 const SCHEMES: [(&str, &str); 16] = [
@@ -96,8 +99,7 @@ pub(super) fn of_url(addr: &str) -> Refused {
     if addr.contains('@') {
         return Refused::hidden(format!(
             "write special characters of user and password as percent codes (/ as %2F, # as %23, \
-             ? as %3F), or the password in the variable {}",
-            password_variable()
+             ? as %3F), or the password in the variable {PASSWORD_VARIABLE}"
         ));
     }
     Refused::hidden("check host and port")
@@ -126,8 +128,7 @@ pub(super) fn of_host_and_port(addr: &str) -> Refused {
     }
     if addr.contains('@') {
         return Refused::hidden(format!(
-            "begin the URL with redis://, or write the password in the variable {}",
-            password_variable()
+            "begin the URL with redis://, or write the password in the variable {PASSWORD_VARIABLE}"
         ));
     }
     if addr.contains([',', ';']) {
@@ -169,15 +170,10 @@ fn of_pairs(addr: &str) -> Refused {
     let mut hint = format!(
         "write {scheme}://{}, and the password in the variable {}",
         place.unwrap_or("host:port"),
-        password_variable()
+        PASSWORD_VARIABLE
     );
     if has("user") || has("username") {
-        let variable = variables::override_of("cache_server.redis.jobqueue.username");
-        hint.push_str(&format!(", the user in {variable}"));
+        hint.push_str(&format!(", the user in {USER_VARIABLE}"));
     }
     Refused::new(found, hint)
-}
-
-fn password_variable() -> String {
-    variables::override_of("cache_server.redis.jobqueue.password")
 }

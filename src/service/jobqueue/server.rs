@@ -28,7 +28,7 @@ use tracing::{info, warn};
 
 pub use self::exit::Exit;
 use super::mux::Mux;
-use crate::config::{JobqueueConfig, RedisConfig};
+use crate::config::{RedisConfig, WorkerConfig};
 use crate::service::jobqueue::redis::{
     Broker, Connector, Error, LeaseTimes, OPERATOR_RETRY, SettlingRules,
 };
@@ -58,7 +58,7 @@ const RECONNECT_ALLOWANCE: Duration = Duration::from_secs(1);
 /// One worker of one queue: takes jobs from the stream and runs them by the handlers of a [`Mux`].
 #[derive(Debug)]
 pub struct Worker {
-    config: JobqueueConfig,
+    config: WorkerConfig,
     max_retry_backoff: Duration,
     broker: Arc<Broker>,
     mux: Mux,
@@ -131,8 +131,11 @@ impl Worker {
     /// Nothing connects before [`Self::run`].
     ///
     /// # Errors
-    /// When the address in `redis` cannot be understood. A Redis that is away is no error.
-    pub fn new(config: &JobqueueConfig, redis: &RedisConfig, mux: Mux) -> Result<Self, Error> {
+    /// When a setting is out of its range, or at odds with another one. A Redis that is away is no
+    /// error.
+    pub fn new(config: &WorkerConfig, redis: &RedisConfig, mux: Mux) -> Result<Self, Error> {
+        config.check()?;
+        redis.check()?;
         let broker = Broker::new(&config.queue, consumer_name());
         let handle = WorkerHandle {
             consumer: broker.consumer().into(),
@@ -240,7 +243,7 @@ impl Worker {
 
     fn heartbeat(&self, shared: &Shared, limit: Duration, stop: CancellationToken) -> Heartbeat {
         let (broker, held) = (Arc::clone(&shared.broker), Arc::clone(&shared.held));
-        Heartbeat::new(broker, held, self.config.heartbeat, limit, stop)
+        Heartbeat::new(broker, held, self.config.heartbeat(), limit, stop)
     }
 
     fn settler(&self, shared: &Shared, alarm: Arc<Alarm>, finish: &CancellationToken) -> Settler {
@@ -285,9 +288,9 @@ impl Worker {
     fn lease_times(&self) -> LeaseTimes {
         LeaseTimes {
             lease: self.config.lease,
-            heartbeat: self.config.heartbeat,
+            heartbeat: self.config.heartbeat(),
             reconnect: self.max_retry_backoff + RECONNECT_ALLOWANCE,
-            interval: self.config.reclaim_interval,
+            interval: self.config.reclaim_interval(),
         }
     }
 

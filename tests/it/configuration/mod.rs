@@ -2,6 +2,7 @@
 //! how they start, and which limits of the system they need.
 
 mod arguments;
+mod in_code;
 mod limits;
 mod sources;
 mod startup;

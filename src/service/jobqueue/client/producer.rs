@@ -11,7 +11,7 @@ use super::error::EnqueueError;
 use super::outbox::{Outbox, Receipt};
 use super::refusal::LastRefusal;
 use super::sending::Sender;
-use crate::config::RedisConfig;
+use crate::config::{self, RedisConfig};
 use crate::service::jobqueue::job::Job;
 use crate::service::jobqueue::redis::{Connector, Error, Keys};
 use crate::shortened::shortened;
@@ -51,12 +51,15 @@ impl Client {
     /// was away, until it is closed or dropped.
     ///
     /// # Errors
-    /// When the address in `redis` cannot be understood. A Redis that is away is no error.
+    /// When the name of the queue or a setting in `redis` cannot be used. A Redis that is away is no
+    /// error.
     ///
     /// # Panics
     /// Outside of a Tokio runtime. Whatever blocks the threads of that runtime keeps all callers
     /// waiting.
     pub fn new(redis: &RedisConfig, queue: &str) -> Result<Self, Error> {
+        config::check_queue(queue)?;
+        redis.check()?;
         let keys = Keys::new(queue);
         let parts = Parts {
             connector: Connector::of_producer(redis, &keys)?,

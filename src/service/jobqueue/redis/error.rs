@@ -6,6 +6,7 @@
 use redis::{ErrorKind, RedisError, ServerError};
 
 use super::words::{io_cause, io_words, refusal, tls_trouble};
+use crate::config::InvalidSetting;
 use crate::shortened::shortened_to;
 
 /// The most bytes of a message: it may carry what somebody else wrote.
@@ -34,6 +35,13 @@ pub struct Error {
     /// effect. It is absent when no answer came: the command may have run.
     pub code: Option<String>,
     message: String,
+}
+
+/// A worker or a client that cannot be made of its settings.
+impl From<InvalidSetting> for Error {
+    fn from(error: InvalidSetting) -> Self {
+        Self::new(Class::Operator, error.to_string())
+    }
 }
 
 impl Error {

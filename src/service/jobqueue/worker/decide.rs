@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::dead_letter;
 use super::outcome::{Delivery, Outcome};
 use super::retry;
-use crate::config::{JobqueueConfig, RetryConfig};
+use crate::config::{RetryConfig, WorkerConfig};
 use crate::service::jobqueue::handler::JobError;
 use crate::service::jobqueue::job::{self, MalformedJob};
 use crate::shortened::shortened_to;
@@ -44,7 +44,7 @@ pub(super) struct Trouble {
 }
 
 impl Rules {
-    pub(crate) fn new(config: &JobqueueConfig) -> Self {
+    pub(crate) fn new(config: &WorkerConfig) -> Self {
         Self {
             retry: config.retry,
             unknown_type_grace: config.unknown_type_grace,

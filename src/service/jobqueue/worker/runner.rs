@@ -26,7 +26,7 @@ use super::outcome::{Delivery, Outcome};
 use super::shared::Flags;
 use super::trail::{self, Step};
 use super::type_limit::{self, Place, TypeLimit};
-use crate::config::{JobqueueConfig, RetryConfig};
+use crate::config::{RetryConfig, WorkerConfig};
 use crate::service::jobqueue::handler::{Completion, Context, JobError, Later, ResultSender};
 use crate::service::jobqueue::mux::{Handler, HandlerFuture, Mux};
 use crate::shortened::shortened;
@@ -110,7 +110,7 @@ impl Runners {
     /// # Errors
     /// When the system gives no threads.
     pub(crate) fn new(
-        config: &JobqueueConfig,
+        config: &WorkerConfig,
         mux: Mux,
         log: Arc<JobLog>,
         flags: Flags,

@@ -1,12 +1,10 @@
 //! What becomes of a worker, and of its other jobs, when something panics that a runner calls.
 
-use std::collections::BTreeMap;
-
 use serde::de::IgnoredAny;
 use tokio::time::timeout;
 
 use super::*;
-use crate::config::Config;
+use crate::config::WorkerConfig;
 use crate::service::jobqueue::worker::held::Admission;
 use crate::service::jobqueue::worker::held::tests::delivery;
 
@@ -16,13 +14,11 @@ const JOBS: u64 = 100;
 fn runners(
     handler: impl Fn() -> Result<Completion, JobError> + Send + Sync + 'static,
 ) -> Arc<Runners> {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
-    let config = Config::from_sources("develop", dir.as_ref(), &BTreeMap::new()).unwrap();
     let mut mux = Mux::new();
     mux.handle("x", move |_: IgnoredAny, _| std::future::ready(handler()));
     let log = Arc::new(JobLog::new());
     let (flags, cutoff) = (Flags::default(), CancellationToken::new());
-    Runners::new(&config.jobqueue, mux, log, flags, cutoff).unwrap()
+    Runners::new(&WorkerConfig::default(), mux, log, flags, cutoff).unwrap()
 }
 
 /// Panics when it is dropped, as a handler's own panic may carry it.

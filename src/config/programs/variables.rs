@@ -9,9 +9,6 @@ pub(super) const ENVIRONMENT: &str = "APP_ENV";
 /// The variable that names the directory of the files.
 pub(super) const DIRECTORY: &str = "CONFIG_DIR";
 
-/// The key that [`ADDR`] overrides.
-pub(super) const ADDR_KEY: &str = "cache_server.redis.jobqueue.addr";
-
 /// The variable that overrides a key.
 pub(crate) fn override_of(key: &str) -> String {
     format!("{OVERRIDE_PREFIX}{}", key.replace('.', "__").to_uppercase())

@@ -13,19 +13,19 @@ fn every_key_has_its_default() {
 
     assert_eq!(config.jobqueue.host, "::");
     assert_eq!(config.jobqueue.port, 8082);
-    assert_eq!(config.jobqueue.queue, "default");
-    assert_eq!(config.jobqueue.concurrency, 10);
-    assert_eq!(config.jobqueue.lease, secs(15));
-    assert_eq!(config.jobqueue.heartbeat, secs(5));
-    assert_eq!(config.jobqueue.reclaim_interval, secs(1));
-    assert_eq!(config.jobqueue.max_deliveries, 5);
-    assert_eq!(config.jobqueue.job_timeout, secs(30 * 60));
-    assert_eq!(config.jobqueue.shutdown_timeout, secs(30));
-    assert_eq!(config.jobqueue.retry.initial, secs(1));
-    assert_eq!(config.jobqueue.retry.factor, 2.0);
-    assert_eq!(config.jobqueue.retry.max, secs(600));
-    assert_eq!(config.jobqueue.retry.jitter, 0.2);
-    assert_eq!(config.jobqueue.dead_letter_max_len, 100_000);
+    assert_eq!(config.jobqueue.worker.queue, "default");
+    assert_eq!(config.jobqueue.worker.concurrency, 10);
+    assert_eq!(config.jobqueue.worker.lease, secs(15));
+    assert_eq!(config.jobqueue.worker.heartbeat(), secs(5));
+    assert_eq!(config.jobqueue.worker.reclaim_interval(), secs(1));
+    assert_eq!(config.jobqueue.worker.max_deliveries, 5);
+    assert_eq!(config.jobqueue.worker.job_timeout, secs(30 * 60));
+    assert_eq!(config.jobqueue.worker.shutdown_timeout, secs(30));
+    assert_eq!(config.jobqueue.worker.retry.initial, secs(1));
+    assert_eq!(config.jobqueue.worker.retry.factor, 2.0);
+    assert_eq!(config.jobqueue.worker.retry.max, secs(600));
+    assert_eq!(config.jobqueue.worker.retry.jitter, 0.2);
+    assert_eq!(config.jobqueue.worker.dead_letter_max_len, 100_000);
 
     assert_eq!(config.redis.addr, "localhost:6379");
     assert_eq!(config.redis.username, None);
@@ -45,7 +45,7 @@ fn every_key_has_its_default() {
         assert_eq!(http.idle_timeout, secs(120));
     }
     assert_eq!(config.server.drain_delay, secs(0));
-    assert_eq!(config.jobqueue.unknown_type_grace, secs(3600));
+    assert_eq!(config.jobqueue.worker.unknown_type_grace, secs(3600));
     assert_eq!(config.cors, super::super::CorsConfig::default());
     assert_eq!(config.logging, super::super::LoggingConfig::default());
 }
@@ -59,9 +59,9 @@ fn a_later_source_replaces_single_keys() {
     ];
     let config = load(main, "", &variables).unwrap();
     assert_eq!(config.jobqueue.port, 2);
-    assert_eq!(config.jobqueue.lease, secs(10));
-    assert_eq!(config.jobqueue.retry.max, secs(120));
-    assert_eq!(config.jobqueue.retry.factor, 3.0);
+    assert_eq!(config.jobqueue.worker.lease, secs(10));
+    assert_eq!(config.jobqueue.worker.retry.max, secs(120));
+    assert_eq!(config.jobqueue.worker.retry.factor, 3.0);
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn empty_files_sections_and_keys_leave_the_defaults() {
 #[test]
 fn a_key_without_a_value_does_not_undo_an_earlier_source() {
     let config = load("jobqueue: {lease: 10s}", "jobqueue: {lease: }", &[]).unwrap();
-    assert_eq!(config.jobqueue.lease, secs(10));
+    assert_eq!(config.jobqueue.worker.lease, secs(10));
 }
 
 #[test]

@@ -12,7 +12,7 @@ fn empty_text_is_no_value() {
     let config = load(main, &redis_yaml(keys), &variables).unwrap();
     let defaults = with(&[]).unwrap();
     assert_eq!(config.redis.addr, "localhost:6379");
-    assert_eq!(config.jobqueue.queue, "default");
+    assert_eq!(config.jobqueue.worker.queue, "default");
     assert_eq!(
         format!("{:?}", config.redis),
         format!("{:?}", defaults.redis)
@@ -42,8 +42,8 @@ fn blanks_around_a_value_do_not_count() {
     ])
     .unwrap();
     assert_eq!(config.redis.addr, "a:1");
-    assert_eq!(config.jobqueue.queue, "mail");
-    assert_eq!(config.jobqueue.lease, secs(2));
+    assert_eq!(config.jobqueue.worker.queue, "mail");
+    assert_eq!(config.jobqueue.worker.lease, secs(2));
     assert_eq!(config.server.port, 1);
     assert_eq!(config.server.host, "localhost");
     assert_eq!(config.logging.level, LogLevel::Warn);
@@ -53,7 +53,7 @@ fn blanks_around_a_value_do_not_count() {
 fn durations_as_go_writes_them() {
     let timeout = |text: &str| {
         let config = load(&format!("jobqueue: {{job_timeout: {text}}}"), "", &[])?;
-        Ok::<_, String>(config.jobqueue.job_timeout)
+        Ok::<_, String>(config.jobqueue.worker.job_timeout)
     };
     assert_eq!(timeout("1m30s"), Ok(secs(90)));
     assert_eq!(timeout("1h0m0s"), Ok(secs(3600)));

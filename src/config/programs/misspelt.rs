@@ -18,8 +18,9 @@ use std::collections::BTreeSet;
 use super::{
     names::Names,
     slips::{differ_in_digits, is_slip, letters},
-    variables::{ADDR, ADDR_KEY, DIRECTORY, ENVIRONMENT, OVERRIDE_PREFIX, override_of},
+    variables::{ADDR, DIRECTORY, ENVIRONMENT, OVERRIDE_PREFIX, override_of},
 };
+use crate::config::redis_config;
 
 /// The variable of ours that was meant by `name`, when `name` is nearly that.
 pub(super) fn meant_by(names: &Names, name: &str, value: &str) -> Option<String> {
@@ -64,7 +65,7 @@ fn without_cache_server(names: &Names, found: &str) -> Option<String> {
         rest.is_some_and(|rest| letters(rest) == found)
     })?;
     Some(match key {
-        ADDR_KEY => ADDR.to_owned(),
+        redis_config::ADDR => ADDR.to_owned(),
         _ => override_of(key),
     })
 }

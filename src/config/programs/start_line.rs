@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use super::types::Config;
+use super::sections::Config;
 
 impl Config {
     /// Logs what `program` starts with, before it connects or listens.
@@ -18,7 +18,7 @@ impl Config {
             environment = sources.environment,
             config_dir = directory.as_deref().unwrap_or("none, defaults"),
             redis = self.redis.display_addr(),
-            queue = self.jobqueue.queue,
+            queue = self.jobqueue.worker.queue,
             "starting"
         );
         if !sources.others.is_empty() {

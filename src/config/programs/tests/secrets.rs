@@ -1,7 +1,7 @@
 //! Secrets stay what they are and where they are.
 
-use super::super::Secret;
 use super::{load, redis_yaml, with};
+use crate::config::Secret;
 
 #[test]
 fn a_password_stays_as_written() {

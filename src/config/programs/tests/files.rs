@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use super::super::{Config, ConfigError, keys};
+use super::super::{Config, error::ConfigError, keys};
 use super::{map, ms};
 
 #[test]
@@ -47,7 +47,10 @@ fn the_files_of_develop_list_every_key() {
         }
     }
     for key in keys::known() {
-        assert!(listed.contains(key), "{key} is not in the files of develop");
+        assert!(
+            listed.contains(&key),
+            "{key} is not in the files of develop"
+        );
     }
 }
 
@@ -57,8 +60,8 @@ fn the_files_of_the_repository_stand_a_shorter_lease() {
     for env in ["develop", "staging", "production"] {
         let lease = map(&[("APP__JOBQUEUE__LEASE", "900ms")]);
         let config = Config::from_sources(env, &dir, &lease).unwrap();
-        assert_eq!(config.jobqueue.heartbeat, ms(300));
-        assert_eq!(config.jobqueue.reclaim_interval, ms(150));
+        assert_eq!(config.jobqueue.worker.heartbeat(), ms(300));
+        assert_eq!(config.jobqueue.worker.reclaim_interval(), ms(150));
     }
 }
 

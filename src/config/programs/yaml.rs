@@ -2,16 +2,16 @@
 //! with a file that cannot be read. No message quotes a value: a mistake beside a password looks
 //! like any other.
 
-use std::{collections::BTreeMap, error::Error, fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
-use config::{File, FileStoredFormat, Format, Map, Source, Value, ValueKind};
 use yaml_rust2::{ScanError, Yaml, YamlLoader, yaml::Hash};
 
 use super::error::ConfigError;
 
 /// Each full key (`jobqueue.retry.max`) with its value. An empty section is a key whose value is
-/// null.
-pub(super) type Leaves = BTreeMap<String, ValueKind>;
+/// null. If a key is written in two forms (`server.port` and `server: {port}`), the last one in the
+/// file holds.
+pub(super) type Leaves = BTreeMap<String, Yaml>;
 
 /// The largest file that is read; settings are a few kilobytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -41,46 +41,10 @@ pub(super) fn read(path: &Path) -> Result<Leaves, ConfigError> {
     }
     let bytes = fs::read(path).map_err(unreadable)?;
     let text = decode(&bytes).map_err(|reason| unfit(path, reason))?;
-    let syntax = |error| ConfigError::Syntax {
+    parse(text).map_err(|reason| ConfigError::Syntax {
         path: path.to_owned(),
-        reason: words(error),
-    };
-    let leaves = File::from_str(text, StrictYaml).collect().map_err(syntax)?;
-    let leaves = leaves.into_iter().map(|(key, value)| (key, value.kind));
-    Ok(leaves.collect())
-}
-
-/// YAML for the `config` crate. The crate's own format quotes values in its errors, reads the first
-/// of several documents, and has no merge keys.
-///
-/// This format returns full keys, not sections. If a key is written in two forms (`server.port` and
-/// `server: {port}`), the last one in the file holds; the crate's maps have no order, so sections
-/// would leave that to chance.
-#[derive(Debug, Clone, Copy)]
-struct StrictYaml;
-
-impl Format for StrictYaml {
-    fn parse(
-        &self,
-        _: Option<&String>,
-        text: &str,
-    ) -> Result<Map<String, Value>, Box<dyn Error + Send + Sync>> {
-        Ok(parse(text)?)
-    }
-}
-
-impl FileStoredFormat for StrictYaml {
-    fn file_extensions(&self) -> &'static [&'static str] {
-        &["yaml"]
-    }
-}
-
-/// The words of [`parse`], without those that the `config` crate puts around them.
-fn words(error: config::ConfigError) -> String {
-    match error {
-        config::ConfigError::FileParse { cause, .. } => cause.to_string(),
-        other => other.to_string(),
-    }
+        reason,
+    })
 }
 
 fn unfit(path: &Path, reason: impl Into<String>) -> ConfigError {
@@ -127,7 +91,7 @@ fn decode(bytes: &[u8]) -> Result<&str, String> {
     })
 }
 
-fn parse(text: &str) -> Result<Map<String, Value>, String> {
+fn parse(text: &str) -> Result<Leaves, String> {
     let mut documents = YamlLoader::load_from_str(text).map_err(|error| reason(text, &error))?;
     documents.retain(|document| !matches!(document, Yaml::Null | Yaml::BadValue));
     if documents.len() > 1 {
@@ -137,7 +101,7 @@ fn parse(text: &str) -> Result<Map<String, Value>, String> {
         ));
     }
     match documents.pop() {
-        None => Ok(Map::new()),
+        None => Ok(Leaves::new()),
         Some(Yaml::Hash(root)) => leaves(&root),
         Some(_) => Err("the top level is no section".to_owned()),
     }
@@ -168,13 +132,13 @@ fn reason(text: &str, error: &ScanError) -> String {
 }
 
 /// The full keys of a section with their values.
-fn leaves(section: &Hash) -> Result<Map<String, Value>, String> {
-    let mut leaves = Map::new();
+fn leaves(section: &Hash) -> Result<Leaves, String> {
+    let mut leaves = Leaves::new();
     flatten("", section, &mut leaves)?;
     Ok(leaves)
 }
 
-fn flatten(section: &str, table: &Hash, leaves: &mut Map<String, Value>) -> Result<(), String> {
+fn flatten(section: &str, table: &Hash, leaves: &mut Leaves) -> Result<(), String> {
     for (key, yaml) in merged(table)? {
         let name = match key {
             Yaml::String(name) | Yaml::Real(name) => name.clone(),
@@ -194,27 +158,19 @@ fn flatten(section: &str, table: &Hash, leaves: &mut Map<String, Value>) -> Resu
     Ok(())
 }
 
-fn value(yaml: &Yaml) -> Result<Value, String> {
-    let kind = match yaml {
-        Yaml::Null => ValueKind::Nil,
-        Yaml::Hash(section) if section.is_empty() => ValueKind::Nil,
-        Yaml::Boolean(flag) => ValueKind::Boolean(*flag),
-        Yaml::Integer(number) => ValueKind::I64(*number),
-        Yaml::Real(text) => match yaml.as_f64() {
-            Some(number) => ValueKind::Float(number),
-            None => ValueKind::String(text.clone()),
-        },
-        Yaml::String(text) => ValueKind::String(text.clone()),
+/// The value of a key. An empty section is no value.
+fn value(yaml: &Yaml) -> Result<Yaml, String> {
+    match yaml {
+        Yaml::Hash(section) if section.is_empty() => Ok(Yaml::Null),
         Yaml::Array(values) => {
             let values: Result<Vec<_>, _> = values.iter().map(value).collect();
-            ValueKind::Array(values?)
+            Ok(Yaml::Array(values?))
         }
-        Yaml::Hash(section) => ValueKind::Table(leaves(section)?),
         Yaml::Alias(_) | Yaml::BadValue => {
-            return Err("a value does not fit the tag or anchor before it".to_owned());
+            Err("a value does not fit the tag or anchor before it".to_owned())
         }
-    };
-    Ok(Value::new(None, kind))
+        other => Ok(other.clone()),
+    }
 }
 
 /// The entries of a section, and those that `<<: *anchor` adds to it. The section's own entries
@@ -241,13 +197,13 @@ fn merged(table: &Hash) -> Result<Vec<(&Yaml, &Yaml)>, String> {
 }
 
 /// The words for the kind of a value.
-pub(super) fn kind_of(value: &ValueKind) -> &'static str {
+pub(super) fn kind_of(value: &Yaml) -> &'static str {
     match value {
-        ValueKind::Nil => "nothing",
-        ValueKind::Boolean(_) => "true or false",
-        ValueKind::String(_) => "text",
-        ValueKind::Table(_) => "a section",
-        ValueKind::Array(_) => "a list",
+        Yaml::Null => "nothing",
+        Yaml::Boolean(_) => "true or false",
+        Yaml::String(_) => "text",
+        Yaml::Hash(_) => "a section",
+        Yaml::Array(_) => "a list",
         _ => "a number",
     }
 }

@@ -90,11 +90,11 @@ fn anchors_aliases_and_merge_keys_work() {
                 jobqueue:\n  <<: [*times, {lease: 1m, port: 7}]\n  job_timeout: 2m\n  \
                 retry: {<<: *retry, max: 1m}\n";
     let config = load(main, "", &[]).unwrap();
-    assert_eq!(config.jobqueue.lease, secs(20));
+    assert_eq!(config.jobqueue.worker.lease, secs(20));
     assert_eq!(config.jobqueue.port, 7);
-    assert_eq!(config.jobqueue.job_timeout, secs(120));
-    assert_eq!(config.jobqueue.retry.initial, secs(2));
-    assert_eq!(config.jobqueue.retry.max, secs(60));
+    assert_eq!(config.jobqueue.worker.job_timeout, secs(120));
+    assert_eq!(config.jobqueue.worker.retry.initial, secs(2));
+    assert_eq!(config.jobqueue.worker.retry.max, secs(60));
     assert_eq!(config.sources.others, ["x-retry", "x-times"]);
 
     let message = load("server: {<<: 7}", "", &[]).unwrap_err();
@@ -118,7 +118,7 @@ fn a_file_has_one_document() {
 fn a_name_may_be_written_with_dots() {
     let config = load("server.port: 1\njobqueue: {retry.max: 1m}", "", &[]).unwrap();
     assert_eq!(config.server.port, 1);
-    assert_eq!(config.jobqueue.retry.max, secs(60));
+    assert_eq!(config.jobqueue.worker.retry.max, secs(60));
 }
 
 #[test]

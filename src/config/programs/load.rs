@@ -6,18 +6,16 @@ use std::{
     path::Path,
 };
 
-use config::ValueKind;
+use yaml_rust2::Yaml;
 
-use super::{
-    error::ConfigError,
-    files, keys, misspelt,
-    names::Names,
-    plain,
-    settings::Settings,
-    types::{Config, Sources},
-    variables::{self, ADDR, DIRECTORY, ENVIRONMENT},
-    yaml::{self, Leaves},
-};
+use super::error::ConfigError;
+use super::names::Names;
+use super::reader::Reader;
+use super::sections::{Config, Sources};
+use super::variables::{self, ADDR, DIRECTORY, ENVIRONMENT};
+use super::yaml::{self, Leaves};
+use super::{files, keys, misspelt};
+use crate::config::{plain, redis_config};
 
 type Variables = BTreeMap<String, String>;
 
@@ -77,7 +75,7 @@ fn check_environment(env: &str) -> Result<(), ConfigError> {
 
 fn read(env: &str, dir: Option<&Path>, variables: &Variables) -> Result<Config, ConfigError> {
     let names = Names::new(keys::known());
-    let mut settings = Settings::default();
+    let mut reader = Reader::default();
     let mut others = BTreeSet::new();
     // Variables come first: if CONFIG_DIR is misspelt, the wrong files would be read.
     let overrides = overrides(&names, variables, &mut others)?;
@@ -89,10 +87,10 @@ fn read(env: &str, dir: Option<&Path>, variables: &Variables) -> Result<Config, 
         let leaves = yaml::read(path)?;
         let origin = path.display().to_string();
         others.extend(names.check(&origin, &leaves)?);
-        settings.add(&origin, leaves);
+        reader.add(&origin, leaves);
     }
     for (name, leaf) in overrides {
-        settings.add(name, leaf);
+        reader.add(name, leaf);
     }
     let sources = Sources {
         environment: env.to_owned(),
@@ -100,7 +98,21 @@ fn read(env: &str, dir: Option<&Path>, variables: &Variables) -> Result<Config, 
         files,
         others: others.into_iter().collect(),
     };
-    keys::read(&mut settings, sources)
+    values(reader, sources)
+}
+
+/// Makes settings of the merged sources.
+fn values(mut reader: Reader, sources: Sources) -> Result<Config, ConfigError> {
+    let defaults = Config {
+        sources,
+        ..Config::default()
+    };
+    let config = defaults.visit(&mut reader)?;
+    let origin = |key: &str| reader.origin(key);
+    let worker = config.jobqueue.worker.check_relations(&origin);
+    let redis = config.redis.check_relations(&origin);
+    worker.and(redis).map_err(|error| reader.located(error))?;
+    Ok(config)
 }
 
 /// Our variables, each with its key and value. The names of other programs' variables go to `others`.
@@ -118,7 +130,7 @@ fn overrides<'a>(
         let Some(key) = variables::key_of(name) else {
             continue;
         };
-        let leaf = Leaves::from([(key, ValueKind::String(value.clone()))]);
+        let leaf = Leaves::from([(key, Yaml::String(value.clone()))]);
         match names.check(name, &leaf)?.is_empty() {
             true => found.push((name.as_str(), leaf)),
             false if plain::is_name(name) => drop(others.insert(name.clone())),
@@ -127,10 +139,7 @@ fn overrides<'a>(
     }
     // This variable is last, so it wins over `APP__CACHE_SERVER__REDIS__JOBQUEUE__ADDR`.
     if let Some(addr) = variables.get(ADDR) {
-        let leaf = Leaves::from([(
-            variables::ADDR_KEY.to_owned(),
-            ValueKind::String(addr.clone()),
-        )]);
+        let leaf = Leaves::from([(redis_config::ADDR.to_owned(), Yaml::String(addr.clone()))]);
         found.push((ADDR, leaf));
     }
     Ok(found)
@@ -160,7 +169,7 @@ fn readable(all: impl Iterator<Item = (OsString, OsString)>) -> Result<Variables
 fn is_ours(names: &Names, name: &str, value: &OsString) -> bool {
     let has_own_name = [ADDR, ENVIRONMENT, DIRECTORY].contains(&name);
     let is_override = || {
-        let leaf = variables::key_of(name).map(|key| Leaves::from([(key, ValueKind::Nil)]));
+        let leaf = variables::key_of(name).map(|key| Leaves::from([(key, Yaml::Null)]));
         let is_others = |leaf| {
             names
                 .check(name, &leaf)

@@ -1,7 +1,7 @@
 //! Both ends of each range, and settings that do not go together.
 
-use super::super::plain;
 use super::{load, ms, secs, with};
+use crate::config::plain;
 
 /// Both ends of a range are accepted, and `bad` is not.
 fn assert_range(key: &str, low: &str, high: &str, bad: &[&str]) {
@@ -109,12 +109,18 @@ fn a_queue_name_has_at_most_64_characters() {
 
 #[test]
 fn heartbeat_and_reclaim_interval_follow_the_lease() {
-    let jobqueue = with(&[("APP__JOBQUEUE__LEASE", "60s")]).unwrap().jobqueue;
-    assert_eq!(jobqueue.heartbeat, secs(20));
-    assert_eq!(jobqueue.reclaim_interval, secs(1));
-    let jobqueue = with(&[("APP__JOBQUEUE__LEASE", "300ms")]).unwrap().jobqueue;
-    assert_eq!(jobqueue.heartbeat, ms(100));
-    assert_eq!(jobqueue.reclaim_interval, ms(50));
+    let worker = with(&[("APP__JOBQUEUE__LEASE", "60s")])
+        .unwrap()
+        .jobqueue
+        .worker;
+    assert_eq!(worker.heartbeat(), secs(20));
+    assert_eq!(worker.reclaim_interval(), secs(1));
+    let worker = with(&[("APP__JOBQUEUE__LEASE", "300ms")])
+        .unwrap()
+        .jobqueue
+        .worker;
+    assert_eq!(worker.heartbeat(), ms(100));
+    assert_eq!(worker.reclaim_interval(), ms(50));
 }
 
 #[test]
@@ -138,7 +144,11 @@ fn a_heartbeat_is_less_than_half_the_lease() {
 fn a_reclaim_interval_is_at_most_half_a_heartbeat() {
     let interval = |value| with(&[("APP__JOBQUEUE__RECLAIM_INTERVAL", value)]);
     assert_eq!(
-        interval("2500ms").unwrap().jobqueue.reclaim_interval,
+        interval("2500ms")
+            .unwrap()
+            .jobqueue
+            .worker
+            .reclaim_interval(),
         ms(2500)
     );
     assert_eq!(

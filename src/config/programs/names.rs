@@ -6,15 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use config::ValueKind;
+use yaml_rust2::Yaml;
 
-use super::{
-    error::ConfigError,
-    plain,
-    slips::{is_slip, likeness},
-    variables::{OVERRIDE_PREFIX, override_of},
-    yaml::{Leaves, kind_of},
-};
+use super::error::ConfigError;
+use super::slips::{is_slip, likeness};
+use super::variables::{OVERRIDE_PREFIX, override_of};
+use super::yaml::{Leaves, kind_of};
+use crate::config::plain;
+use crate::config::section::join;
 
 /// The sections whose keys are all ours. Every other section is another program's.
 const OWN: [&str; 5] = [
@@ -29,15 +28,15 @@ const OWN: [&str; 5] = [
 const HIDDEN: &str = "(a name that is not shown since it may hold a secret)";
 
 /// Every key that the programs know.
-pub(super) struct Names(BTreeSet<&'static str>);
+pub(super) struct Names(BTreeSet<String>);
 
 impl Names {
-    pub(super) fn new(known: BTreeSet<&'static str>) -> Self {
+    pub(super) fn new(known: BTreeSet<String>) -> Self {
         Self(known)
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = &'static str> {
-        self.0.iter().copied()
+    pub(super) fn all(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(String::as_str)
     }
 
     /// Checks the keys of one source, and returns the names of other programs' sections in it.
@@ -57,7 +56,7 @@ impl Names {
             self.refuse_misspelt_section(origin, section, keys)?;
         }
         // YAML takes `{password}` for a section without settings: then the name may be a secret.
-        let is_bare = |section: &str| leaves.get(section) == Some(&ValueKind::Nil);
+        let is_bare = |section: &str| leaves.get(section) == Some(&Yaml::Null);
         let sections = others.into_keys();
         Ok(sections
             .map(|section| shown(section, is_bare(section)))
@@ -65,13 +64,13 @@ impl Names {
     }
 
     /// Checks a key that is in one of our sections, or is one of them.
-    fn check_own(&self, origin: &str, key: &str, value: &ValueKind) -> Result<(), ConfigError> {
+    fn check_own(&self, origin: &str, key: &str, value: &Yaml) -> Result<(), ConfigError> {
         if self.0.contains(key) {
             return Ok(());
         }
         if self.all().any(|known| below(known, key).is_some()) {
             return match value {
-                ValueKind::Nil => Ok(()), // an empty section
+                Yaml::Null => Ok(()), // an empty section
                 _ => Err(setting(
                     origin,
                     key,
@@ -83,7 +82,7 @@ impl Names {
         if let Some(known) = self.all().find(|known| below(key, known).is_some()) {
             return Err(setting(origin, known, "a section", "a single value"));
         }
-        let bare = *value == ValueKind::Nil;
+        let bare = *value == Yaml::Null;
         let section = self.known_section(key);
         Err(self.unknown(origin, key, section, self.suggestion(key), bare))
     }
@@ -192,7 +191,7 @@ impl Names {
     }
 
     /// The names that are known in a section.
-    fn names_in(&self, section: &str) -> BTreeSet<&'static str> {
+    fn names_in<'a>(&'a self, section: &'a str) -> BTreeSet<&'a str> {
         let below = self.all().filter_map(|known| below(known, section));
         below.map(first_name).collect()
     }
@@ -247,11 +246,4 @@ fn below<'a>(key: &'a str, section: &str) -> Option<&'a str> {
 
 fn first_name(key: &str) -> &str {
     key.split('.').next().unwrap_or(key)
-}
-
-fn join(section: &str, name: &str) -> String {
-    match section {
-        "" => name.to_owned(),
-        _ => format!("{section}.{name}"),
-    }
 }

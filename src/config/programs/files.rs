@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{error::ConfigError, plain};
+use super::error::ConfigError;
+use crate::config::plain;
 
 /// The directories that are searched for files without `CONFIG_DIR`.
 pub(super) const SEARCHED: [&str; 2] = ["config", "/etc/dm-jobqueue"];
