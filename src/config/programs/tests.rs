@@ -6,6 +6,7 @@ mod forms;
 mod names;
 mod ranges;
 mod secrets;
+mod table;
 mod values;
 mod yaml;
 

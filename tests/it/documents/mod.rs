@@ -4,7 +4,6 @@
 
 mod commands;
 mod links;
-mod settings;
 mod translations;
 mod words;
 
