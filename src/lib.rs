@@ -10,7 +10,7 @@
 //! the handler that its [`Mux`] has for the type:
 //!
 //! ```no_run
-//! // The example of the repository: examples/own_job_type.rs.
+#![doc = include_str!("../examples/own_job_type.rs")]
 //! ```
 //!
 //! # What to look up where
@@ -87,7 +87,6 @@ mod time_zone;
 mod usecase;
 
 pub use config::{InvalidSetting, RedisConfig, RetryConfig, Secret, WorkerConfig};
-pub use service::jobqueue::Error;
 pub use service::jobqueue::client::{Client, EnqueueError};
 pub use service::jobqueue::handler::{Completion, Context, JobError, Later, ResultSender};
 pub use service::jobqueue::job::Job;

@@ -23,14 +23,14 @@ type Verdict = Result<Vec<String>, String>;
 
 /// Finds out whether the process can work. Cheap to clone.
 #[derive(Clone)]
-pub struct Readiness(Arc<dyn Fn() -> BoxFuture<'static, Verdict> + Send + Sync>);
+pub(crate) struct Readiness(Arc<dyn Fn() -> BoxFuture<'static, Verdict> + Send + Sync>);
 
 impl Readiness {
     /// Calls `check` for each request.
     ///
     /// The future that it returns must be cancel safe: after a second it is dropped, and the process
     /// counts as not ready.
-    pub fn new<F, Fut>(check: F) -> Self
+    pub(crate) fn new<F, Fut>(check: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Verdict> + Send + 'static,
@@ -40,7 +40,7 @@ impl Readiness {
 
     /// The same readiness until `stop` is cancelled. After that the process is never ready.
     #[must_use]
-    pub fn until(self, stop: CancellationToken) -> Self {
+    pub(crate) fn until(self, stop: CancellationToken) -> Self {
         Self::new(move || {
             let (this, stop) = (self.clone(), stop.clone());
             async move {

@@ -6,9 +6,9 @@
 //! `usecase::api`. Every error becomes an answer in `problem`.
 
 mod cross_site;
-pub mod dm_jobqueue;
+pub(crate) mod dm_jobqueue;
 mod error_detail;
-pub mod health;
+pub(crate) mod health;
 mod http;
 mod openapi;
 mod problem;
@@ -16,4 +16,4 @@ mod request;
 mod router;
 
 pub use http::{listen, serve};
-pub use router::{server_router, worker_router};
+pub(crate) use router::{server_router, worker_router};

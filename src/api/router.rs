@@ -15,7 +15,7 @@ use crate::usecase::api::dm_jobqueue::DmJobqueueUsecase;
 ///
 /// A registration is answered within the request timeout, which begins after the headers of its
 /// request.
-pub fn server_router(
+pub(crate) fn server_router(
     usecase: DmJobqueueUsecase,
     settings: &ServerConfig,
     cors: &CorsConfig,
@@ -28,7 +28,7 @@ pub fn server_router(
 }
 
 /// The routes of a worker process: health and readiness.
-pub fn worker_router(cors: &CorsConfig, readiness: Readiness) -> Router {
+pub(crate) fn worker_router(cors: &CorsConfig, readiness: Readiness) -> Router {
     cross_site::guard(with_fallbacks(health::routes(readiness)), cors)
 }
 

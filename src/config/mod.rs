@@ -19,9 +19,9 @@ mod section;
 mod value;
 mod worker;
 
-pub use programs::{
-    Config, ConfigError, CorsConfig, HttpConfig, JobqueueConfig, LogFormat, LogLevel,
-    LoggingConfig, ServerConfig,
+pub use programs::{Config, ConfigError};
+pub(crate) use programs::{
+    CorsConfig, HttpConfig, JobqueueConfig, LogFormat, LogLevel, LoggingConfig, ServerConfig,
 };
 pub(crate) use programs::{is_secret, override_of, setting_of};
 pub use redis_config::RedisConfig;

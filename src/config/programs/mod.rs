@@ -30,8 +30,8 @@ mod tests;
 
 pub use error::ConfigError;
 pub(crate) use keys::{is_secret, setting_of};
-pub use sections::{
-    Config, CorsConfig, HttpConfig, JobqueueConfig, LogFormat, LogLevel, LoggingConfig,
-    ServerConfig,
+pub use sections::Config;
+pub(crate) use sections::{
+    CorsConfig, HttpConfig, JobqueueConfig, LogFormat, LogLevel, LoggingConfig, ServerConfig,
 };
 pub(crate) use variables::override_of;

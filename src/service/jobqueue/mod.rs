@@ -18,4 +18,4 @@ mod redis;
 pub(crate) mod server;
 mod worker;
 
-pub use self::redis::{Error, Keys};
+pub use self::redis::Keys;

@@ -28,9 +28,9 @@ use tracing::{info, warn};
 
 pub use self::exit::Exit;
 use super::mux::Mux;
-use crate::config::{RedisConfig, WorkerConfig};
+use crate::config::{InvalidSetting, RedisConfig, WorkerConfig};
 use crate::service::jobqueue::redis::{
-    Broker, Connector, Error, LeaseTimes, OPERATOR_RETRY, SettlingRules,
+    Broker, Connector, LeaseTimes, OPERATOR_RETRY, SettlingRules,
 };
 use crate::service::jobqueue::worker::decide::Rules;
 use crate::service::jobqueue::worker::fetcher::Fetcher;
@@ -133,9 +133,15 @@ impl Worker {
     /// # Errors
     /// When a setting is out of its range, or at odds with another one. A Redis that is away is no
     /// error.
-    pub fn new(config: &WorkerConfig, redis: &RedisConfig, mux: Mux) -> Result<Self, Error> {
+    pub fn new(
+        config: &WorkerConfig,
+        redis: &RedisConfig,
+        mux: Mux,
+    ) -> Result<Self, InvalidSetting> {
         config.check()?;
-        redis.check()?;
+        for retry in mux.options().filter_map(|(_, options)| options.retry) {
+            retry.check()?;
+        }
         let broker = Broker::new(&config.queue, consumer_name());
         let handle = WorkerHandle {
             consumer: broker.consumer().into(),

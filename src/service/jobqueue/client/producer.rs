@@ -11,9 +11,9 @@ use super::error::EnqueueError;
 use super::outbox::{Outbox, Receipt};
 use super::refusal::LastRefusal;
 use super::sending::Sender;
-use crate::config::{self, RedisConfig};
+use crate::config::{self, InvalidSetting, RedisConfig};
 use crate::service::jobqueue::job::Job;
-use crate::service::jobqueue::redis::{Connector, Error, Keys};
+use crate::service::jobqueue::redis::{Connector, Keys};
 use crate::shortened::shortened;
 
 /// Appends jobs to one queue's stream. Cheap to clone.
@@ -57,9 +57,8 @@ impl Client {
     /// # Panics
     /// Outside of a Tokio runtime. Whatever blocks the threads of that runtime keeps all callers
     /// waiting.
-    pub fn new(redis: &RedisConfig, queue: &str) -> Result<Self, Error> {
+    pub fn new(redis: &RedisConfig, queue: &str) -> Result<Self, InvalidSetting> {
         config::check_queue(queue)?;
-        redis.check()?;
         let keys = Keys::new(queue);
         let parts = Parts {
             connector: Connector::of_producer(redis, &keys)?,

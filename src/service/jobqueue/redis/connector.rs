@@ -27,7 +27,7 @@ use super::shared_answer::{Health, SharedAnswer};
 use super::status::{SharedConnection, Status};
 use super::tls;
 use super::words::CLOSED;
-use crate::config::RedisConfig;
+use crate::config::{InvalidSetting, RedisConfig};
 use crate::lock::lock;
 
 /// After this time without a reply, [`Connector::ready`] says that Redis does not answer. A health check gives up after a second, and would not learn the reason.
@@ -56,25 +56,31 @@ impl Connector {
     /// before [`Self::probe`] runs.
     ///
     /// # Errors
-    /// When `config.addr` cannot be understood.
-    pub(crate) fn of_worker(config: &RedisConfig, keys: &Keys) -> Result<Self, Error> {
+    /// When a setting in `config` cannot be used.
+    pub(crate) fn of_worker(config: &RedisConfig, keys: &Keys) -> Result<Self, InvalidSetting> {
         Self::new(config, keys, migrations::commands(keys))
     }
 
     /// The same for a producer, which must be allowed to append jobs.
     ///
     /// # Errors
-    /// When `config.addr` cannot be understood.
-    pub(crate) fn of_producer(config: &RedisConfig, keys: &Keys) -> Result<Self, Error> {
+    /// When a setting in `config` cannot be used.
+    pub(crate) fn of_producer(config: &RedisConfig, keys: &Keys) -> Result<Self, InvalidSetting> {
         Self::new(config, keys, migrations::commands_of_producer(keys))
     }
 
-    fn new(config: &RedisConfig, keys: &Keys, setup: Vec<Cmd>) -> Result<Self, Error> {
+    fn new(config: &RedisConfig, keys: &Keys, setup: Vec<Cmd>) -> Result<Self, InvalidSetting> {
+        config.check()?;
+        let login = Login::new(config).map_err(|error| InvalidSetting {
+            key: "cache_server.redis.jobqueue.addr".to_owned(),
+            found: config.display_addr(),
+            expected: format!("an address that redis-rs understands ({error})"),
+        })?;
         // Fails when a provider is installed already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
         let redis = config.display_addr();
         Ok(Self(Arc::new(Inner {
-            login: Login::new(config)?,
+            login,
             config: config.clone(),
             checkup: Checkup::new(redis.clone(), keys, setup),
             shared: SharedConnection::new(),

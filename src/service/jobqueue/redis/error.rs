@@ -6,7 +6,6 @@
 use redis::{ErrorKind, RedisError, ServerError};
 
 use super::words::{io_cause, io_words, refusal, tls_trouble};
-use crate::config::InvalidSetting;
 use crate::shortened::shortened_to;
 
 /// The most bytes of a message: it may carry what somebody else wrote.
@@ -14,7 +13,7 @@ const MAX_MESSAGE_BYTES: usize = 512;
 
 /// What to do about a failed command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub(crate) enum Class {
     /// Redis is away or busy. Wait until it answers again.
     Wait,
     /// This connection is of no use any more. Open another one.
@@ -28,20 +27,13 @@ pub enum Class {
 /// A failed command: its class and a message for the log.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
-pub struct Error {
+pub(crate) struct Error {
     /// What to do about it.
     pub class: Class,
     /// The code that Redis answered (`OOM`, `READONLY`, ...): the command surely had no
     /// effect. It is absent when no answer came: the command may have run.
     pub code: Option<String>,
     message: String,
-}
-
-/// A worker or a client that cannot be made of its settings.
-impl From<InvalidSetting> for Error {
-    fn from(error: InvalidSetting) -> Self {
-        Self::new(Class::Operator, error.to_string())
-    }
 }
 
 impl Error {

@@ -51,10 +51,8 @@ mod tls;
 mod window;
 mod words;
 
-pub use self::error::Error;
-
 pub(crate) use self::connector::Connector;
-pub(crate) use self::error::Class;
+pub(crate) use self::error::{Class, Error};
 pub use self::keys::Keys;
 
 pub(crate) use self::backoff::OPERATOR_RETRY;
