@@ -7,11 +7,13 @@ use std::process::Command;
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=src/stdout.c");
-    for object in cc::Build::new()
-        .file("src/stdout.c")
-        .compile_intermediates()
-    {
-        println!("cargo:rustc-link-arg-bins={}", object.display());
+    if std::env::var_os("CARGO_FEATURE_PROGRAMS").is_some() {
+        for object in cc::Build::new()
+            .file("src/stdout.c")
+            .compile_intermediates()
+        {
+            println!("cargo:rustc-link-arg-bins={}", object.display());
+        }
     }
     let commit = commit();
     println!(

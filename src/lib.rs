@@ -46,6 +46,15 @@
 //!
 //! All of it runs on Tokio and logs with `tracing`.
 
+#![cfg_attr(
+    not(feature = "programs"),
+    allow(
+        dead_code,
+        unreachable_pub,
+        reason = "the programs use more of the queue than its face has"
+    )
+)]
+
 // docs/architecture.md is the way into the code.
 //
 // # Import rules
@@ -69,21 +78,28 @@
 //
 // Nothing imports the programs in `src/bin`.
 
+#[cfg(feature = "programs")]
 mod api;
 #[cfg(test)]
 mod captured;
 mod config;
+#[cfg(feature = "programs")]
 mod descriptor;
 mod duration;
 mod lock;
+#[cfg(feature = "programs")]
 pub mod program;
 mod service;
 mod shortened;
+#[cfg(feature = "programs")]
 mod shutdown;
+#[cfg(feature = "programs")]
 mod telemetry;
 mod threads;
 mod throttle;
+#[cfg(feature = "programs")]
 mod time_zone;
+#[cfg(feature = "programs")]
 mod usecase;
 
 pub use config::{InvalidSetting, RedisConfig, RetryConfig, Secret, WorkerConfig};

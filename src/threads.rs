@@ -10,9 +10,11 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config::plain;
 
+#[cfg(feature = "programs")]
 /// An idle worker has 25 files open. With fewer than this it would start, and run out of files as soon
 /// as it has work.
 const MIN_FILES: u64 = 32;
+#[cfg(feature = "programs")]
 /// This is address space rather than memory: the stacks of the threads, and what the allocator reserves
 /// for each of them. With less, an allocation fails now and then.
 const SPARE_MEMORY: usize = 256 * 1024 * 1024;
@@ -25,6 +27,7 @@ thread_local! {
     static BUILDS_RUNTIME: Cell<bool> = const { Cell::new(false) };
 }
 
+#[cfg(feature = "programs")]
 /// Checks that files and memory will not run out later. A failed allocation would end the process, and
 /// without a file Redis could not be connected.
 ///

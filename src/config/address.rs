@@ -12,6 +12,7 @@ use std::ops::RangeInclusive;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
+#[cfg(any(feature = "programs", test))]
 pub(super) use place::is_host_name;
 
 use self::{

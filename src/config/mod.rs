@@ -12,6 +12,7 @@
 
 mod address;
 pub(crate) mod plain;
+#[cfg(feature = "programs")]
 mod programs;
 mod redis_config;
 mod secret;
@@ -19,10 +20,13 @@ mod section;
 mod value;
 mod worker;
 
+#[cfg(feature = "programs")]
 pub use programs::{Config, ConfigError};
+#[cfg(feature = "programs")]
 pub(crate) use programs::{
     CorsConfig, HttpConfig, JobqueueConfig, LogFormat, LogLevel, LoggingConfig, ServerConfig,
 };
+#[cfg(feature = "programs")]
 pub(crate) use programs::{is_secret, override_of, setting_of};
 pub use redis_config::RedisConfig;
 pub use secret::Secret;

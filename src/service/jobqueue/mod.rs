@@ -13,9 +13,11 @@ pub(crate) mod constants;
 pub(crate) mod handler;
 pub(crate) mod job;
 pub(crate) mod mux;
+#[cfg(feature = "programs")]
 pub(crate) mod processor;
 mod redis;
 pub(crate) mod server;
 mod worker;
 
+#[cfg(feature = "programs")]
 pub use self::redis::Keys;

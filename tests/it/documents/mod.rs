@@ -1,5 +1,5 @@
 //! The documents are true where a test can tell: their commands work as they stand there, their
-//! links lead somewhere, their tables of settings are those of the programs, and the Japanese pages
+//! links lead somewhere, and the Japanese pages
 //! say what the English ones say. `architecture` and `fault_table` do the same for two more.
 
 mod commands;

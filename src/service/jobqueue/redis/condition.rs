@@ -6,9 +6,9 @@
 //! the outage log instead. Nothing here asks Redis or reads a reply.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use jiff::Timestamp;
+use humantime::{Rfc3339Timestamp, format_rfc3339_seconds};
 use tracing::{info, warn};
 
 use super::findings::{self, Matter};
@@ -21,7 +21,7 @@ const REMINDER: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 struct Standing {
     text: String,
-    since: Timestamp,
+    since: Rfc3339Timestamp,
     told: Instant,
 }
 
@@ -124,11 +124,9 @@ impl Condition {
             (Some(text), Some(standing)) => standing.text = text,
             (Some(text), None) => {
                 warn!(redis = %self.redis, "{text}");
-                // Rounded down, since a time in the future would look wrong.
-                let second = Timestamp::from_second(Timestamp::now().as_second());
                 let standing = Standing {
                     text,
-                    since: second.unwrap_or_default(),
+                    since: format_rfc3339_seconds(SystemTime::now()),
                     told: now,
                 };
                 self.standing.insert(matter, standing);
