@@ -1,16 +1,12 @@
-// A job type of your own: a producer and a worker in one program.
-//
-// `cargo run --example own_job_type -- localhost:6379`
+//! A job type of your own: a producer and a worker in one program. Ctrl-C ends it in order.
+//!
+//! `cargo run --example own_job_type -- localhost:6379`
 
-use std::error::Error;
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
-use dm_jobqueue::{
-    Client, Context, Job, JobError, Mux, RedisConfig, RetryConfig, Worker, WorkerConfig,
-};
+use dm_jobqueue::{Client, Context, Job, JobError, Mux};
+use dm_jobqueue::{RedisConfig, RetryConfig, Worker, WorkerConfig};
 use serde::{Deserialize, Serialize};
-
-const RESIZE: &str = "image:resize";
 
 #[derive(Serialize, Deserialize)]
 struct Resize {
@@ -30,41 +26,22 @@ async fn resize(job: Resize, context: Context) -> Result<(), JobError> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let addr = std::env::args().nth(1).unwrap_or("localhost:6379".into());
-    let redis = RedisConfig {
-        addr,
-        ..Default::default()
-    };
+    let (mut redis, mut settings) = (RedisConfig::default(), WorkerConfig::default());
+    redis.addr = std::env::args().nth(1).ok_or("which Redis?")?;
+    settings.queue = "images".to_owned();
 
-    let client = Client::new(&redis, "images")?;
+    let client = Client::new(&redis, &settings.queue)?;
     client.connected().await?;
-    let job = Resize {
-        image: "logo.png".into(),
-        width: 640,
-    };
-    let job = Job::new(RESIZE, &job)?
-        .max_retry(3)
-        .delay(Duration::from_millis(500));
+    let (image, width) = ("logo.png".to_owned(), 640);
+    let job = Job::new("image:resize", &Resize { image, width })?.max_retry(3);
     client.enqueue(&job, Duration::from_secs(1)).await?;
 
+    let mut retry = RetryConfig::default();
+    retry.initial = Duration::from_millis(200);
     let mut mux = Mux::new();
-    let pauses = RetryConfig {
-        initial: Duration::from_millis(200),
-        ..Default::default()
-    };
-    mux.handle(RESIZE, resize)
-        .timeout(Duration::from_secs(10))
-        .retry(pauses);
-    let settings = WorkerConfig {
-        queue: "images".into(),
-        ..Default::default()
-    };
+    let options = mux.handle("image:resize", resize);
+    options.timeout(Duration::from_secs(10)).retry(retry);
     let worker = Worker::new(&settings, &redis, mux)?;
-    let handle = worker.handle();
-    tokio::spawn(async move {
-        tokio::signal::ctrl_c().await.ok();
-        handle.stop();
-    });
-    worker.run().await?;
+    worker.run(tokio::signal::ctrl_c()).await?;
     Ok(())
 }

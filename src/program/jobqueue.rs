@@ -82,12 +82,11 @@ pub(super) async fn run(
         cutoff.cancelled().await;
         out.abandon();
     });
-    tokio::spawn(async move {
+    let asked = async {
         let signal = signals.recv().await;
-        handle.stop();
         info!(signal, "asked to stop");
-    });
-    let exit = worker.run().await?;
+    };
+    let exit = worker.run(asked).await?;
     http_stop.cancel();
     // A health check that is being answered is not worth waiting for.
     http.abort();

@@ -61,8 +61,8 @@ async fn run() -> Result<ExitCode, Box<dyn Error>> {
         let stop = stop.clone();
         async move {
             let signal = signals.recv().await;
-            stop.cancel();
             info!(signal, "asked to stop");
+            stop.cancel();
         }
     });
     let limits = serve::Limits::of_server(settings);

@@ -163,8 +163,8 @@ impl Worker {
         self.handle.clone()
     }
 
-    /// Takes and runs jobs until [`WorkerHandle::stop`] is called or a handler finds the process
-    /// unfit. It waits for a Redis that is away.
+    /// Takes and runs jobs until `stop` is over, [`WorkerHandle::stop`] is called or a handler finds
+    /// the process unfit. It waits for a Redis that is away.
     ///
     /// Then it shuts down: jobs that run may take `shutdown_timeout` to end, and half a second later
     /// this returns. Jobs that were cut off run again, here or in another worker.
@@ -175,7 +175,7 @@ impl Worker {
     /// # Cancel safety
     /// A dropped call ends the worker at once: handlers are dropped at their next await. Other workers
     /// run their jobs, and those whose outcome was not sent yet, when the leases are over.
-    pub async fn run(self) -> std::io::Result<Exit> {
+    pub async fn run(self, stop: impl Future) -> std::io::Result<Exit> {
         let parts = self.start()?;
         let tokens = [
             &self.handle.flags.stop,
@@ -190,7 +190,10 @@ impl Worker {
             concurrency = self.config.concurrency,
             "worker started"
         );
-        self.handle.flags.stop.cancelled().await;
+        tokio::select! {
+            _ = stop => self.handle.stop(),
+            () = self.handle.flags.stop.cancelled() => {}
+        }
         let deadline = Instant::now() + self.config.shutdown_timeout;
         info!(running = parts.held.running(), "worker stopping");
         let exit = self.shut_down(parts, deadline).await;
