@@ -12,7 +12,7 @@ use axum::{
     Router,
     body::Body,
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
     response::{IntoResponse, Response},
 };
 use tower::ServiceExt;
@@ -20,7 +20,7 @@ use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, Any, CorsLayer, 
 use url::Url;
 
 use super::problem::Problem;
-use crate::{config::CorsConfig, shortened::shortened};
+use crate::config::CorsConfig;
 
 /// In a list of the settings, this means everything.
 const ANY: &str = "*";
@@ -104,16 +104,7 @@ impl Guard {
         if is_safe || is_of_this_site(headers) || is_allowed() {
             return Ok(());
         }
-        let origin = headers.get(header::ORIGIN).map(|it| it.as_bytes());
-        let origin = String::from_utf8_lossy(origin.unwrap_or(b"another site")).into_owned();
-        let origin = shortened(&origin);
-        Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            format!(
-                "pages of {origin} may not do this: cors.allowed_origins and cors.allowed_methods do \
-                 not allow it"
-            ),
-        ))
+        Err(Problem::other_site(headers.get(header::ORIGIN)))
     }
 
     /// Whether the settings allow the origin of the page.

@@ -12,7 +12,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::problem::Problem;
+use super::problem::{Problem, words};
 use super::request::{body, object::Object};
 use crate::{
     config::ServerConfig,
@@ -95,7 +95,7 @@ fn decode(text: &str) -> Result<Registration, Problem> {
     };
     let checked = input.check().map_err(|violations| {
         for violation in violations {
-            object.add_error(violation.field, violation.message);
+            object.add_error(violation.field, words::expected(&violation.rule));
         }
     });
     let errors = object.into_errors();

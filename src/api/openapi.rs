@@ -29,7 +29,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::{dm_jobqueue::PROPERTIES, problem::MAX_ERRORS, request::body::MAX_BODY_LEN},
+        api::{dm_jobqueue::PROPERTIES, problem::words::MAX_ERRORS, request::body::MAX_BODY_LEN},
         service::jobqueue::job::{DEFAULT_MAX_RETRY, MAX_DELAY_MS, MAX_RETRY},
         usecase::{
             api::registration::{DEFAULT_DELAY, RegisterInput},

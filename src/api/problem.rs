@@ -1,7 +1,7 @@
 //! Errors as clients see them: problem details of RFC 9457, with the list of errors that the Huma
 //! framework adds to them. The clients of this API are made for Huma's answers.
 //!
-//! This is the one place that decides which failure becomes which status.
+//! `words` decides which failure becomes which status, with which words.
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
@@ -10,13 +10,11 @@ use axum::{
 use serde::{Serialize, Serializer};
 
 use super::error_detail::ErrorDetail;
-use crate::service::jobqueue::client::EnqueueError;
+
+pub(crate) mod words;
 
 /// After how many seconds clients may try again.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
-
-/// How many errors one answer lists at most. One more line has the count of the others.
-pub(super) const MAX_ERRORS: usize = 20;
 
 /// An error response.
 #[derive(Debug, Serialize)]
@@ -34,63 +32,20 @@ pub(crate) struct Problem {
 
 impl Problem {
     /// A problem without a list of errors.
-    pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+    fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self {
             title: status.canonical_reason().unwrap_or("Error"),
             status,
             detail: detail.into(),
             errors: Vec::new(),
-            // The rest of the body may still arrive, and would be read as the next request.
-            closes: matches!(
-                status,
-                StatusCode::REQUEST_TIMEOUT | StatusCode::PAYLOAD_TOO_LARGE
-            ),
+            closes: false,
         }
     }
 
     /// The same problem, after which the connection is closed.
-    pub(crate) fn closing(mut self) -> Self {
+    fn closing(mut self) -> Self {
         self.closes = true;
         self
-    }
-
-    /// The body is JSON and has these errors.
-    pub(crate) fn invalid(errors: Vec<ErrorDetail>) -> Self {
-        Self::validation(StatusCode::UNPROCESSABLE_ENTITY, errors)
-    }
-
-    /// The body `text` is not JSON; `why` says what is wrong with it.
-    pub(crate) fn not_json(why: impl Into<String>, text: &str) -> Self {
-        let error = ErrorDetail::of_text(why, text);
-        Self::validation(StatusCode::BAD_REQUEST, vec![error])
-    }
-
-    fn validation(status: StatusCode, mut errors: Vec<ErrorDetail>) -> Self {
-        let more = errors.len().saturating_sub(MAX_ERRORS);
-        if more > 0 {
-            errors.truncate(MAX_ERRORS);
-            errors.push(ErrorDetail::of_count(format!("and {more} more")));
-        }
-        let mut problem = Self::new(status, "validation failed");
-        problem.errors = errors;
-        problem
-    }
-}
-
-impl From<EnqueueError> for Problem {
-    fn from(error: EnqueueError) -> Self {
-        let why = match error {
-            EnqueueError::NotConnected => "Redis is not connected".to_owned(),
-            EnqueueError::NotSent => error.to_string(),
-            EnqueueError::OutcomeUnknown => "the outcome is unknown: no reply came in time, \
-                the job may or may not have been registered"
-                .to_owned(),
-            EnqueueError::Refused(reason) | EnqueueError::Malformed(reason) => reason,
-        };
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("job queue service is unavailable: {why}"),
-        )
     }
 }
 
@@ -121,7 +76,8 @@ mod tests {
     use axum::body::to_bytes;
     use serde_json::{Value, json, value::RawValue};
 
-    use super::*;
+    use super::{words::MAX_ERRORS, *};
+    use crate::service::jobqueue::client::EnqueueError;
 
     fn raw(text: &str) -> Box<RawValue> {
         RawValue::from_string(text.to_owned()).unwrap()

@@ -8,7 +8,6 @@ use axum::{
 
 use super::{cross_site, dm_jobqueue, health, health::Readiness, openapi, problem::Problem};
 use crate::config::{CorsConfig, ServerConfig};
-use crate::shortened::shortened;
 use crate::usecase::api::dm_jobqueue::DmJobqueueUsecase;
 
 /// The routes of the API server: registration, health, readiness, and their description.
@@ -34,22 +33,11 @@ pub(crate) fn worker_router(cors: &CorsConfig, readiness: Readiness) -> Router {
 
 fn with_fallbacks(router: Router) -> Router {
     router
-        .fallback(async |uri: Uri| {
-            Problem::new(
-                StatusCode::NOT_FOUND,
-                format!("there is nothing at {}", shortened(uri.path())),
-            )
-        })
-        .method_not_allowed_fallback(async |method: Method| {
-            if method == Method::OPTIONS {
-                // The router adds the Allow header, which names the methods.
-                return StatusCode::NO_CONTENT.into_response();
-            }
-            Problem::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                format!("method {} is not allowed", shortened(method.as_str())),
-            )
-            .into_response()
+        .fallback(async |uri: Uri| Problem::nothing_at(uri.path()))
+        .method_not_allowed_fallback(async |method: Method| match method {
+            // The router adds the Allow header, which names the methods.
+            Method::OPTIONS => StatusCode::NO_CONTENT.into_response(),
+            other => Problem::method_not_allowed(&other).into_response(),
         })
 }
 

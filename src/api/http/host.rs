@@ -5,9 +5,9 @@
 
 use std::net::Ipv6Addr;
 
-use axum::http::{HeaderMap, Request, StatusCode, Version, header};
+use axum::http::{HeaderMap, Request, Version, header};
 
-use crate::api::problem::Problem;
+use crate::api::problem::{Problem, words::BadHost};
 
 /// Refuses a request with more than one `Host` header, or with one that is not a host. Since
 /// HTTP/1.1, a request without the header is refused as well.
@@ -16,18 +16,17 @@ use crate::api::problem::Problem;
 ///
 /// 400, after which the connection is closed: it is not certain where the next request begins.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Problem> {
-    check_headers(request.version(), request.headers())
-        .map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why).closing())
+    check_headers(request.version(), request.headers()).map_err(Problem::bad_host)
 }
 
-fn check_headers(version: Version, headers: &HeaderMap) -> Result<(), &'static str> {
+fn check_headers(version: Version, headers: &HeaderMap) -> Result<(), BadHost> {
     let mut hosts = headers.get_all(header::HOST).iter();
     match (hosts.next(), hosts.next()) {
         (None, _) if version < Version::HTTP_11 => Ok(()),
-        (None, _) => Err("the Host header is missing"),
-        (Some(_), Some(_)) => Err("more than one Host header"),
+        (None, _) => Err(BadHost::Missing),
+        (Some(_), Some(_)) => Err(BadHost::Several),
         (Some(host), None) if is_host(host.as_bytes()) => Ok(()),
-        (Some(_), None) => Err("the Host header is not a valid host"),
+        (Some(_), None) => Err(BadHost::NotAHost),
     }
 }
 
@@ -87,7 +86,7 @@ mod tests {
 
     use super::*;
 
-    fn check_hosts(version: Version, hosts: &[&str]) -> Result<(), &'static str> {
+    fn check_hosts(version: Version, hosts: &[&str]) -> Result<(), BadHost> {
         let mut headers = HeaderMap::new();
         for host in hosts {
             let host = HeaderValue::from_bytes(host.as_bytes()).unwrap();

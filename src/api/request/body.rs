@@ -5,13 +5,13 @@
 use axum::{
     body::{Body, Bytes, HttpBody},
     extract::Request,
-    http::{StatusCode, header},
+    http::header,
 };
 use futures_util::{Stream, StreamExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::{content_type::require_json, place::place};
-use crate::api::problem::Problem;
+use crate::api::problem::{Problem, words};
 
 /// The largest body that is accepted.
 pub(crate) const MAX_BODY_LEN: usize = 64 * 1024;
@@ -38,7 +38,7 @@ pub(crate) async fn read(request: Request, deadline: Instant) -> Result<String, 
     }
     String::from_utf8(bytes).map_err(|why| {
         let offset = why.utf8_error().valid_up_to();
-        let message = format!("invalid UTF-8 at {}", place(why.as_bytes(), offset));
+        let message = words::at(words::INVALID_UTF_8, &place(why.as_bytes(), offset));
         Problem::not_json(message, &String::from_utf8_lossy(why.as_bytes()))
     })
 }
@@ -50,14 +50,14 @@ pub(crate) async fn read(request: Request, deadline: Instant) -> Result<String, 
 async fn collect(body: Body, refuse_unread: bool, deadline: Instant) -> Result<Vec<u8>, Problem> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > MAX_BODY_LEN && (refuse_unread || announced > MAX_DROPPED_LEN) {
-        return Err(too_large());
+        return Err(Problem::body_too_large(MAX_BODY_LEN));
     }
 
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::new();
     let whole = timeout_at(deadline, async {
         while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(|why| broken_off(&why))?;
+            let chunk = chunk.map_err(|why| Problem::body_broken_off(&why))?;
             if bytes.len() + chunk.len() > MAX_BODY_LEN {
                 return Ok(false);
             }
@@ -70,13 +70,10 @@ async fn collect(body: Body, refuse_unread: bool, deadline: Instant) -> Result<V
         Ok(Ok(false)) => {
             // The answer is the same whether the rest arrives in time or not.
             drop(timeout_at(deadline, drop_rest(chunks)).await);
-            Err(too_large())
+            Err(Problem::body_too_large(MAX_BODY_LEN))
         }
         Ok(Err(problem)) => Err(problem),
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "request body read timeout",
-        )),
+        Err(_) => Err(Problem::body_too_slow()),
     }
 }
 
@@ -87,20 +84,6 @@ async fn drop_rest<E>(mut chunks: impl Stream<Item = Result<Bytes, E>> + Unpin) 
     {
         dropped += chunk.len();
     }
-}
-
-fn too_large() -> Problem {
-    Problem::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        format!("request body is too large limit={MAX_BODY_LEN} bytes"),
-    )
-}
-
-fn broken_off(why: &axum::Error) -> Problem {
-    Problem::new(
-        StatusCode::BAD_REQUEST,
-        format!("cannot read request body: {why}"),
-    )
 }
 
 #[cfg(test)]
@@ -114,7 +97,7 @@ mod tests {
         time::Duration,
     };
 
-    use axum::http::request::Builder;
+    use axum::http::{StatusCode, request::Builder};
     use futures_util::stream;
 
     use super::*;

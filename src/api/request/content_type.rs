@@ -1,8 +1,8 @@
 //! Whether the headers of a request announce JSON.
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, header};
 
-use crate::{api::problem::Problem, shortened::shortened};
+use crate::api::problem::Problem;
 
 /// # Errors
 ///
@@ -12,14 +12,12 @@ pub(super) fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     if let Some(coding) = headers.get(header::CONTENT_ENCODING)
         && !coding.as_bytes().eq_ignore_ascii_case(b"identity")
     {
-        return Err(unsupported("content encoding", coding, "none"));
+        return Err(Problem::unknown_content_encoding(coding));
     }
     match headers.get(header::CONTENT_TYPE) {
-        Some(content_type) if !is_json(content_type.as_bytes()) => Err(unsupported(
-            "content type",
-            content_type,
-            "application/json",
-        )),
+        Some(content_type) if !is_json(content_type.as_bytes()) => {
+            Err(Problem::unknown_content_type(content_type))
+        }
         _ => Ok(()),
     }
 }
@@ -39,17 +37,10 @@ fn is_json(content_type: &[u8]) -> bool {
             .is_some_and(|name| !name.is_empty())
 }
 
-fn unsupported(what: &str, found: &HeaderValue, expected: &str) -> Problem {
-    let found = String::from_utf8_lossy(found.as_bytes());
-    let found = shortened(&found);
-    Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        format!("unknown {what}: {found}, expected {expected}"),
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     fn is_taken(content_type: &[u8]) -> bool {

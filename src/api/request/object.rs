@@ -12,7 +12,10 @@ use super::{
     integer::integer,
     place::{BYTE_ORDER_MARK, place},
 };
-use crate::api::{error_detail::ErrorDetail, problem::Problem};
+use crate::api::{
+    error_detail::ErrorDetail,
+    problem::{Problem, words},
+};
 
 /// What JSON calls white space.
 const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
@@ -46,7 +49,7 @@ impl<'a> Object<'a> {
         let raw: &RawValue =
             serde_json::from_str(text).map_err(|why| not_json(text, text, &why))?;
         if !raw.get().starts_with('{') {
-            let error = ErrorDetail::of_body("expected object", raw);
+            let error = ErrorDetail::of_body(words::EXPECTED_OBJECT, raw);
             return Err(Problem::invalid(vec![error]));
         }
         object
@@ -66,7 +69,7 @@ impl<'a> Object<'a> {
             return Ok(None);
         };
         if !raw.get().starts_with('"') {
-            self.add_error(name, "expected string");
+            self.add_error(name, words::EXPECTED_STRING);
             return Ok(None);
         }
         serde_json::from_str(raw.get())
@@ -82,7 +85,7 @@ impl<'a> Object<'a> {
         let raw = self.get(name)?;
         let value = integer(raw.get());
         if value.is_none() {
-            self.add_error(name, "expected integer");
+            self.add_error(name, words::EXPECTED_INTEGER);
         }
         value
     }
@@ -117,8 +120,8 @@ impl<'a> Object<'a> {
                 return;
             }
             // Parsers disagree on which of two equal properties counts, so this takes neither.
-            Some((_, Some(_))) => "duplicate property",
-            None => "unexpected property",
+            Some((_, Some(_))) => words::DUPLICATE_PROPERTY,
+            None => words::UNEXPECTED_PROPERTY,
         };
         self.errors
             .push(ErrorDetail::of_property(name, message, raw));
@@ -161,10 +164,7 @@ fn not_json(text: &str, part: &str, why: &serde_json::Error) -> Problem {
     let in_part = (line_start + column).saturating_sub(1).min(part.len());
     let offset = part.as_ptr().addr() - text.as_ptr().addr() + in_part;
     let what = what.unwrap_or(&whole);
-    Problem::not_json(
-        format!("{what} at {}", place(text.as_bytes(), offset)),
-        text,
-    )
+    Problem::not_json(words::at(what, &place(text.as_bytes(), offset)), text)
 }
 
 #[cfg(test)]

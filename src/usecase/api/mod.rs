@@ -2,3 +2,4 @@
 
 pub(crate) mod dm_jobqueue;
 pub(crate) mod registration;
+pub(crate) mod violation;

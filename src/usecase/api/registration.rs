@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::violation::{Rule, Violation};
 use crate::{
     duration::{self, BadDuration},
     service::jobqueue::{
@@ -15,25 +16,30 @@ use crate::{
 };
 
 /// The delay of a job whose registration names none.
-pub const DEFAULT_DELAY: Duration = Duration::from_secs(180);
+pub(crate) const DEFAULT_DELAY: Duration = Duration::from_secs(180);
 
 /// The longest delay that can be asked for.
 const MAX_DELAY: Duration = Duration::from_millis(MAX_DELAY_MS);
+
+const EITHER_DELAY: Rule = Rule::Without {
+    this: "delay",
+    other: "delay_seconds",
+};
 
 /// What a client asks for. `None` means the default.
 ///
 /// An integer that `i64` cannot hold may be given as the nearest `i64`, since all limits are far
 /// smaller.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RegisterInput {
+pub(crate) struct RegisterInput {
     /// The text to print; empty means the default.
-    pub message: Option<String>,
+    pub(crate) message: Option<String>,
     /// The delay in seconds; 0 means the default.
-    pub delay_seconds: Option<i64>,
+    pub(crate) delay_seconds: Option<i64>,
     /// The delay in humantime's notation (`2m 30s`). Zero means no delay.
-    pub delay: Option<String>,
+    pub(crate) delay: Option<String>,
     /// How many times a failed attempt is repeated; 0 means the default.
-    pub max_retry: Option<i64>,
+    pub(crate) max_retry: Option<i64>,
 }
 
 impl RegisterInput {
@@ -42,24 +48,22 @@ impl RegisterInput {
     /// # Errors
     ///
     /// All rules that the input breaks.
-    pub fn check(self) -> Result<Registration, Vec<Violation>> {
+    pub(crate) fn check(self) -> Result<Registration, Vec<Violation>> {
         let mut violations = Vec::new();
         let delay = match (self.delay, self.delay_seconds) {
-            (Some(_), Some(_)) => Err(Violation::new(
-                "delay",
-                "expected either delay or delay_seconds, not both",
-            )),
-            (Some(text), None) => duration(&text).map_err(|why| Violation::new("delay", why)),
+            (Some(_), Some(_)) => Err(("delay", EITHER_DELAY)),
+            (Some(text), None) => duration(&text).map_err(|rule| ("delay", rule)),
             (None, seconds) => within(seconds, MAX_DELAY.as_secs())
                 .map(|seconds| seconds.map_or(DEFAULT_DELAY, Duration::from_secs))
-                .map_err(|why| Violation::new("delay_seconds", why)),
+                .map_err(|rule| ("delay_seconds", rule)),
         };
         let max_retry = within(self.max_retry, MAX_RETRY)
             .map(|retries| retries.unwrap_or(DEFAULT_MAX_RETRY))
-            .map_err(|why| Violation::new("max_retry", why));
+            .map_err(|rule| ("max_retry", rule));
 
-        let delay = delay.map_err(|violation| violations.push(violation));
-        let max_retry = max_retry.map_err(|violation| violations.push(violation));
+        let mut note = |(field, rule)| violations.push(Violation { field, rule });
+        let delay = delay.map_err(&mut note);
+        let max_retry = max_retry.map_err(&mut note);
         match (delay, max_retry) {
             (Ok(delay), Ok(max_retry)) => Ok(Registration {
                 message: self
@@ -74,27 +78,9 @@ impl RegisterInput {
     }
 }
 
-/// A rule that an input breaks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// The field of [`RegisterInput`] that is at fault.
-    pub field: &'static str,
-    /// What was expected of the field.
-    pub message: String,
-}
-
-impl Violation {
-    fn new(field: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            field,
-            message: message.into(),
-        }
-    }
-}
-
 /// An input that breaks no rule, with the defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Registration {
+pub(crate) struct Registration {
     message: String,
     delay: Duration,
     max_retry: u32,
@@ -112,30 +98,24 @@ impl Registration {
 }
 
 /// The value, if it is not above `max`. `None` when it is absent or 0, which both mean the default.
-fn within<T>(value: Option<i64>, max: T) -> Result<Option<T>, String>
+fn within<T>(value: Option<i64>, max: T) -> Result<Option<T>, Rule>
 where
-    T: TryFrom<i64> + PartialOrd + std::fmt::Display,
+    T: TryFrom<i64> + PartialOrd + Into<u64>,
 {
     match value {
         None | Some(0) => Ok(None),
-        Some(..0) => Err("expected number >= 0".to_owned()),
+        Some(..0) => Err(Rule::AtLeast(0)),
         Some(value) => match T::try_from(value) {
             Ok(value) if value <= max => Ok(Some(value)),
-            _ => Err(format!("expected number <= {max}")),
+            _ => Err(Rule::AtMost(max.into())),
         },
     }
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+fn duration(text: &str) -> Result<Duration, Rule> {
     duration::parse(text, MAX_DELAY).map_err(|why| match why {
-        // humantime would write 366 days in years, months and days.
-        BadDuration::TooLong => {
-            let days = MAX_DELAY.as_secs() / (24 * 60 * 60);
-            format!("expected duration <= {days}days")
-        }
-        BadDuration::NotADuration(why) => {
-            format!("expected duration such as 250ms or 2m 30s: {why}")
-        }
+        BadDuration::TooLong => Rule::DaysAtMost(MAX_DELAY.as_secs() / (24 * 60 * 60)),
+        BadDuration::NotADuration(why) => Rule::Duration(why.to_string()),
     })
 }
 
