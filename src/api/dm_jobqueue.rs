@@ -4,31 +4,25 @@
 use std::time::{Duration, Instant};
 
 use axum::{
-    Router,
     extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::post,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::problem::{Problem, words};
-use super::request::{body, object::Object};
+use super::problem::{PROBLEM_JSON, Problem};
+use super::request::{body, object};
 use crate::{
     config::ServerConfig,
     service::jobqueue::client::EnqueueError,
     throttle::Throttle,
-    usecase::api::{
-        dm_jobqueue::DmJobqueueUsecase,
-        registration::{RegisterInput, Registration},
-    },
+    usecase::api::{dm_jobqueue::DmJobqueueUsecase, registration::RegisterInput},
 };
 
-/// The properties of a body. They have the names of the fields of [`RegisterInput`].
-pub(super) const PROPERTIES: [&str; 4] = ["message", "delay_seconds", "delay", "max_retry"];
-
 /// The route. An answer takes at most the request timeout, the reading of the body included.
-pub(super) fn routes(usecase: DmJobqueueUsecase, settings: &ServerConfig) -> Router {
+pub(super) fn routes(usecase: DmJobqueueUsecase, settings: &ServerConfig) -> OpenApiRouter {
     let api = Api {
         usecase,
         request_timeout: settings.request_timeout,
@@ -38,8 +32,8 @@ pub(super) fn routes(usecase: DmJobqueueUsecase, settings: &ServerConfig) -> Rou
             tracing::warn!(suppressed, "cannot register jobs, as before: {why}");
         }),
     };
-    Router::new()
-        .route("/api/dm-jobqueue/register", post(register))
+    OpenApiRouter::new()
+        .routes(routes!(register))
         .with_state(api)
 }
 
@@ -52,17 +46,48 @@ struct Api {
     failures: Throttle<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Registered {
+    #[schema(format = "uuid")]
     job_id: String,
-    status: &'static str,
+    #[schema(inline)]
+    status: Status,
 }
 
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Registered,
+}
+
+/// Registers a job that prints a line when its delay is over
+///
+/// An empty body is a job with all defaults. A request without a content type counts as JSON, and
+/// so does a type of application/ that ends with +json. The answer comes within a second, unless
+/// the server is configured otherwise. A registration is never repeated by the server.
+#[utoipa::path(
+    post,
+    path = "/api/dm-jobqueue/register",
+    operation_id = "register-demo-job",
+    tag = "jobqueue-demo",
+    request_body = RegisterInput,
+    responses(
+        (status = 201, description = "Registered: Redis has the job.", body = Registered),
+        (
+            status = 503,
+            description = "Redis cannot take the job. When detail says that the outcome is unknown, \
+                the job may have been registered.",
+            body = Problem,
+            content_type = PROBLEM_JSON,
+            headers(("Retry-After" = u32, description = "Seconds after which to try again."))
+        ),
+    )
+)]
 async fn register(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     let began = tokio::time::Instant::now();
     let deadline = began + api.request_timeout;
     let text = body::read(request, began + api.body_timeout).await?;
-    let registration = decode(&text)?;
+    let registration = object::decode(&text, RegisterInput::check)?;
     let time_left = deadline.saturating_duration_since(tokio::time::Instant::now());
     let job_id = api
         .usecase
@@ -83,32 +108,10 @@ impl Api {
     }
 }
 
-/// Decodes a body. The errors list the values of a wrong type together with those that break a
-/// rule.
-fn decode(text: &str) -> Result<Registration, Problem> {
-    let mut object = Object::parse(text, &PROPERTIES)?;
-    let input = RegisterInput {
-        message: object.string("message")?,
-        delay_seconds: object.integer("delay_seconds"),
-        delay: object.string("delay")?,
-        max_retry: object.integer("max_retry"),
-    };
-    let checked = input.check().map_err(|violations| {
-        for violation in violations {
-            object.add_error(violation.field, words::expected(&violation.rule));
-        }
-    });
-    let errors = object.into_errors();
-    match checked {
-        Ok(registration) if errors.is_empty() => Ok(registration),
-        _ => Err(Problem::invalid(errors)),
-    }
-}
-
 fn created(job_id: String) -> Response {
     let body = serde_json::to_vec(&Registered {
         job_id,
-        status: "registered",
+        status: Status::Registered,
     })
     .expect("cannot fail because strings can always be written as JSON");
     let content_type = HeaderValue::from_static("application/json");

@@ -6,15 +6,19 @@ use serde_json::{
     Value,
     value::{RawValue, to_raw_value},
 };
+use utoipa::ToSchema;
 
 use crate::shortened::{MAX_SHOWN_BYTES, shortened};
 
 /// One thing that is wrong with a body.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorDetail {
     message: String,
+    #[schema(examples("body", "body.delay_seconds"))]
     location: String,
+    /// What was found there; when long, its beginning as text.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = serde_json::Value)]
     value: Option<Box<RawValue>>,
 }
 
@@ -34,13 +38,13 @@ impl ErrorDetail {
         Self::of("body".to_owned(), message, Some(echo(raw)))
     }
 
-    /// The property `name`, whose value's JSON text is `raw`, is wrong.
-    pub(crate) fn of_property(name: &str, message: impl Into<String>, raw: &RawValue) -> Self {
-        Self::of(
-            format!("body.{}", shortened(name)),
-            message,
-            Some(echo(raw)),
-        )
+    /// The property `name` is wrong. `raw` is the JSON text of its value, if it has one.
+    pub(crate) fn of_property(
+        name: &str,
+        message: impl Into<String>,
+        raw: Option<&RawValue>,
+    ) -> Self {
+        Self::of(format!("body.{}", shortened(name)), message, raw.map(echo))
     }
 
     fn of(location: String, message: impl Into<String>, value: Option<Box<RawValue>>) -> Self {

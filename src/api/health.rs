@@ -4,15 +4,14 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
     extract::State,
     http::StatusCode,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use futures_util::future::{BoxFuture, FutureExt};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// How long the readiness check may take. A prober would give up by itself later, but it would not
 /// learn the reason.
@@ -67,13 +66,48 @@ impl fmt::Debug for Readiness {
 }
 
 /// Both routes.
-pub(super) fn routes(readiness: Readiness) -> Router {
-    Router::new()
-        .route("/health", get(async || "OK"))
-        .route("/ready", get(ready))
+pub(super) fn routes(readiness: Readiness) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(health))
+        .routes(routes!(ready))
         .with_state(readiness)
 }
 
+/// Whether the process lives
+#[utoipa::path(
+    get,
+    path = "/health",
+    responses((
+        status = 200,
+        description = "It does: OK.",
+        body = String,
+        content_type = "text/plain",
+        example = "OK"
+    ))
+)]
+async fn health() -> &'static str {
+    "OK"
+}
+
+/// Whether Redis can be used
+#[utoipa::path(
+    get,
+    path = "/ready",
+    responses(
+        (
+            status = 200,
+            description = "It can: OK, and a warning on each further line.",
+            body = String,
+            content_type = "text/plain"
+        ),
+        (
+            status = 503,
+            description = "It cannot, or the server is shutting down, and the reason.",
+            body = String,
+            content_type = "text/plain"
+        ),
+    )
+)]
 async fn ready(State(readiness): State<Readiness>) -> Response {
     match readiness.verdict().await {
         Ok(warnings) => {
@@ -88,6 +122,7 @@ async fn ready(State(readiness): State<Readiness>) -> Response {
 #[cfg(test)]
 mod tests {
     use axum::{
+        Router,
         body::{Body, to_bytes},
         http::{Request, header},
     };
@@ -97,7 +132,8 @@ mod tests {
 
     async fn get(path: &str, readiness: Readiness) -> (StatusCode, String) {
         let request = Request::get(path).body(Body::empty()).unwrap();
-        let response = routes(readiness).oneshot(request).await.unwrap();
+        let router = Router::from(routes(readiness));
+        let response = router.oneshot(request).await.unwrap();
         let content_type = &response.headers()[header::CONTENT_TYPE];
         assert_eq!(content_type, "text/plain; charset=utf-8");
         let status = response.status();

@@ -3,7 +3,12 @@
 //!
 //! A request passes `http` (sockets and limits), `cross_site` (pages of other sites), `router`, and
 //! one file for each resource. `dm_jobqueue` reads a registration with `request` and hands it to
-//! `usecase::api`. Every error becomes an answer in `problem`.
+//! `usecase::api`. Every error becomes an answer in `problem`, and `problem::words` has its words.
+//!
+//! To add a route, write a file with a handler and its `#[utoipa::path]`, and merge its `routes` in
+//! `router`. The description of the API follows: `openapi` adds what all routes share. To add a
+//! field to a request, add it to the struct that the request is decoded into, and use it in the
+//! struct's `check`.
 
 mod cross_site;
 pub(crate) mod dm_jobqueue;

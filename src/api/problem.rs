@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::error_detail::ErrorDetail;
 
@@ -16,14 +17,20 @@ pub(crate) mod words;
 /// After how many seconds clients may try again.
 const RETRY_AFTER_S: HeaderValue = HeaderValue::from_static("1");
 
-/// An error response.
-#[derive(Debug, Serialize)]
+/// The content type of every problem.
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
+
+/// An error, as RFC 9457 has it.
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Problem {
     title: &'static str,
     #[serde(serialize_with = "as_number")]
+    #[schema(value_type = u16)]
     status: StatusCode,
     detail: String,
+    /// What is wrong with the body; at most 20, and then how many more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Option<Vec<ErrorDetail>>, nullable = false)]
     errors: Vec<ErrorDetail>,
     /// Whether the connection is closed after this answer.
     #[serde(skip)]
@@ -53,7 +60,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = serde_json::to_vec(&self)
             .expect("cannot fail because strings, numbers and raw JSON can always be written");
-        let content_type = HeaderValue::from_static("application/problem+json");
+        let content_type = HeaderValue::from_static(PROBLEM_JSON);
         let mut response =
             (self.status, [(header::CONTENT_TYPE, content_type)], body).into_response();
         let headers = response.headers_mut();
@@ -90,7 +97,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_bad_body_is_rendered_as_huma_renders_it() {
-        let error = ErrorDetail::of_property("delay_seconds", "expected integer", &raw("\"x\""));
+        let error =
+            ErrorDetail::of_property("delay_seconds", "expected integer", Some(&raw("\"x\"")));
         let response = Problem::invalid(vec![error]).into_response();
         assert_eq!(response.status(), 422);
         assert_eq!(

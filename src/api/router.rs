@@ -5,6 +5,7 @@ use axum::{
     http::{Method, StatusCode, Uri},
     response::IntoResponse,
 };
+use utoipa_axum::router::OpenApiRouter;
 
 use super::{cross_site, dm_jobqueue, health, health::Readiness, openapi, problem::Problem};
 use crate::config::{CorsConfig, ServerConfig};
@@ -20,15 +21,15 @@ pub(crate) fn server_router(
     cors: &CorsConfig,
     readiness: Readiness,
 ) -> Router {
-    let routes = dm_jobqueue::routes(usecase, settings)
-        .merge(health::routes(readiness))
-        .merge(openapi::routes());
-    cross_site::guard(with_fallbacks(routes), cors)
+    let routes = OpenApiRouter::new()
+        .merge(dm_jobqueue::routes(usecase, settings))
+        .merge(health::routes(readiness));
+    cross_site::guard(with_fallbacks(openapi::described(routes)), cors)
 }
 
 /// The routes of a worker process: health and readiness.
 pub(crate) fn worker_router(cors: &CorsConfig, readiness: Readiness) -> Router {
-    cross_site::guard(with_fallbacks(health::routes(readiness)), cors)
+    cross_site::guard(with_fallbacks(health::routes(readiness).into()), cors)
 }
 
 fn with_fallbacks(router: Router) -> Router {

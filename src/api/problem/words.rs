@@ -21,6 +21,7 @@ pub(crate) const MAX_ERRORS: usize = 20;
 pub(crate) const EXPECTED_OBJECT: &str = "expected object";
 pub(crate) const EXPECTED_STRING: &str = "expected string";
 pub(crate) const EXPECTED_INTEGER: &str = "expected integer";
+pub(crate) const EXPECTED_PROPERTY: &str = "expected this property to be present";
 pub(crate) const UNEXPECTED_PROPERTY: &str = "unexpected property";
 pub(crate) const DUPLICATE_PROPERTY: &str = "duplicate property";
 

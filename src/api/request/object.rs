@@ -1,161 +1,321 @@
-//! Decodes a body that must be one JSON object with known, optional properties.
+//! Decodes a body that must be one JSON object into a struct. The struct's derive of `Deserialize`
+//! says which properties there are, and of which types they are.
 //!
-//! serde's derive stops at the first error and knows no places. Here every error of a body is
-//! found, with the property and the value.
+//! The properties are found here, as raw JSON, and then given to the derive. Two crates were tried
+//! for this. serde_json (with serde_path_to_error) stops at the first error. eserde 0.1.7 reports
+//! several errors, but:
+//! - An unknown or repeated property still stops it.
+//! - After an array in place of a string it reports an error of syntax that is none.
+//! - It reports optional properties as missing when another one is wrong.
+//!
+//! With both crates `5.0` is no integer, `["a"]` is taken for an object, and an error does not have
+//! the value that was found.
 
 use std::{fmt, iter};
 
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
+use serde::{
+    Deserialize,
+    de::{
+        self, DeserializeOwned, Deserializer, IntoDeserializer, MapAccess, Visitor,
+        value::MapDeserializer,
+    },
+    forward_to_deserialize_any,
+};
 use serde_json::value::RawValue;
 
 use super::{
     integer::integer,
     place::{BYTE_ORDER_MARK, place},
 };
-use crate::api::{
-    error_detail::ErrorDetail,
-    problem::{Problem, words},
+use crate::{
+    api::{
+        error_detail::ErrorDetail,
+        problem::{Problem, words},
+    },
+    usecase::api::violation::Violation,
 };
 
 /// What JSON calls white space.
 const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// A body while it is decoded: its known properties, and the errors that were found so far.
+/// Decodes `text` into a `T`, which `check` turns into what the usecase takes.
+///
+/// Each property may occur once, and `null` is absent. An empty text stands for an object without
+/// properties. An `i64` may be written as `5.0`, and one that it cannot hold becomes the nearest
+/// one.
+///
+/// # Errors
+///
+/// 400 when the text is not JSON, or when a string has half a surrogate pair, which is not a
+/// character. 422 with all other errors at once: those of `check` together with the properties that
+/// are unknown, repeated, missing or of a wrong type.
+pub(crate) fn decode<T: DeserializeOwned, U>(
+    text: &str,
+    check: impl FnOnce(T) -> Result<U, Vec<Violation>>,
+) -> Result<U, Problem> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    let mut object = Object {
+        members: members(text)?,
+        properties: Vec::new(),
+        errors: Vec::new(),
+    };
+    let input = object.input(text)?;
+    let checked = input.map(check).and_then(|checked| {
+        let violations = checked.map_err(|violations| {
+            for Violation { field, rule } in violations {
+                object.add_error(field, words::expected(&rule));
+            }
+        });
+        violations.ok()
+    });
+    match checked {
+        Some(value) if object.errors.is_empty() => Ok(value),
+        _ => Err(Problem::invalid(object.errors)),
+    }
+}
+
+/// The members of the object `text` in their order, those with equal names included.
+fn members(text: &str) -> Result<Vec<(String, &RawValue)>, Problem> {
+    if text.trim_matches(WHITE_SPACE).is_empty() {
+        return Ok(Vec::new());
+    }
+    // The syntax of the whole text comes first: `[1,}` is bad JSON (400), not an array (422).
+    let raw: &RawValue = serde_json::from_str(text).map_err(|why| not_json(text, text, &why))?;
+    if !raw.get().starts_with('{') {
+        let error = ErrorDetail::of_body(words::EXPECTED_OBJECT, raw);
+        return Err(Problem::invalid(vec![error]));
+    }
+    serde_json::from_str(text)
+        .map(|Members(members)| members)
+        .map_err(|why| not_json(text, text, &why))
+}
+
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+                let members = iter::from_fn(|| map.next_entry().transpose());
+                members.collect::<Result<_, _>>().map(Members)
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// A body while it is decoded.
 #[derive(Debug)]
-pub(crate) struct Object<'a> {
-    text: &'a str,
-    properties: Vec<(&'static str, Option<&'a RawValue>)>,
+struct Object<'a> {
+    /// What was not compared with the struct's properties yet.
+    members: Vec<(String, &'a RawValue)>,
+    /// The properties of the struct. They are known once its derive was asked.
+    properties: Vec<Property<'a>>,
     errors: Vec<ErrorDetail>,
 }
 
+#[derive(Debug)]
+struct Property<'a> {
+    name: &'static str,
+    raw: Option<&'a RawValue>,
+    /// Whether the value does not fit the struct. It is an error already, and the struct is tried
+    /// without it, to find the other errors.
+    is_wrong: bool,
+}
+
 impl<'a> Object<'a> {
-    /// Parses `text`. Only the properties that `known` names may occur, each of them once. An empty
-    /// text stands for an object without properties.
-    ///
-    /// # Errors
-    ///
-    /// 400 when the text is not JSON, 422 when it is not an object.
-    pub(crate) fn parse(text: &'a str, known: &[&'static str]) -> Result<Self, Problem> {
-        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
-        let mut object = Self {
-            text,
-            properties: known.iter().map(|name| (*name, None)).collect(),
-            errors: Vec::new(),
-        };
-        if text.trim_matches(WHITE_SPACE).is_empty() {
-            return Ok(object);
-        }
-        // The syntax of the whole text comes first: `[1,}` is bad JSON (400), not an array (422).
-        let raw: &RawValue =
-            serde_json::from_str(text).map_err(|why| not_json(text, text, &why))?;
-        if !raw.get().starts_with('{') {
-            let error = ErrorDetail::of_body(words::EXPECTED_OBJECT, raw);
-            return Err(Problem::invalid(vec![error]));
-        }
-        object
-            .deserialize(&mut serde_json::Deserializer::from_str(text))
-            .map_err(|why| not_json(text, text, &why))?;
-        Ok(object)
-    }
-
-    /// The string at `name`; `None` when it is absent, null, or no string. Only the last is an error
-    /// of the body.
-    ///
-    /// # Errors
-    ///
-    /// 400 when the string has half a surrogate pair, which is not a character.
-    pub(crate) fn string(&mut self, name: &'static str) -> Result<Option<String>, Problem> {
-        let Some(raw) = self.get(name) else {
-            return Ok(None);
-        };
-        if !raw.get().starts_with('"') {
-            self.add_error(name, words::EXPECTED_STRING);
-            return Ok(None);
-        }
-        serde_json::from_str(raw.get())
-            .map(Some)
-            .map_err(|why| not_json(self.text, raw.get(), &why))
-    }
-
-    /// The integer at `name`; `None` when it is absent, null, or no integer. Only the last is an
-    /// error of the body.
-    ///
-    /// An integer that `i64` cannot hold becomes the nearest `i64`.
-    pub(crate) fn integer(&mut self, name: &'static str) -> Option<i64> {
-        let raw = self.get(name)?;
-        let value = integer(raw.get());
-        if value.is_none() {
-            self.add_error(name, words::EXPECTED_INTEGER);
-        }
-        value
-    }
-
-    /// Notes an error: the value at `name` breaks a rule.
-    pub(crate) fn add_error(&mut self, name: &str, message: impl Into<String>) {
-        if let Some(raw) = self.get(name) {
-            self.errors
-                .push(ErrorDetail::of_property(name, message, raw));
-        }
-    }
-
-    /// All errors, in the order in which they were found.
-    pub(crate) fn into_errors(self) -> Vec<ErrorDetail> {
-        self.errors
-    }
-
-    /// The value at `name`, unless it is absent or null.
-    fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.properties
-            .iter()
-            .find(|(known, _)| *known == name)
-            .and_then(|(_, raw)| *raw)
-            .filter(|raw| raw.get() != "null")
-    }
-
-    /// Keeps a property that is known and occurs for the first time; any other is an error.
-    fn take(&mut self, name: &str, raw: &'a RawValue) {
-        let message = match self.properties.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, slot @ None)) => {
-                *slot = Some(raw);
-                return;
+    /// The struct without the values that do not fit it. `None` when it needs one of them.
+    fn input<T: DeserializeOwned>(&mut self, text: &str) -> Result<Option<T>, Problem> {
+        loop {
+            let wrong = match T::deserialize(&mut *self) {
+                Ok(input) => return Ok(Some(input)),
+                Err(wrong) => wrong,
+            };
+            if let Some((part, why)) = wrong.syntax {
+                return Err(not_json(text, part, &why));
             }
-            // Parsers disagree on which of two equal properties counts, so this takes neither.
-            Some((_, Some(_))) => words::DUPLICATE_PROPERTY,
-            None => words::UNEXPECTED_PROPERTY,
+            let property = self.properties.iter_mut();
+            match property
+                .into_iter()
+                .find(|it| Some(it.name) == wrong.property)
+            {
+                Some(property) if !property.is_wrong => property.is_wrong = true,
+                _ => return Ok(None),
+            }
+            self.add_error(wrong.property.unwrap_or_default(), wrong.message);
+        }
+    }
+
+    /// Finds the members that the struct has, each of them once; any other one is an error.
+    fn sort(&mut self, names: &'static [&'static str]) {
+        let property = |name: &&'static str| Property {
+            name,
+            raw: None,
+            is_wrong: false,
         };
+        self.properties = names.iter().map(property).collect();
+        for (name, raw) in std::mem::take(&mut self.members) {
+            let message = match self.properties.iter_mut().find(|it| it.name == name) {
+                Some(property) if property.raw.is_none() => {
+                    property.raw = Some(raw);
+                    continue;
+                }
+                // Parsers disagree on which of two equal properties counts, so this takes neither.
+                Some(_) => words::DUPLICATE_PROPERTY,
+                None => words::UNEXPECTED_PROPERTY,
+            };
+            self.errors
+                .push(ErrorDetail::of_property(&name, message, Some(raw)));
+        }
+    }
+
+    fn add_error(&mut self, name: &str, message: impl Into<String>) {
+        let property = self.properties.iter().find(|it| it.name == name);
+        let raw = property.and_then(|it| it.raw);
         self.errors
             .push(ErrorDetail::of_property(name, message, raw));
     }
 }
 
-impl<'de> DeserializeSeed<'de> for &mut Object<'de> {
-    type Value = ();
+impl<'de> Deserializer<'de> for &mut Object<'de> {
+    type Error = Wrong<'de>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        names: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Wrong<'de>> {
+        if self.properties.is_empty() {
+            self.sort(names);
+        }
+        let right = self.properties.iter().filter(|it| !it.is_wrong);
+        let values = right.map(|it| {
+            let raw = it.raw.filter(|raw| raw.get() != "null");
+            (it.name, Value { name: it.name, raw })
+        });
+        visitor.visit_map(MapDeserializer::new(values))
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Wrong<'de>> {
+        unreachable!("cannot be called because only structs with a derive are decoded")
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 
-impl<'de> Visitor<'de> for &mut Object<'de> {
-    type Value = ();
+/// The value of a property; `None` when it is absent or null.
+#[derive(Debug, Clone, Copy)]
+struct Value<'a> {
+    name: &'static str,
+    raw: Option<&'a RawValue>,
+}
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("object")
+impl<'a> Value<'a> {
+    fn json(self) -> Result<&'a str, Wrong<'a>> {
+        let json = self.raw.map(RawValue::get);
+        json.ok_or_else(|| self.wrong(words::EXPECTED_PROPERTY))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some((name, raw)) = map.next_entry::<String, &RawValue>()? {
-            self.take(&name, raw);
+    fn wrong(self, message: impl Into<String>) -> Wrong<'a> {
+        Wrong {
+            property: Some(self.name),
+            message: message.into(),
+            syntax: None,
         }
-        Ok(())
+    }
+}
+
+impl<'de> IntoDeserializer<'de, Wrong<'de>> for Value<'de> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+impl<'de> Deserializer<'de> for Value<'de> {
+    type Error = Wrong<'de>;
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
+        match self.raw {
+            Some(_) => visitor.visit_some(self),
+            None => visitor.visit_none(),
+        }
+    }
+
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
+        let value = integer(self.json()?).ok_or_else(|| self.wrong(words::EXPECTED_INTEGER))?;
+        visitor.visit_i64(value)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
+        if !self.json()?.starts_with('"') {
+            return Err(self.wrong(words::EXPECTED_STRING));
+        }
+        self.deserialize_any(visitor)
+    }
+
+    /// Any other type, with serde_json's words for what is wrong.
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
+        let json = self.json()?;
+        serde_json::Deserializer::from_str(json)
+            .deserialize_any(visitor)
+            .map_err(|why| match why.is_data() {
+                true => self.wrong(without_place(&why)),
+                false => Wrong {
+                    syntax: Some((json, why)),
+                    ..self.wrong("")
+                },
+            })
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i128 u8 u16 u32 u64 u128 f32 f64 char str bytes byte_buf
+        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+/// Why a body does not fit its struct.
+#[derive(Debug)]
+struct Wrong<'a> {
+    property: Option<&'static str>,
+    message: String,
+    /// The part of the body that is not JSON, and why.
+    syntax: Option<(&'a str, serde_json::Error)>,
+}
+
+impl fmt::Display for Wrong<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Wrong<'_> {}
+
+impl de::Error for Wrong<'_> {
+    fn custom<T: fmt::Display>(why: T) -> Self {
+        Self {
+            property: None,
+            message: why.to_string(),
+            syntax: None,
+        }
     }
 }
 
 /// The error for `part`, a part of the body `text`, that is not JSON. It says where in the body.
 fn not_json(text: &str, part: &str, why: &serde_json::Error) -> Problem {
     let (line, column) = (why.line(), why.column());
-    let whole = why.to_string();
-    let what = whole.strip_suffix(&format!(" at line {line} column {column}"));
     let line_start = iter::once(0)
         .chain(part.match_indices('\n').map(|(newline, _)| newline + 1))
         .nth(line.saturating_sub(1))
@@ -163,47 +323,16 @@ fn not_json(text: &str, part: &str, why: &serde_json::Error) -> Problem {
     // serde_json's column counts the bytes of the line, the wrong one included.
     let in_part = (line_start + column).saturating_sub(1).min(part.len());
     let offset = part.as_ptr().addr() - text.as_ptr().addr() + in_part;
-    let what = what.unwrap_or(&whole);
-    Problem::not_json(words::at(what, &place(text.as_bytes(), offset)), text)
+    let message = words::at(without_place(why), &place(text.as_bytes(), offset));
+    Problem::not_json(message, text)
+}
+
+/// What serde_json says of an error, without the place, which it counts differently.
+fn without_place(why: &serde_json::Error) -> String {
+    let whole = why.to_string();
+    let place = format!(" at line {} column {}", why.line(), why.column());
+    whole.strip_suffix(&place).unwrap_or(&whole).to_owned()
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::Value;
-
-    use super::*;
-
-    #[test]
-    fn null_is_absent() {
-        let text = r#"{"a": null, "b": null}"#;
-        let mut object = Object::parse(text, &["a", "b"]).unwrap();
-        assert_eq!(object.string("a").unwrap(), None);
-        assert_eq!(object.integer("b"), None);
-        assert!(object.into_errors().is_empty());
-    }
-
-    #[test]
-    fn names_are_compared_after_decoding() {
-        let mut object = Object::parse(r#"{"\u0061": 1}"#, &["a"]).unwrap();
-        assert_eq!(object.integer("a"), Some(1));
-        assert!(object.into_errors().is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_panics_and_only_json_is_taken(text in r#"\PC*|[\[\]{}",:\\a0-9eEu.+\- ]{0,40}"#) {
-            let json = text.trim_matches(WHITE_SPACE).is_empty()
-                || serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
-            if let Ok(mut object) = Object::parse(&text, &["a", "0"]) {
-                prop_assert!(json);
-                prop_assert!(object.string("a").is_ok() || text.contains("\\u"));
-                object.integer("0");
-                for error in object.into_errors() {
-                    let error = serde_json::to_string(&error).unwrap();
-                    prop_assert!(serde_json::from_str::<Value>(&error).is_ok());
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+use utoipa::ToSchema;
+
 use super::violation::{Rule, Violation};
 use crate::{
     duration::{self, BadDuration},
@@ -26,19 +29,44 @@ const EITHER_DELAY: Rule = Rule::Without {
     other: "delay_seconds",
 };
 
-/// What a client asks for. `None` means the default.
-///
-/// An integer that `i64` cannot hold may be given as the nearest `i64`, since all limits are far
-/// smaller.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Absent and null are the same. Either delay or delay_seconds may be given, not both. A property
+/// may come once. A number without a fraction is an integer, 5.0 and 1e3 too. A byte order mark is
+/// ignored.
+// A field of the request is written here: its name, its type, its words for clients, its limits and
+// its examples. The decoder and the API's description are made from this struct. Tests compare
+// the numbers, and the tables of the documents, with `check`.
+//
+// `None` means the default. An integer that `i64` cannot hold may be given as the nearest `i64`,
+// since all limits are far smaller.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Registration)]
 pub(crate) struct RegisterInput {
-    /// The text to print; empty means the default.
+    /// What to print, as one line: control characters are escaped.
+    /// Absent or empty it is: Job executed successfully.
     pub(crate) message: Option<String>,
-    /// The delay in seconds; 0 means the default.
+    /// How many seconds to wait, unless delay says so. Absent or 0 it is 180.
+    #[schema(minimum = 0, maximum = 31_622_400)]
     pub(crate) delay_seconds: Option<i64>,
-    /// The delay in humantime's notation (`2m 30s`). Zero means no delay.
+    /// Instead of delay_seconds: numbers with units (ns, us, ms, s, m, h, days, weeks, months,
+    /// years), 366days together at most. Zero means now. A part of a millisecond counts as a whole
+    /// one. The pattern is of usual forms within that limit; further ones are taken as well.
+    #[schema(
+        examples("250ms", "2m 30s", "1.5h", "1y", "0s"),
+        pattern = "^(?:(?:[0-6]?[0-9](?:\\.[0-9])? ?d(?:ays?)?|[0-9]{1,3}(?:\\.[0-9]{1,2})? ?h(?:ours?)?\
+            |[0-9]{1,4}(?:\\.[0-9]{1,2})? ?m(?:in(?:utes?)?)?\
+            |[0-9]{1,6}(?:\\.[0-9]{1,3})? ?s(?:ec(?:onds?)?)?|[0-9]{1,9} ?ms|[0-9]{1,12} ?us\
+            |[0-9]{1,15} ?ns)(?: ?(?:[0-6]?[0-9](?:\\.[0-9])? ?d(?:ays?)?\
+            |[0-9]{1,3}(?:\\.[0-9]{1,2})? ?h(?:ours?)?\
+            |[0-9]{1,4}(?:\\.[0-9]{1,2})? ?m(?:in(?:utes?)?)?\
+            |[0-9]{1,6}(?:\\.[0-9]{1,3})? ?s(?:ec(?:onds?)?)?|[0-9]{1,9} ?ms|[0-9]{1,12} ?us\
+            |[0-9]{1,15} ?ns)){0,4}|(?:36[0-6]|3[0-5][0-9]|[12][0-9]{2}|[789][0-9]) ?d(?:ays?)?\
+            |[0-7][0-9]{3} ?h(?:ours?)?|[0-9]{1,5} ?m(?:in(?:utes?)?)?|[0-9]{7} ?s(?:ec(?:onds?)?)?\
+            |(?:[0-4]?[0-9]|5[0-2]) ?w(?:eeks?)?|(?:[0-9]|1[0-2]) ?(?:M|months?)|[01] ?y(?:ears?)?)$"
+    )]
     pub(crate) delay: Option<String>,
-    /// How many times a failed attempt is repeated; 0 means the default.
+    /// How many times a failed attempt is repeated. Absent or 0 it is 10.
+    #[schema(minimum = 0, maximum = 1000)]
     pub(crate) max_retry: Option<i64>,
 }
 

@@ -114,7 +114,10 @@ impl Description {
                     value.as_array().unwrap().contains(&kind(json).into())
                 }
                 "type" => value == kind(json),
-                "const" => serde_json::from_str::<Value>(json.get()).unwrap() == *value,
+                "enum" => {
+                    let found = serde_json::from_str(json.get()).unwrap();
+                    value.as_array().unwrap().contains(&found)
+                }
                 "minimum" => integer(json).is_none_or(|n| n >= value.as_i64().unwrap().into()),
                 "maximum" => integer(json).is_none_or(|n| n <= value.as_i64().unwrap().into()),
                 "items" => {
