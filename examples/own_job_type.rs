@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example own_job_type -- localhost:6379`
 
+#![allow(clippy::print_stdout, reason = "this is what its jobs do")]
+
 use std::{error::Error, time::Duration};
 
 use dm_jobqueue::{Client, Context, Job, JobError, Mux};
@@ -16,11 +18,14 @@ struct Resize {
 
 /// Any error makes the attempt fail, and the job is tried again.
 async fn resize(job: Resize, context: Context) -> Result<(), JobError> {
-    println!("attempt {}", context.attempt());
-    if context.attempt() == 0 {
+    let attempt = context.attempt();
+    if attempt == 0 {
         std::fs::read("/no/such/file")?;
     }
-    println!("{} is {} pixels wide now", job.image, job.width);
+    println!(
+        "{} has {} pixels at attempt {attempt}",
+        job.image, job.width
+    );
     Ok(())
 }
 
@@ -36,8 +41,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let job = Job::new("image:resize", &Resize { image, width })?.max_retry(3);
     client.enqueue(&job, Duration::from_secs(1)).await?;
 
-    let mut retry = RetryConfig::default();
-    retry.initial = Duration::from_millis(200);
+    let retry = RetryConfig {
+        initial: Duration::from_millis(200),
+        ..RetryConfig::default()
+    };
     let mut mux = Mux::new();
     let options = mux.handle("image:resize", resize);
     options.timeout(Duration::from_secs(10)).retry(retry);
