@@ -11,22 +11,20 @@
 //! With both crates `5.0` is no integer, `["a"]` is taken for an object, and an error does not have
 //! the value that was found.
 
-use std::{fmt, iter};
+mod members;
+mod value;
 
 use serde::{
-    Deserialize,
-    de::{
-        self, DeserializeOwned, Deserializer, IntoDeserializer, MapAccess, Visitor,
-        value::MapDeserializer,
-    },
+    de::{DeserializeOwned, Deserializer, Visitor, value::MapDeserializer},
     forward_to_deserialize_any,
 };
 use serde_json::value::RawValue;
 
-use super::{
-    integer::integer,
-    place::{BYTE_ORDER_MARK, place},
+use self::{
+    members::{members, not_json},
+    value::{Value, Wrong},
 };
+use super::place::BYTE_ORDER_MARK;
 use crate::{
     api::{
         error_detail::ErrorDetail,
@@ -34,9 +32,6 @@ use crate::{
     },
     usecase::api::violation::Violation,
 };
-
-/// What JSON calls white space.
-const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// Decodes `text` into a `T`, which `check` turns into what the usecase takes.
 ///
@@ -71,43 +66,6 @@ pub(crate) fn decode<T: DeserializeOwned, U>(
     match checked {
         Some(value) if object.errors.is_empty() => Ok(value),
         _ => Err(Problem::invalid(object.errors)),
-    }
-}
-
-/// The members of the object `text` in their order, those with equal names included.
-fn members(text: &str) -> Result<Vec<(String, &RawValue)>, Problem> {
-    if text.trim_matches(WHITE_SPACE).is_empty() {
-        return Ok(Vec::new());
-    }
-    // The syntax of the whole text comes first: `[1,}` is bad JSON (400), not an array (422).
-    let raw: &RawValue = serde_json::from_str(text).map_err(|why| not_json(text, text, &why))?;
-    if !raw.get().starts_with('{') {
-        let error = ErrorDetail::of_body(words::EXPECTED_OBJECT, raw);
-        return Err(Problem::invalid(vec![error]));
-    }
-    serde_json::from_str(text)
-        .map(|Members(members)| members)
-        .map_err(|why| not_json(text, text, &why))
-}
-
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let members = iter::from_fn(|| map.next_entry().transpose());
-                members.collect::<Result<_, _>>().map(Members)
-            }
-        }
-        deserializer.deserialize_map(InOrder)
     }
 }
 
@@ -212,126 +170,6 @@ impl<'de> Deserializer<'de> for &mut Object<'de> {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
         unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
-}
-
-/// The value of a property; `None` when it is absent or null.
-#[derive(Debug, Clone, Copy)]
-struct Value<'a> {
-    name: &'static str,
-    raw: Option<&'a RawValue>,
-}
-
-impl<'a> Value<'a> {
-    fn json(self) -> Result<&'a str, Wrong<'a>> {
-        let json = self.raw.map(RawValue::get);
-        json.ok_or_else(|| self.wrong(words::EXPECTED_PROPERTY))
-    }
-
-    fn wrong(self, message: impl Into<String>) -> Wrong<'a> {
-        Wrong {
-            property: Some(self.name),
-            message: message.into(),
-            syntax: None,
-        }
-    }
-}
-
-impl<'de> IntoDeserializer<'de, Wrong<'de>> for Value<'de> {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
-impl<'de> Deserializer<'de> for Value<'de> {
-    type Error = Wrong<'de>;
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
-        match self.raw {
-            Some(_) => visitor.visit_some(self),
-            None => visitor.visit_none(),
-        }
-    }
-
-    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
-        let value = integer(self.json()?).ok_or_else(|| self.wrong(words::EXPECTED_INTEGER))?;
-        visitor.visit_i64(value)
-    }
-
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
-        if !self.json()?.starts_with('"') {
-            return Err(self.wrong(words::EXPECTED_STRING));
-        }
-        self.deserialize_any(visitor)
-    }
-
-    /// Any other type, with serde_json's words for what is wrong.
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
-        let json = self.json()?;
-        serde_json::Deserializer::from_str(json)
-            .deserialize_any(visitor)
-            .map_err(|why| match why.is_data() {
-                true => self.wrong(without_place(&why)),
-                false => Wrong {
-                    syntax: Some((json, why)),
-                    ..self.wrong("")
-                },
-            })
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i128 u8 u16 u32 u64 u128 f32 f64 char str bytes byte_buf
-        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
-    }
-}
-
-/// Why a body does not fit its struct.
-#[derive(Debug)]
-struct Wrong<'a> {
-    property: Option<&'static str>,
-    message: String,
-    /// The part of the body that is not JSON, and why.
-    syntax: Option<(&'a str, serde_json::Error)>,
-}
-
-impl fmt::Display for Wrong<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Wrong<'_> {}
-
-impl de::Error for Wrong<'_> {
-    fn custom<T: fmt::Display>(why: T) -> Self {
-        Self {
-            property: None,
-            message: why.to_string(),
-            syntax: None,
-        }
-    }
-}
-
-/// The error for `part`, a part of the body `text`, that is not JSON. It says where in the body.
-fn not_json(text: &str, part: &str, why: &serde_json::Error) -> Problem {
-    let (line, column) = (why.line(), why.column());
-    let line_start = iter::once(0)
-        .chain(part.match_indices('\n').map(|(newline, _)| newline + 1))
-        .nth(line.saturating_sub(1))
-        .unwrap_or(part.len());
-    // serde_json's column counts the bytes of the line, the wrong one included.
-    let in_part = (line_start + column).saturating_sub(1).min(part.len());
-    let offset = part.as_ptr().addr() - text.as_ptr().addr() + in_part;
-    let message = words::at(without_place(why), &place(text.as_bytes(), offset));
-    Problem::not_json(message, text)
-}
-
-/// What serde_json says of an error, without the place, which it counts differently.
-fn without_place(why: &serde_json::Error) -> String {
-    let whole = why.to_string();
-    let place = format!(" at line {} column {}", why.line(), why.column());
-    whole.strip_suffix(&place).unwrap_or(&whole).to_owned()
 }
 
 #[cfg(test)]

@@ -98,8 +98,8 @@ proptest! {
             zero: Option<i64>,
         }
 
-        let json = text.trim_matches(WHITE_SPACE).is_empty()
-            || serde_json::from_str::<de::IgnoredAny>(&text).is_ok();
+        let json = text.trim_matches(members::WHITE_SPACE).is_empty()
+            || serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
         if let Ok((a, zero)) = decode(&text, |short: Short| Ok((short.a, short.zero))) {
             prop_assert!(json);
             prop_assert!(a.is_none() || text.contains('"'));

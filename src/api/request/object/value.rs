@@ -1,0 +1,111 @@
+//! One property's value, as the derive of a struct asks for it.
+
+use std::fmt;
+
+use serde::{
+    de::{self, Deserializer, IntoDeserializer, Visitor},
+    forward_to_deserialize_any,
+};
+use serde_json::value::RawValue;
+
+use super::members::without_place;
+use crate::api::{problem::words, request::integer::integer};
+
+/// The value of a property; `None` when it is absent or null.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Value<'a> {
+    pub(super) name: &'static str,
+    pub(super) raw: Option<&'a RawValue>,
+}
+
+impl<'a> Value<'a> {
+    fn json(self) -> Result<&'a str, Wrong<'a>> {
+        let json = self.raw.map(RawValue::get);
+        json.ok_or_else(|| self.wrong(words::EXPECTED_PROPERTY))
+    }
+
+    fn wrong(self, message: impl Into<String>) -> Wrong<'a> {
+        Wrong {
+            property: Some(self.name),
+            message: message.into(),
+            syntax: None,
+        }
+    }
+}
+
+impl<'de> IntoDeserializer<'de, Wrong<'de>> for Value<'de> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+impl<'de> Deserializer<'de> for Value<'de> {
+    type Error = Wrong<'de>;
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
+        match self.raw {
+            Some(_) => visitor.visit_some(self),
+            None => visitor.visit_none(),
+        }
+    }
+
+    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
+        let value = integer(self.json()?).ok_or_else(|| self.wrong(words::EXPECTED_INTEGER))?;
+        visitor.visit_i64(value)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
+        if !self.json()?.starts_with('"') {
+            return Err(self.wrong(words::EXPECTED_STRING));
+        }
+        self.deserialize_any(visitor)
+    }
+
+    /// Any other type, with serde_json's words for what is wrong.
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
+        let json = self.json()?;
+        serde_json::Deserializer::from_str(json)
+            .deserialize_any(visitor)
+            .map_err(|why| match why.is_data() {
+                true => self.wrong(without_place(&why)),
+                false => Wrong {
+                    syntax: Some((json, why)),
+                    ..self.wrong("")
+                },
+            })
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i128 u8 u16 u32 u64 u128 f32 f64 char str bytes byte_buf
+        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+/// Why a body does not fit its struct.
+#[derive(Debug)]
+pub(super) struct Wrong<'a> {
+    pub(super) property: Option<&'static str>,
+    pub(super) message: String,
+    /// The part of the body that is not JSON, and why.
+    pub(super) syntax: Option<(&'a str, serde_json::Error)>,
+}
+
+impl fmt::Display for Wrong<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Wrong<'_> {}
+
+impl de::Error for Wrong<'_> {
+    fn custom<T: fmt::Display>(why: T) -> Self {
+        Self {
+            property: None,
+            message: why.to_string(),
+            syntax: None,
+        }
+    }
+}
