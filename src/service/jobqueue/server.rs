@@ -139,8 +139,14 @@ impl Worker {
         mux: Mux,
     ) -> Result<Self, InvalidSetting> {
         config.check()?;
-        for retry in mux.options().filter_map(|(_, options)| options.retry) {
-            retry.check()?;
+        for (_, options) in mux.options() {
+            // What a type has of its own keeps to the ranges of what it is instead of.
+            let own = WorkerConfig {
+                job_timeout: options.timeout.unwrap_or(config.job_timeout),
+                retry: options.retry.unwrap_or(config.retry),
+                ..config.clone()
+            };
+            own.check()?;
         }
         let broker = Broker::new(&config.queue, consumer_name());
         let handle = WorkerHandle {
@@ -219,15 +225,23 @@ impl Worker {
         let hang_limit = runner::hang_limit(&self.mux, config.job_timeout, config.lease);
         let (finish, end) = (CancellationToken::new(), CancellationToken::new());
 
-        let (prober, prober_end) = (self.handle.connector.clone(), end.clone());
-        self.spawn("prober", async move { prober.probe(prober_end).await });
+        // First what may fail: nothing that was spawned before would ever end.
         self.heartbeat(&shared, hang_limit, end.clone())
             .spawn(&self.handle.connector, self.handle.flags.clone())?;
+        let (prober, prober_end) = (self.handle.connector.clone(), end.clone());
+        self.spawn("prober", async move { prober.probe(prober_end).await });
         let promoter = Promoter::new(&shared, Arc::clone(&alarm));
         self.spawn("promoter", promoter.run());
         self.spawn("janitor", Janitor::new(&shared, times).run());
         let settler = self.settler(&shared, alarm, &finish);
-        let settler = self.spawn("settler", settler.run());
+        let settler_end = end.clone();
+        let settler = self.spawn("settler", async move {
+            tokio::select! {
+                () = settler.run() => {}
+                // Without the prober it would wait for ever for a Redis that is away.
+                () = settler_end.cancelled() => {}
+            }
+        });
         let fetcher = Fetcher::new(&shared, self.triage(&shared), times, hang_limit);
         let unblocker = Unblocker::new(&shared, fetcher.client_id());
         let fetcher = self.spawn("fetcher", fetcher.run());

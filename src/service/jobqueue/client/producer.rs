@@ -16,6 +16,9 @@ use crate::service::jobqueue::job::Job;
 use crate::service::jobqueue::redis::{Connector, Keys};
 use crate::shortened::shortened;
 
+/// No caller waits for longer.
+const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Appends jobs to one queue's stream. Cheap to clone.
 ///
 /// One task of its own keeps all clones connected and sends for them. It ends when the last clone is
@@ -103,6 +106,9 @@ impl Client {
             last_refusal,
             ..
         } = &self.0.parts;
+        if self.0.stop.is_cancelled() {
+            return Err("the client is closed".to_owned());
+        }
         let warnings = connector.ready().await?;
         let refused_lately = || {
             let error = last_refusal.lately(Instant::now())?;
@@ -124,7 +130,7 @@ impl Client {
     /// # Cancel safety
     /// A dropped call's job may or may not be appended.
     pub async fn enqueue(&self, job: &Job, timeout: Duration) -> Result<(), EnqueueError> {
-        let receipt = self.hand_over(job, Instant::now() + timeout).await?;
+        let receipt = self.hand_over(job, deadline(timeout)).await?;
         result_of(job, receipt).await
     }
 
@@ -138,7 +144,7 @@ impl Client {
         jobs: &[Job],
         timeout: Duration,
     ) -> Vec<Result<(), EnqueueError>> {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline(timeout);
         let mut receipts = Vec::with_capacity(jobs.len());
         for job in jobs {
             receipts.push(self.hand_over(job, deadline).await);
@@ -164,6 +170,11 @@ impl Client {
         }
         outbox.push(json, deadline).await
     }
+}
+
+/// `timeout` from now on; a year at most, since a clock has an end.
+fn deadline(timeout: Duration) -> Instant {
+    Instant::now() + timeout.min(MAX_TIMEOUT)
 }
 
 /// Keeps the client connected and sends what is handed over, until `stop`. All callers get their

@@ -9,7 +9,9 @@ pub enum Exit {
     Clean,
     /// A running job was cut off, or an outcome could not be sent: those jobs run again.
     CutOff,
-    /// The process could not do any job; see [`crate::service::jobqueue::handler::JobError::ProcessUnfit`].
+    /// The process could not do any job; see [`JobError::ProcessUnfit`].
+    ///
+    /// [`JobError::ProcessUnfit`]: crate::JobError::ProcessUnfit
     Unfit,
     /// A part of the worker panicked, which is a defect of this crate.
     Broken,

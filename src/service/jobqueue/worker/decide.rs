@@ -141,7 +141,16 @@ fn retry_or_bury(delivery: &Delivery, error: String, retry: RetryConfig, random:
 }
 
 /// A job that finds as many of its type running as may run at once. No attempt is charged.
+///
+/// One that was delivered before may be what kills workers. It is put back, since a move would begin
+/// the count of its deliveries anew, and the limit of deliveries would never be reached.
 pub(super) fn no_place(delivery: &Delivery, pause: Duration) -> Decision {
+    let uncounted = delivery.deliveries.saturating_sub(1);
+    if uncounted > 0 {
+        return Decision::quiet(Outcome::PutBack {
+            deliveries: uncounted,
+        });
+    }
     let job = &delivery.job;
     match job::moved(&delivery.json, &delivery.id.to_string(), job.attempt, 0) {
         Ok(edits) => Decision::quiet(Outcome::LeaveToOthers { edits, pause }),
@@ -256,6 +265,24 @@ mod tests {
         }
         let cut_off = cut_off(&delivery(json));
         assert!(matches!(cut_off, Outcome::PutBack { deliveries: 3 }));
+    }
+
+    #[test]
+    fn a_job_without_a_place_is_charged_nothing_and_keeps_the_count_of_its_deliveries() {
+        let json = r#"{"type":"x","attempt":2}"#;
+        let pause = Duration::from_secs(2);
+        let first = Delivery {
+            deliveries: 1,
+            ..delivery(json)
+        };
+        let decision = no_place(&first, pause);
+        assert_eq!(decision.trouble, None);
+        let Outcome::LeaveToOthers { pause: told, .. } = decision.outcome else {
+            panic!("{decision:?}");
+        };
+        assert_eq!(told, pause);
+        let again = no_place(&delivery(json), pause).outcome;
+        assert!(matches!(again, Outcome::PutBack { deliveries: 2 }));
     }
 
     #[test]

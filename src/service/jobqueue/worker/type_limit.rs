@@ -4,6 +4,7 @@
 //! would keep all other types from running. [`Spacing`] chooses its pause, so that the jobs come back
 //! about as fast as this process works them off.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -36,6 +37,10 @@ const WEIGHT: f64 = 0.125;
 pub(super) struct TypeLimit {
     room: Arc<Semaphore>,
     waiting: Semaphore,
+    /// Whether a job may wait. Otherwise jobs that run for long would be waited for in vain, by one
+    /// job after the other, and each would have a slot that other types could use. So one vain wait
+    /// is enough until a job ends.
+    may_wait: AtomicBool,
     spacing: Mutex<Spacing>,
 }
 
@@ -52,6 +57,7 @@ impl TypeLimit {
         Arc::new(Self {
             room: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
             waiting: Semaphore::new(WAITING),
+            may_wait: AtomicBool::new(true),
             spacing: Mutex::new(Spacing::new(limit, now)),
         })
     }
@@ -78,14 +84,20 @@ impl TypeLimit {
 
     async fn wait(&self) -> Option<OwnedSemaphorePermit> {
         let _waiting = self.waiting.try_acquire().ok()?;
+        if !self.may_wait.load(Ordering::Relaxed) {
+            return None;
+        }
         let room = Arc::clone(&self.room).acquire_owned();
-        timeout(MAX_WAIT, room).await.ok()?.ok()
+        let room = timeout(MAX_WAIT, room).await;
+        self.may_wait.store(room.is_ok(), Ordering::Relaxed);
+        room.ok()?.ok()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         lock(&self.limit.spacing).ended(self.since.elapsed());
+        self.limit.may_wait.store(true, Ordering::Relaxed);
     }
 }
 
@@ -134,6 +146,8 @@ impl Spacing {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -197,6 +211,12 @@ mod tests {
         let began = Instant::now();
         assert!(limit.place().await.is_err());
         assert!(began.elapsed() >= MAX_WAIT);
+        let again = limit.place().now_or_never();
+        assert!(again.unwrap().is_err(), "nothing has ended since");
+        drop(held);
+        let held = limit.place().await.unwrap();
+        let next = limit.place();
+        assert!(next.now_or_never().is_none(), "it waits again");
         drop(held);
     }
 }
