@@ -126,6 +126,26 @@ struct Parts {
     end: CancellationToken,
 }
 
+/// Ends all parts of a worker whose [`Worker::run`] is dropped before it is over.
+struct EndWhenDropped {
+    held: Arc<Held>,
+    tokens: [CancellationToken; 4],
+    is_over: bool,
+}
+
+impl Drop for EndWhenDropped {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        // First this: each handler that is dropped makes room for the next job that is ready.
+        self.held.stop_starting();
+        for token in &self.tokens {
+            token.cancel();
+        }
+    }
+}
+
 impl Worker {
     /// A worker for the queue of `config` that runs jobs by the handlers of `mux`.
     /// Nothing connects before [`Self::run`].
@@ -183,13 +203,16 @@ impl Worker {
     /// run their jobs, and those whose outcome was not sent yet, when the leases are over.
     pub async fn run(self, stop: impl Future) -> std::io::Result<Exit> {
         let parts = self.start()?;
-        let tokens = [
-            &self.handle.flags.stop,
-            &self.handle.cutoff,
-            &parts.finish,
-            &parts.end,
-        ];
-        let dropped = tokens.map(|token| token.clone().drop_guard());
+        let mut dropped = EndWhenDropped {
+            held: Arc::clone(&parts.held),
+            tokens: [
+                self.handle.flags.stop.clone(),
+                self.handle.cutoff.clone(),
+                parts.finish.clone(),
+                parts.end.clone(),
+            ],
+            is_over: false,
+        };
         info!(
             consumer = %self.broker.consumer(),
             queue = %self.config.queue,
@@ -204,9 +227,7 @@ impl Worker {
         info!(running = parts.held.running(), "worker stopping");
         let exit = self.shut_down(parts, deadline).await;
         info!(?exit, "worker stopped");
-        for guard in dropped {
-            guard.disarm();
-        }
+        dropped.is_over = true;
         Ok(exit)
     }
 

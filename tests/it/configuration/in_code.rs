@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dm_jobqueue::{Client, Mux, RedisConfig, Worker, WorkerConfig};
+use dm_jobqueue::{Client, Context, Mux, RedisConfig, Worker, WorkerConfig};
 
 /// The message of a worker that cannot be made.
 fn refusal(config: &WorkerConfig, redis: &RedisConfig) -> String {
@@ -43,4 +43,13 @@ async fn what_files_may_not_have_is_refused_in_code_too() {
         error.to_string().starts_with("jobqueue.queue: found "),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_timeout_that_no_clock_can_tell_is_refused() {
+    let mut mux = Mux::new();
+    let options = mux.handle("x", async |(): (), _: Context| Ok(()));
+    options.timeout(Duration::MAX);
+    let error = Worker::new(&WorkerConfig::default(), &RedisConfig::default(), mux).unwrap_err();
+    assert_eq!(error.key, "jobqueue.job_timeout");
 }
