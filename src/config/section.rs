@@ -112,6 +112,7 @@ pub(super) fn join(section: &str, name: &str) -> String {
 /// A setting whose value cannot be used. No message shows a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: found {found}, expected {expected}")]
+#[non_exhaustive]
 pub struct InvalidSetting {
     /// The full key, such as `jobqueue.lease`.
     pub key: String,

@@ -37,7 +37,7 @@ impl LineWriter {
     /// # Errors
     /// When stdout was closed at the start of the process, or cannot be written to, and when
     /// the system gives no thread.
-    pub fn stdout() -> io::Result<Self> {
+    pub(crate) fn stdout() -> io::Result<Self> {
         let out = Arc::new(stdout::open()?);
         let turn = OutputTurn::of(&out)?;
         let blocking_out = turn.is_some().then(|| Arc::clone(&out));
@@ -49,7 +49,8 @@ impl LineWriter {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn spawn(out: impl Write + Send + 'static) -> io::Result<Self> {
+    #[cfg(test)]
+    pub(crate) fn spawn(out: impl Write + Send + 'static) -> io::Result<Self> {
         Self::start(out, None, None)
     }
 
@@ -74,12 +75,12 @@ impl LineWriter {
 
     /// Gives back every line that was not begun, and accepts no more lines. A line that was begun
     /// is finished if the output takes it.
-    pub fn abandon(&self) {
+    pub(crate) fn abandon(&self) {
         self.queue.close(&WriteError::Abandoned);
     }
 
     /// Gives back every line that was not begun and has waited since `before` or longer.
-    pub fn give_back(&self, before: Instant) {
+    pub(crate) fn give_back(&self, before: Instant) {
         self.queue.give_back(before);
     }
 

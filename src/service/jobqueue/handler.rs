@@ -55,15 +55,19 @@ impl Context {
 /// Why a handler did not do its job. The variant decides what happens to the job.
 ///
 /// Every [`Error`] becomes [`JobError::Failed`], so `?` works in a handler. For that reason this type
-/// is no `Error` itself.
+/// is no `Error` itself. `anyhow::Error` and `Box<dyn Error>` are none either:
+/// `.map_err(|error| JobError::Failed(format!("{error:#}")))?` takes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum JobError {
     /// It failed this time: retried after a backoff while retries are left.
     Failed(String),
     /// It can never succeed: to the dead letters at once.
     Malformed(String),
     /// This process cannot do any job, through no fault of this one: the job is put
-    /// back without an attempt being charged, and the worker stops with status 74.
+    /// back without an attempt being charged, and the worker ends as [`Exit::Unfit`].
+    ///
+    /// [`Exit::Unfit`]: crate::Exit::Unfit
     ProcessUnfit(String),
     /// The job has not had its effect, and will not have it in this process: it is put
     /// back, and neither an attempt nor the delivery is charged.
@@ -99,6 +103,7 @@ impl<E: Error> From<E> for JobError {
 
 /// How a handler ends that succeeded, or will.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Completion {
     /// The job is done.
     Done,
@@ -120,7 +125,8 @@ pub struct Later(Box<dyn FnOnce(ResultSender) + Send>);
 
 impl Later {
     /// `promise` is called once, at once. It must not block. It must pass the job's result to
-    /// [`ResultSender::send`], now or later.
+    /// [`ResultSender::send`], now or later. A worker that stops waits for it until its shutdown
+    /// timeout is over; a sender that is kept for ever keeps the worker's threads.
     pub fn new(promise: impl FnOnce(ResultSender) + Send + 'static) -> Self {
         Self(Box::new(promise))
     }

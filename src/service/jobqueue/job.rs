@@ -130,7 +130,8 @@ impl Job {
     }
 
     /// The same job, which does not start before `delay` is over, by Redis' clock, from the moment
-    /// when Redis gets it. Parts of a millisecond count as a whole one. 366 days at most.
+    /// when Redis gets it. Parts of a millisecond count as a whole one. A client refuses more than 366
+    /// days.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
         let ms = delay.as_nanos().div_ceil(1_000_000);
@@ -138,8 +139,8 @@ impl Job {
         self
     }
 
-    /// The same job, which is repeated up to `max_retry` times when it fails; 0 means never, 1000 is
-    /// the most.
+    /// The same job, which is repeated up to `max_retry` times when it fails; 0 means never. A
+    /// client refuses more than 1000.
     #[must_use]
     pub fn max_retry(mut self, max_retry: u32) -> Self {
         self.max_retry = max_retry;

@@ -14,9 +14,8 @@ pub enum WriteError {
     /// The output failed. It takes no other line either.
     #[error("cannot write to the output: {0}")]
     Output(Arc<io::Error>),
-    /// The line was given back before it was begun, by
-    /// [`LineWriter::abandon`](super::LineWriter::abandon) or
-    /// [`LineWriter::give_back`](super::LineWriter::give_back).
+    /// The line was given back before it was begun: the worker stops, or the output has taken nothing
+    /// for as long as a job may take.
     #[error("the line was given back before it was begun")]
     Abandoned,
 }

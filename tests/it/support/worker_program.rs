@@ -80,7 +80,7 @@ fn worker_program() {
         Exit::Clean => 0,
         Exit::CutOff => 1,
         Exit::Unfit => 74,
-        Exit::Broken => 70,
+        _ => 70,
     });
 }
 

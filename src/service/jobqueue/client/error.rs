@@ -2,6 +2,7 @@
 
 /// Why a job was not appended, or may not have been.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EnqueueError {
     /// Nothing was sent, because there is no connection or the client was closed.
     #[error("Redis is not connected")]

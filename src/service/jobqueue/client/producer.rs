@@ -89,7 +89,8 @@ impl Client {
 
     /// Closes the client and all its clones: they take no more jobs. Jobs that still wait for their
     /// result get it now: [`EnqueueError::NotSent`], or [`EnqueueError::OutcomeUnknown`] for those on
-    /// their way. So wait for the results before. Cancel safe: a dropped call has closed the client.
+    /// their way. So wait for the results before. The connection is closed
+    /// when the last clone is dropped. Cancel safe: a dropped call has closed the client.
     pub async fn close(&self) {
         self.0.stop.cancel();
         self.0.task.wait().await;

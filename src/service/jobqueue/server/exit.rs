@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 /// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Exit {
     /// Every job it started has its outcome in Redis.
     Clean,
