@@ -116,3 +116,18 @@ pub enum ConfigError {
         expected: String,
     },
 }
+
+/// The error for one setting.
+pub(super) fn setting(
+    origin: &str,
+    key: &str,
+    found: impl Into<String>,
+    expected: impl Into<String>,
+) -> ConfigError {
+    ConfigError::Setting {
+        origin: origin.to_owned(),
+        key: key.to_owned(),
+        found: found.into(),
+        expected: expected.into(),
+    }
+}

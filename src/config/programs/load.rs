@@ -6,11 +6,11 @@ use std::{
     path::Path,
 };
 
-use yaml_rust2::Yaml;
+use ::config::ValueKind;
 
-use super::error::ConfigError;
+use super::error::{self, ConfigError};
 use super::names::Names;
-use super::reader::Reader;
+use super::reader::{Layer, Reader};
 use super::sections::{Config, Sources};
 use super::variables::{self, ADDR, DIRECTORY, ENVIRONMENT};
 use super::yaml::{self, Leaves};
@@ -75,7 +75,6 @@ fn check_environment(env: &str) -> Result<(), ConfigError> {
 
 fn read(env: &str, dir: Option<&Path>, variables: &Variables) -> Result<Config, ConfigError> {
     let names = Names::new(keys::known());
-    let mut reader = Reader::default();
     let mut others = BTreeSet::new();
     // Variables come first: if CONFIG_DIR is misspelt, the wrong files would be read.
     let overrides = overrides(&names, variables, &mut others)?;
@@ -83,22 +82,22 @@ fn read(env: &str, dir: Option<&Path>, variables: &Variables) -> Result<Config, 
         Some(dir) => Vec::from(files::in_directory(env, dir)?),
         None => Vec::new(),
     };
+    let mut layers = Vec::new();
     for path in &files {
-        let leaves = yaml::read(path)?;
+        let mut leaves = yaml::read(path)?;
         let origin = path.display().to_string();
         others.extend(names.check(&origin, &leaves)?);
-        reader.add(&origin, leaves);
+        leaves.retain(|key, _| names.all().any(|known| known == key));
+        layers.push(Layer { origin, leaves });
     }
-    for (name, leaf) in overrides {
-        reader.add(name, leaf);
-    }
+    layers.extend(overrides);
     let sources = Sources {
         environment: env.to_owned(),
         directory: dir.map(Path::to_owned),
         files,
         others: others.into_iter().collect(),
     };
-    values(reader, sources)
+    values(Reader::new(layers), sources)
 }
 
 /// Makes settings of the merged sources.
@@ -111,16 +110,19 @@ fn values(mut reader: Reader, sources: Sources) -> Result<Config, ConfigError> {
     let origin = |key: &str| reader.origin(key);
     let worker = config.jobqueue.worker.check_relations(&origin);
     let redis = config.redis.check_relations(&origin);
-    worker.and(redis).map_err(|error| reader.located(error))?;
+    worker.and(redis).map_err(|invalid| {
+        let origin = reader.origin(&invalid.key);
+        error::setting(&origin, &invalid.key, invalid.found, invalid.expected)
+    })?;
     Ok(config)
 }
 
-/// Our variables, each with its key and value. The names of other programs' variables go to `others`.
-fn overrides<'a>(
+/// Our variables, each as a source of its own. The names of other programs' variables go to `others`.
+fn overrides(
     names: &Names,
-    variables: &'a Variables,
+    variables: &Variables,
     others: &mut BTreeSet<String>,
-) -> Result<Vec<(&'a str, Leaves)>, ConfigError> {
+) -> Result<Vec<Layer>, ConfigError> {
     let mut found = Vec::new();
     for (name, value) in variables.iter().filter(|(_, value)| !value.is_empty()) {
         if let Some(meant) = misspelt::meant_by(names, name, value) {
@@ -130,17 +132,19 @@ fn overrides<'a>(
         let Some(key) = variables::key_of(name) else {
             continue;
         };
-        let leaf = Leaves::from([(key, Yaml::String(value.clone()))]);
-        match names.check(name, &leaf)?.is_empty() {
-            true => found.push((name.as_str(), leaf)),
-            false if plain::is_name(name) => drop(others.insert(name.clone())),
+        let leaves = Leaves::from([(key, value.as_str().into())]);
+        let origin = name.clone();
+        match names.check(name, &leaves)?.is_empty() {
+            true => found.push(Layer { origin, leaves }),
+            false if plain::is_name(name) => drop(others.insert(origin)),
             false => {}
         }
     }
     // This variable is last, so it wins over `APP__CACHE_SERVER__REDIS__JOBQUEUE__ADDR`.
     if let Some(addr) = variables.get(ADDR) {
-        let leaf = Leaves::from([(redis_config::ADDR.to_owned(), Yaml::String(addr.clone()))]);
-        found.push((ADDR, leaf));
+        let origin = ADDR.to_owned();
+        let leaves = Leaves::from([(redis_config::ADDR.to_owned(), addr.as_str().into())]);
+        found.push(Layer { origin, leaves });
     }
     Ok(found)
 }
@@ -168,17 +172,12 @@ fn readable(all: impl Iterator<Item = (OsString, OsString)>) -> Result<Variables
 /// Whether a variable is ours, or nearly ours.
 fn is_ours(names: &Names, name: &str, value: &OsString) -> bool {
     let has_own_name = [ADDR, ENVIRONMENT, DIRECTORY].contains(&name);
-    let is_override = || {
-        let leaf = variables::key_of(name).map(|key| Leaves::from([(key, Yaml::Null)]));
-        let is_others = |leaf| {
-            names
-                .check(name, &leaf)
-                .is_ok_and(|others| !others.is_empty())
-        };
-        leaf.is_some_and(|leaf| !is_others(leaf))
+    let is_override = |key| {
+        let others = names.check(name, &Leaves::from([(key, ValueKind::Nil)]));
+        !others.is_ok_and(|others| !others.is_empty())
     };
     has_own_name
-        || is_override()
+        || variables::key_of(name).is_some_and(is_override)
         || misspelt::meant_by(names, name, &value.to_string_lossy()).is_some()
 }
 

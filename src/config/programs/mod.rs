@@ -10,7 +10,7 @@
 //! 4. the variable `REDIS_JOBQUEUE_ADDR`.
 //!
 //! `load` reads the sources. `yaml` reads a file, `names` and `misspelt` check the names of keys and
-//! variables, and `reader` makes values of what was found.
+//! variables, and `reader` merges the sources and makes values of what they have.
 
 mod error;
 mod files;

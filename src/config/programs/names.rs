@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use yaml_rust2::Yaml;
+use ::config::ValueKind;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, setting};
 use super::slips::{is_slip, likeness};
 use super::variables::{OVERRIDE_PREFIX, override_of};
 use super::yaml::{Leaves, kind_of};
@@ -56,7 +56,7 @@ impl Names {
             self.refuse_misspelt_section(origin, section, keys)?;
         }
         // YAML takes `{password}` for a section without settings: then the name may be a secret.
-        let is_bare = |section: &str| leaves.get(section) == Some(&Yaml::Null);
+        let is_bare = |section: &str| leaves.get(section) == Some(&ValueKind::Nil);
         let sections = others.into_keys();
         Ok(sections
             .map(|section| shown(section, is_bare(section)))
@@ -64,13 +64,13 @@ impl Names {
     }
 
     /// Checks a key that is in one of our sections, or is one of them.
-    fn check_own(&self, origin: &str, key: &str, value: &Yaml) -> Result<(), ConfigError> {
+    fn check_own(&self, origin: &str, key: &str, value: &ValueKind) -> Result<(), ConfigError> {
         if self.0.contains(key) {
             return Ok(());
         }
         if self.all().any(|known| below(known, key).is_some()) {
             return match value {
-                Yaml::Null => Ok(()), // an empty section
+                ValueKind::Nil => Ok(()), // an empty section
                 _ => Err(setting(
                     origin,
                     key,
@@ -82,7 +82,7 @@ impl Names {
         if let Some(known) = self.all().find(|known| below(key, known).is_some()) {
             return Err(setting(origin, known, "a section", "a single value"));
         }
-        let bare = *value == Yaml::Null;
+        let bare = *value == ValueKind::Nil;
         let section = self.known_section(key);
         Err(self.unknown(origin, key, section, self.suggestion(key), bare))
     }
@@ -112,8 +112,7 @@ impl Names {
                 let key = keys[0];
                 let right = below(key, section).map(|rest| {
                     let whole = join(&own_section, rest);
-                    let is_known = self.0.contains(whole.as_str());
-                    if is_known {
+                    if self.0.contains(&whole) {
                         whole
                     } else {
                         join(&own_section, first_name(rest))
@@ -204,20 +203,6 @@ fn shown(section: &str, bare: bool) -> String {
         true => section.to_owned(),
         false if plain::is_name(parent) => join(parent, HIDDEN),
         false => HIDDEN.to_owned(),
-    }
-}
-
-fn setting(
-    origin: &str,
-    key: &str,
-    found: impl Into<String>,
-    expected: impl Into<String>,
-) -> ConfigError {
-    ConfigError::Setting {
-        origin: origin.to_owned(),
-        key: key.to_owned(),
-        found: found.into(),
-        expected: expected.into(),
     }
 }
 

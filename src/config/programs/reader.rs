@@ -1,71 +1,80 @@
-//! Reads settings: takes the value of each from the last source that has one, and makes the errors
-//! about it, which name that source.
+//! Reads settings: merges the sources, makes values of what they have, and makes the errors about it,
+//! which name the source.
 //!
-//! Neither figment nor the `config` crate can do this and what `yaml` does. Both quote the value in
-//! their errors (`found string "s3cret"`), and of a variable they say no more than "the environment".
-//! figment makes the number 7 of a password `007` in a variable, and of two equal keys in a file the last
-//! one holds without a word; its YAML is `serde_yaml`, which is deprecated. `config` makes the text
-//! `100000` of an unquoted password `1e5` in a file. Neither knows merge keys, so both call `<<`
-//! an unknown field.
+//! The crate `config` merges the sources and keeps the origin of each value. Nothing else of it is used.
+//! Its conversions quote a value in their errors (`string "s3cret"`), make the whole number 11 of 10.5,
+//! and make the text `100000` of an unquoted password `1e5`. Its YAML files know no merge keys, so
+//! `<<` would be an unknown field. Of a variable it says no more than "the environment".
 
-use std::collections::BTreeMap;
+use std::fmt;
 
-use yaml_rust2::Yaml;
+use ::config::{Map, Source, ValueKind};
 
-use super::error::ConfigError;
+use super::error::{self, ConfigError};
 use super::yaml::{Leaves, kind_of};
 use crate::config::plain;
-use crate::config::section::{InvalidSetting, Setting, Visitor};
+use crate::config::section::{Setting, Visitor};
 use crate::config::value::{Form, Value};
 
-/// The merged sources. A later source replaces single keys of an earlier one.
-#[derive(Default)]
-pub(super) struct Reader {
-    /// The value that was found for each full key (`jobqueue.retry.max`).
-    found: BTreeMap<String, Found>,
+/// One source: a file or a variable. The text of a variable stays text until its key is read as a
+/// type: the password `1e5` must not become a number.
+#[derive(Clone)]
+pub(super) struct Layer {
+    /// The file or variable, as the user names it.
+    pub(super) origin: String,
+    /// Our keys alone. `config` reads a key as a path: another program's `jobqueue[0]` would make a
+    /// list of our section.
+    pub(super) leaves: Leaves,
 }
 
-struct Found {
-    /// The file or variable that has the value, as the user names it.
-    origin: String,
-    /// For a variable its text, for a file what YAML makes of it. The text of a variable stays text
-    /// until its key is read as a type: the password `1e5` must not become a number.
-    value: Yaml,
+/// Shows no value, since it may be a secret.
+impl fmt::Debug for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.origin)
+    }
 }
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    /// A key without a value, or with an empty text, changes nothing.
+    fn collect(&self) -> Result<Map<String, ::config::Value>, ::config::ConfigError> {
+        let given = self.leaves.iter().filter(|(key, value)| match value {
+            ValueKind::Nil => false,
+            // Blanks alone may be a password.
+            ValueKind::String(text) if key.ends_with("password") => !text.is_empty(),
+            ValueKind::String(text) => !text.trim().is_empty(),
+            _ => true,
+        });
+        let value = |kind: &ValueKind| ::config::Value::new(Some(&self.origin), kind.clone());
+        let values = given.map(|(key, kind)| (key.clone(), value(kind)));
+        Ok(values.collect())
+    }
+}
+
+/// The merged sources.
+pub(super) struct Reader(::config::Config);
 
 impl Reader {
-    /// Adds the keys of one source. A key without a value, or with an empty text, changes nothing.
-    pub(super) fn add(&mut self, origin: &str, leaves: Leaves) {
-        for (key, value) in leaves {
-            let is_given = match &value {
-                Yaml::Null => false,
-                // Blanks alone may be a password.
-                Yaml::String(text) => {
-                    !text.is_empty() && (!text.trim().is_empty() || key.ends_with("password"))
-                }
-                _ => true,
-            };
-            if is_given {
-                let origin = origin.to_owned();
-                self.found.insert(key, Found { origin, value });
-            }
-        }
+    /// A later source replaces single keys of an earlier one.
+    pub(super) fn new(sources: Vec<Layer>) -> Self {
+        let merged = ::config::Config::builder().add_source(sources).build();
+        Self(merged.expect("cannot fail because every source can be collected"))
+    }
+
+    fn find(&self, key: &str) -> Option<::config::Value> {
+        let (section, name) = key.rsplit_once('.')?;
+        // `get` would lose the origin.
+        self.0.get_table(section).ok()?.remove(name)
     }
 
     /// The file or variable that has the value of a key.
     pub(super) fn origin(&self, key: &str) -> String {
-        let found = self.found.get(key);
-        found.map_or("default value".to_owned(), |found| found.origin.clone())
-    }
-
-    /// The error with the source of its key.
-    pub(super) fn located(&self, error: InvalidSetting) -> ConfigError {
-        ConfigError::Setting {
-            origin: self.origin(&error.key),
-            key: error.key,
-            found: error.found,
-            expected: error.expected,
-        }
+        let value = self.find(key);
+        let origin = value.as_ref().and_then(|value| value.origin());
+        origin.unwrap_or("default value").to_owned()
     }
 }
 
@@ -74,19 +83,16 @@ impl Visitor for Reader {
 
     /// The value that was found, or the default.
     fn visit<T: Value>(&mut self, setting: &Setting<'_, T>) -> Result<T, ConfigError> {
-        let Some(Found { value, .. }) = self.found.get(&setting.key) else {
+        let Some(found) = self.find(&setting.key) else {
             return Ok(setting.default.clone());
         };
-        let invalid = |found: String, expected: String| {
-            let key = setting.key.clone();
-            self.located(InvalidSetting {
-                key,
-                found,
-                expected,
-            })
+        let value = &found.kind;
+        let invalid = |shown: String, expected: String| {
+            let origin = found.origin().unwrap_or_default();
+            error::setting(origin, &setting.key, shown, expected)
         };
         let text = match (T::FORM, value) {
-            (Form::Secret, Yaml::String(text)) => match text.trim_end_matches(['\n', '\r']) {
+            (Form::Secret, ValueKind::String(text)) => match text.trim_end_matches(['\n', '\r']) {
                 "" => return Ok(setting.default.clone()),
                 text => Some(text.to_owned()),
             },
@@ -95,12 +101,12 @@ impl Visitor for Reader {
                 let found = format!("{} (not shown)", kind_of(other));
                 return Err(invalid(found, "text; put the value in quotes".to_owned()));
             }
-            (Form::Text, Yaml::String(_)) | (Form::Plain, _) => written(value),
+            (Form::Text, ValueKind::String(_)) | (Form::Plain, _) => written(value),
             (Form::Text, other) => {
                 let expected = format!("{}, in quotes", setting.expected());
                 return Err(invalid(shown(other), expected));
             }
-            (Form::List, Yaml::String(text)) => Some(text.clone()),
+            (Form::List, ValueKind::String(text)) => Some(text.clone()),
             (Form::List, other) => texts(other),
         };
         let parsed = text.as_deref().and_then(|text| {
@@ -119,25 +125,33 @@ impl Visitor for Reader {
 }
 
 /// The texts of a list, with commas between them.
-fn texts(value: &Yaml) -> Option<String> {
-    let texts: Option<Vec<_>> = value.as_vec()?.iter().map(Yaml::as_str).collect();
+fn texts(value: &ValueKind) -> Option<String> {
+    let ValueKind::Array(values) = value else {
+        return None;
+    };
+    let texts = values.iter().map(|value| match &value.kind {
+        ValueKind::String(text) => Some(text.as_str()),
+        _ => None,
+    });
+    let texts: Option<Vec<_>> = texts.collect();
     texts.map(|texts| texts.join(","))
 }
 
 /// A single value as the user wrote it, without the blanks around it.
-fn written(value: &Yaml) -> Option<String> {
+fn written(value: &ValueKind) -> Option<String> {
     match value {
-        Yaml::String(text) | Yaml::Real(text) => Some(text.trim().to_owned()),
-        Yaml::Integer(number) => Some(number.to_string()),
-        Yaml::Boolean(flag) => Some(flag.to_string()),
-        _ => None,
+        ValueKind::String(text) => Some(text.trim().to_owned()),
+        // With its point: 10.0 is no whole number.
+        ValueKind::Float(number) => Some(format!("{number:?}")),
+        ValueKind::Nil | ValueKind::Table(_) | ValueKind::Array(_) => None,
+        single => Some(single.to_string()),
     }
 }
 
 /// The words for a value. Only a text has quotes.
-fn shown(value: &Yaml) -> String {
+fn shown(value: &ValueKind) -> String {
     match (value, written(value)) {
-        (Yaml::String(_), Some(text)) => plain::shown(&text),
+        (ValueKind::String(_), Some(text)) => plain::shown(&text),
         (_, Some(text)) if plain::is_plain(&text) => text,
         _ => kind_of(value).to_owned(),
     }

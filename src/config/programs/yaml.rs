@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
+use ::config::ValueKind;
 use yaml_rust2::{ScanError, Yaml, YamlLoader, yaml::Hash};
 
 use super::error::ConfigError;
@@ -11,7 +12,7 @@ use super::error::ConfigError;
 /// Each full key (`jobqueue.retry.max`) with its value. An empty section is a key whose value is
 /// null. If a key is written in two forms (`server.port` and `server: {port}`), the last one in the
 /// file holds.
-pub(super) type Leaves = BTreeMap<String, Yaml>;
+pub(super) type Leaves = BTreeMap<String, ValueKind>;
 
 /// The largest file that is read; settings are a few kilobytes.
 const MAX_BYTES: u64 = 1 << 20;
@@ -102,7 +103,11 @@ fn parse(text: &str) -> Result<Leaves, String> {
     }
     match documents.pop() {
         None => Ok(Leaves::new()),
-        Some(Yaml::Hash(root)) => leaves(&root),
+        Some(Yaml::Hash(root)) => {
+            let mut leaves = Leaves::new();
+            flatten("", &root, &mut leaves)?;
+            Ok(leaves)
+        }
         Some(_) => Err("the top level is no section".to_owned()),
     }
 }
@@ -131,13 +136,7 @@ fn reason(text: &str, error: &ScanError) -> String {
     )
 }
 
-/// The full keys of a section with their values.
-fn leaves(section: &Hash) -> Result<Leaves, String> {
-    let mut leaves = Leaves::new();
-    flatten("", section, &mut leaves)?;
-    Ok(leaves)
-}
-
+/// Adds the full keys of a section with their values.
 fn flatten(section: &str, table: &Hash, leaves: &mut Leaves) -> Result<(), String> {
     for (key, yaml) in merged(table)? {
         let name = match key {
@@ -158,19 +157,22 @@ fn flatten(section: &str, table: &Hash, leaves: &mut Leaves) -> Result<(), Strin
     Ok(())
 }
 
-/// The value of a key. An empty section is no value.
-fn value(yaml: &Yaml) -> Result<Yaml, String> {
-    match yaml {
-        Yaml::Hash(section) if section.is_empty() => Ok(Yaml::Null),
+/// The value of a key. An empty section is no value, and neither is a section in a list.
+fn value(yaml: &Yaml) -> Result<ValueKind, String> {
+    Ok(match yaml {
+        Yaml::Null | Yaml::Hash(_) => ValueKind::Nil,
+        Yaml::Boolean(flag) => (*flag).into(),
+        Yaml::Integer(number) => (*number).into(),
+        Yaml::Real(_) => yaml.as_f64().into(),
+        Yaml::String(text) => text.as_str().into(),
         Yaml::Array(values) => {
             let values: Result<Vec<_>, _> = values.iter().map(value).collect();
-            Ok(Yaml::Array(values?))
+            values?.into()
         }
         Yaml::Alias(_) | Yaml::BadValue => {
-            Err("a value does not fit the tag or anchor before it".to_owned())
+            return Err("a value does not fit the tag or anchor before it".to_owned());
         }
-        other => Ok(other.clone()),
-    }
+    })
 }
 
 /// The entries of a section, and those that `<<: *anchor` adds to it. The section's own entries
@@ -197,13 +199,13 @@ fn merged(table: &Hash) -> Result<Vec<(&Yaml, &Yaml)>, String> {
 }
 
 /// The words for the kind of a value.
-pub(super) fn kind_of(value: &Yaml) -> &'static str {
+pub(super) fn kind_of(value: &ValueKind) -> &'static str {
     match value {
-        Yaml::Null => "nothing",
-        Yaml::Boolean(_) => "true or false",
-        Yaml::String(_) => "text",
-        Yaml::Hash(_) => "a section",
-        Yaml::Array(_) => "a list",
+        ValueKind::Nil => "nothing",
+        ValueKind::Boolean(_) => "true or false",
+        ValueKind::String(_) => "text",
+        ValueKind::Table(_) => "a section",
+        ValueKind::Array(_) => "a list",
         _ => "a number",
     }
 }

@@ -4,7 +4,7 @@
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use super::super::files::in_directory;
-use super::super::reader::Reader;
+use super::super::reader::{Layer, Reader};
 use super::super::yaml::{self, Leaves};
 use super::super::{Config, error::ConfigError};
 use super::{map, ms};
@@ -38,10 +38,11 @@ fn the_files_of_the_repository_hold_only_what_differs_from_the_defaults() {
     for env in ["develop", "staging", "production"] {
         for path in in_directory(env, &dir).unwrap() {
             for (key, value) in yaml::read(&path).unwrap() {
-                let mut reader = Reader::default();
-                reader.add("the file", Leaves::from([(key.clone(), value)]));
-                let config = Config::default().visit(&mut reader).unwrap();
                 let name = path.display();
+                let origin = name.to_string();
+                let leaves = Leaves::from([(key.clone(), value)]);
+                let mut reader = Reader::new(vec![Layer { origin, leaves }]);
+                let config = Config::default().visit(&mut reader).unwrap();
                 assert_ne!(format!("{config:?}"), defaults, "{name}: {key}");
                 differing += 1;
             }

@@ -1,6 +1,6 @@
 //! Keys and sections: whose they are, and which are ours with a mistake in their name.
 
-use super::{load, redis_yaml, with};
+use super::{load, redis_yaml, secs, with};
 
 #[test]
 fn variables_of_others_are_ignored() {
@@ -76,6 +76,12 @@ fn sections_of_other_programs_are_left_alone_and_named() {
             "cache_server.size",
         ]
     );
+}
+
+#[test]
+fn a_key_of_another_program_is_no_path_into_our_sections() {
+    let config = load("jobqueue: {lease: 10s}", "'jobqueue[0]': x", &[]).unwrap();
+    assert_eq!(config.jobqueue.worker.lease, secs(10));
 }
 
 #[test]
