@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::error::EnqueueError;
@@ -16,8 +16,8 @@ use crate::service::jobqueue::job::Job;
 use crate::service::jobqueue::redis::{Connector, Keys};
 use crate::shortened::shortened;
 
-/// No caller waits for longer.
-const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Longer than any caller lives.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Appends jobs to one queue's stream. Cheap to clone.
 ///
@@ -102,14 +102,14 @@ impl Client {
     /// # Errors
     /// The reason when they cannot, in words for an operator.
     pub async fn ready(&self) -> Result<Vec<String>, String> {
+        if self.0.stop.is_cancelled() {
+            return Err("this client is closed".to_owned());
+        }
         let Parts {
             connector,
             last_refusal,
             ..
         } = &self.0.parts;
-        if self.0.stop.is_cancelled() {
-            return Err("the client is closed".to_owned());
-        }
         let warnings = connector.ready().await?;
         let refused_lately = || {
             let error = last_refusal.lately(Instant::now())?;
@@ -173,11 +173,6 @@ impl Client {
     }
 }
 
-/// `timeout` from now on; a year at most, since a clock has an end.
-fn deadline(timeout: Duration) -> Instant {
-    Instant::now() + timeout.min(MAX_TIMEOUT)
-}
-
 /// Keeps the client connected and sends what is handed over, until `stop`. All callers get their
 /// results from here, also when their time is over.
 async fn send(parts: Parts, stop: CancellationToken) {
@@ -187,7 +182,11 @@ async fn send(parts: Parts, stop: CancellationToken) {
         outbox,
         last_refusal,
     } = &parts;
-    let _closing = Closing(outbox);
+    // Also when the task is dropped with its runtime.
+    let _closing = Closing {
+        outbox,
+        _stopped: stop.clone().drop_guard(),
+    };
     let sender = Sender::new(connector, keys, outbox, last_refusal);
     tokio::select! {
         () = connector.probe(stop) => {}
@@ -210,11 +209,68 @@ async fn result_of(job: &Job, receipt: Receipt) -> Result<(), EnqueueError> {
     Ok(())
 }
 
-/// Closes the outbox when the sending ends, also when its task is dropped with the runtime.
-struct Closing<'a>(&'a Outbox);
+/// Closes the client when the sending ends, so that nobody waits for it any more.
+struct Closing<'a> {
+    outbox: &'a Outbox,
+    _stopped: DropGuard,
+}
 
 impl Drop for Closing<'_> {
     fn drop(&mut self) {
-        self.0.close();
+        self.outbox.close();
+    }
+}
+
+/// The time by which a call that starts now has its result. A longer time than clocks have means to
+/// wait for ever, so it is cut to one that they have.
+fn deadline(timeout: Duration) -> Instant {
+    Instant::now() + timeout.min(FOR_EVER)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A client of a Redis that is not there.
+    fn client() -> Client {
+        let redis = RedisConfig {
+            addr: "127.0.0.1:1".to_owned(),
+            ..RedisConfig::default()
+        };
+        Client::new(&redis, "default").unwrap()
+    }
+
+    #[tokio::test]
+    async fn any_timeout_is_accepted() {
+        let job = Job::new("x", &()).unwrap();
+        for timeout in [Duration::ZERO, Duration::MAX] {
+            let one = client().enqueue(&job, timeout).await;
+            assert!(matches!(one, Err(EnqueueError::NotConnected)));
+            let all = client().enqueue_all(&[], timeout).await;
+            assert!(all.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_client_is_not_ready() {
+        let client = client();
+        client.close().await;
+        let reason = client.ready().await.unwrap_err();
+        assert_eq!(reason, "this client is closed");
+    }
+
+    /// It cannot work any more.
+    #[tokio::test]
+    async fn a_client_whose_runtime_is_gone_is_closed() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let client = runtime.spawn(async { client() }).await.unwrap();
+        runtime.shutdown_background();
+        let connected = timeout(PATIENCE, client.connected()).await.unwrap();
+        assert!(matches!(connected, Err(EnqueueError::NotConnected)));
+        timeout(PATIENCE, client.close()).await.unwrap();
     }
 }
