@@ -131,7 +131,7 @@ impl Handler {
 }
 
 impl HandlerOptions {
-    /// How long one attempt may take, instead of `job_timeout`.
+    /// How long one attempt may take, instead of `job_timeout`, and within the same range.
     pub fn timeout(&mut self, timeout: Duration) -> &mut Self {
         self.timeout = Some(timeout);
         self

@@ -424,3 +424,36 @@ fn consumer_name() -> String {
         fastrand::u32(..)
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::RetryConfig;
+    use crate::service::jobqueue::handler::{Context, JobError};
+    use crate::service::jobqueue::mux::HandlerOptions;
+
+    /// What is wrong with a worker whose only job type has these options.
+    fn refused(set: impl FnOnce(&mut HandlerOptions) -> &mut HandlerOptions) -> Option<String> {
+        let mut mux = Mux::new();
+        set(mux.handle("x", async |(): (), _: Context| Ok::<(), JobError>(())));
+        let worker = Worker::new(&WorkerConfig::default(), &RedisConfig::default(), mux);
+        worker.err().map(|error| error.key)
+    }
+
+    #[test]
+    fn the_options_of_a_type_have_the_ranges_of_the_settings() {
+        let timeout = |timeout| refused(|options| options.timeout(timeout));
+        for fit in [Duration::from_millis(1), Duration::from_secs(30 * 86_400)] {
+            assert_eq!(timeout(fit), None);
+        }
+        for unfit in [Duration::ZERO, Duration::MAX] {
+            assert_eq!(timeout(unfit).as_deref(), Some("jobqueue.job_timeout"));
+        }
+        let retry = RetryConfig {
+            factor: f64::NAN,
+            ..RetryConfig::default()
+        };
+        let retry = refused(|options| options.retry(retry));
+        assert_eq!(retry.as_deref(), Some("jobqueue.retry.factor"));
+    }
+}
