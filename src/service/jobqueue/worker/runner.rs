@@ -6,7 +6,7 @@
 //! [`decide`], and goes to the settler through [`Held`]; nothing here knows of Redis.
 
 use std::any::Any;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -264,13 +264,21 @@ impl Runners {
             deadline,
             stopping: self.flags.stop.clone(),
         };
-        // The handler is called inside the future, so that a panic of either is caught.
-        let handled = AssertUnwindSafe(async { call(handler, context, delivery).await });
-        let handled = handled.catch_unwind();
+        let called = catch_unwind(AssertUnwindSafe(|| call(handler, context, delivery)));
+        let mut future = match called {
+            Ok(future) => future,
+            Err(panic) => return panicked(&*panic),
+        };
+        let handled = AssertUnwindSafe(&mut future).catch_unwind();
         let handled = tokio::select! {
             biased;
-            handled = timeout_at(deadline.into(), handled) => handled,
-            () = self.cutoff.cancelled() => return Ran::CutOff,
+            handled = timeout_at(deadline.into(), handled) => Some(handled),
+            () = self.cutoff.cancelled() => None,
+        };
+        // What the handler holds may panic when it is dropped. That ends this job and no other.
+        drop(catch_unwind(AssertUnwindSafe(|| drop(future))));
+        let Some(handled) = handled else {
+            return Ran::CutOff;
         };
         let completion = match handled {
             Err(_) => {
@@ -278,10 +286,7 @@ impl Runners {
                 let error = format!("no result within {limit}");
                 return Ran::Ended(Err(JobError::Failed(error)));
             }
-            Ok(Err(panic)) => {
-                let error = format!("the handler panicked: {}", panic_message(&*panic));
-                return Ran::Ended(Err(JobError::Failed(error)));
-            }
+            Ok(Err(panic)) => return panicked(&*panic),
             Ok(Ok(completion)) => completion,
         };
         match completion {
@@ -340,6 +345,11 @@ fn call(handler: &Handler, context: Context, delivery: &Delivery) -> HandlerFutu
     let span = delivery.span();
     let handled = span.in_scope(|| handler.run(payload, context));
     Box::pin(handled.instrument(span))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Ran {
+    let error = format!("the handler panicked: {}", panic_message(panic));
+    Ran::Ended(Err(JobError::Failed(error)))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

@@ -1,5 +1,8 @@
 //! What becomes of a worker, and of its other jobs, when something panics that a runner calls.
 
+use std::pin::Pin;
+use std::task::Poll;
+
 use serde::de::IgnoredAny;
 use tokio::time::timeout;
 
@@ -16,6 +19,10 @@ fn runners(
 ) -> Arc<Runners> {
     let mut mux = Mux::new();
     mux.handle("x", move |_: IgnoredAny, _| std::future::ready(handler()));
+    runners_of(mux)
+}
+
+fn runners_of(mux: Mux) -> Arc<Runners> {
     let log = Arc::new(JobLog::new());
     let (flags, cutoff) = (Flags::default(), CancellationToken::new());
     Runners::new(&WorkerConfig::default(), mux, log, flags, cutoff).unwrap()
@@ -65,4 +72,40 @@ async fn a_runner_that_panics_stops_the_worker() {
     admit(runners.held(), 1);
     let stopped = timeout(PATIENCE, runners.flags.stop.cancelled()).await;
     assert!(stopped.is_ok() && runners.flags.is_broken());
+}
+
+/// Waits for as long as it is not dropped, and panics then.
+struct PanicsWhenDropped;
+
+impl Future for PanicsWhenDropped {
+    type Output = Result<(), JobError>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut std::task::Context<'_>) -> Poll<Self::Output> {
+        Poll::Pending
+    }
+}
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        panic!("on purpose");
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_when_its_time_is_over_ends_its_own_job_and_no_other() {
+    let mut mux = Mux::new();
+    let options = mux.handle("x", |_: IgnoredAny, _| PanicsWhenDropped);
+    options.timeout(Duration::from_millis(1));
+    let runners = runners_of(mux);
+    let held = runners.held();
+    admit(held, 2);
+    let both_end = async {
+        while held.unsettled() < 2 {
+            held.wait_for_outcomes().await;
+        }
+    };
+    assert!(timeout(PATIENCE, both_end).await.is_ok());
+    assert!(!runners.flags.is_broken());
+    let mut outcomes = held.take_outcomes(usize::MAX).into_iter();
+    assert!(outcomes.all(|one| matches!(one.outcome, Outcome::Retry { .. })));
 }
