@@ -151,6 +151,9 @@ impl HandlerOptions {
     /// round costs Redis about as much as a delayed job, and their order changes. A backlog of 100,000
     /// jobs makes about 4,500 rounds a second, so a type with such backlogs is better off with a queue
     /// and workers of its own.
+    ///
+    /// One job of the type waits here for up to a second, while another slot is free. So a limit is
+    /// used to the full only if the worker's `concurrency` is larger by two or more.
     pub fn concurrency(&mut self, concurrency: usize) -> &mut Self {
         self.concurrency = Some(concurrency.max(1));
         self

@@ -53,6 +53,16 @@ const LIMIT: i32 = 2;
 
 #[tokio::test]
 async fn a_burst_of_a_limited_type_keeps_to_its_limit_and_holds_up_no_other_type() {
+    others_pass_a_burst(10).await;
+}
+
+/// Then a job that waited here would be in the only slot that the limit leaves to others.
+#[tokio::test]
+async fn a_burst_leaves_the_last_slot_to_other_types() {
+    others_pass_a_burst(3).await;
+}
+
+async fn others_pass_a_burst(concurrency: u64) {
     const LIMITED: u64 = 40;
     const TIME_MS: u64 = 100;
     let redis = Redis::start().await;
@@ -62,7 +72,9 @@ async fn a_burst_of_a_limited_type_keeps_to_its_limit_and_holds_up_no_other_type
     for n in 100..110 {
         redis.add_test_job("sleep", n, 10).await;
     }
-    let worker = Process::test_worker(&redis).start();
+    let worker = Process::test_worker(&redis)
+        .env("APP__JOBQUEUE__CONCURRENCY", &concurrency.to_string())
+        .start();
     redis.drained(PATIENCE).await;
     worker.term();
     assert!(worker.wait_exit(PATIENCE).await.success());

@@ -240,7 +240,7 @@ impl Runners {
         };
         tokio::select! {
             biased;
-            place = limit.place() => place.map(Some).map_err(Ran::NoPlace),
+            place = limit.place(|| self.held.has_free_slot()) => place.map(Some).map_err(Ran::NoPlace),
             () = self.flags.stop.cancelled() => Err(Ran::Ended(Err(JobError::Interrupted))),
         }
     }

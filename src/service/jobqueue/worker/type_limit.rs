@@ -4,7 +4,6 @@
 //! would keep all other types from running. [`Spacing`] chooses its pause, so that the jobs come back
 //! about as fast as this process works them off.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -37,10 +36,6 @@ const WEIGHT: f64 = 0.125;
 pub(super) struct TypeLimit {
     room: Arc<Semaphore>,
     waiting: Semaphore,
-    /// Whether a job may wait. Otherwise jobs that run for long would be waited for in vain, by one
-    /// job after the other, and each would have a slot that other types could use. So one vain wait
-    /// is enough until a job ends.
-    may_wait: AtomicBool,
     spacing: Mutex<Spacing>,
 }
 
@@ -57,19 +52,23 @@ impl TypeLimit {
         Arc::new(Self {
             room: Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS))),
             waiting: Semaphore::new(WAITING),
-            may_wait: AtomicBool::new(true),
             spacing: Mutex::new(Spacing::new(limit, now)),
         })
     }
 
-    /// Waits for room for one job, for a moment at most. Cancel safe.
+    /// Waits for room for one job, for a moment at most, and not in the last slot: if no other slot
+    /// `is_free`, jobs of other types could not start. Cancel safe.
     ///
     /// # Errors
     /// When there is no room: how long the job is to stay away.
-    pub(super) async fn place(self: &Arc<Self>) -> Result<Place, Duration> {
+    pub(super) async fn place(
+        self: &Arc<Self>,
+        is_free: impl FnOnce() -> bool,
+    ) -> Result<Place, Duration> {
         let room = match Arc::clone(&self.room).try_acquire_owned() {
             Ok(room) => Some(room),
-            Err(_) => self.wait().await,
+            Err(_) if is_free() => self.wait().await,
+            Err(_) => None,
         };
         let now = Instant::now();
         match room {
@@ -84,20 +83,14 @@ impl TypeLimit {
 
     async fn wait(&self) -> Option<OwnedSemaphorePermit> {
         let _waiting = self.waiting.try_acquire().ok()?;
-        if !self.may_wait.load(Ordering::Relaxed) {
-            return None;
-        }
         let room = Arc::clone(&self.room).acquire_owned();
-        let room = timeout(MAX_WAIT, room).await;
-        self.may_wait.store(room.is_ok(), Ordering::Relaxed);
-        room.ok()?.ok()
+        timeout(MAX_WAIT, room).await.ok()?.ok()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         lock(&self.limit.spacing).ended(self.since.elapsed());
-        self.limit.may_wait.store(true, Ordering::Relaxed);
     }
 }
 
@@ -197,19 +190,19 @@ mod tests {
     #[tokio::test]
     async fn one_job_waits_and_the_others_go_away() {
         let limit = TypeLimit::new(1, Instant::now());
-        let first = limit.place().await.unwrap();
+        let first = limit.place(|| true).await.unwrap();
         let second = tokio::spawn({
             let limit = Arc::clone(&limit);
-            async move { limit.place().await }
+            async move { limit.place(|| true).await }
         });
         tokio::task::yield_now().await;
-        assert!(limit.place().await.is_err(), "one waits already");
+        assert!(limit.place(|| true).await.is_err(), "one waits already");
         drop(first);
         assert!(second.await.unwrap().is_ok());
-        let held = limit.place().await.unwrap();
+        let held = limit.place(|| true).await.unwrap();
         // It waited for a moment.
         let began = Instant::now();
-        assert!(limit.place().await.is_err());
+        assert!(limit.place(|| true).await.is_err());
         assert!(began.elapsed() >= MAX_WAIT);
         let again = limit.place().now_or_never();
         assert!(again.unwrap().is_err(), "nothing has ended since");
@@ -218,5 +211,15 @@ mod tests {
         let next = limit.place();
         assert!(next.now_or_never().is_none(), "it waits again");
         drop(held);
+    }
+
+    #[tokio::test]
+    async fn no_job_waits_in_the_last_slot() {
+        let limit = TypeLimit::new(1, Instant::now());
+        let first = limit.place(|| false).await.unwrap();
+        let began = Instant::now();
+        assert!(limit.place(|| false).await.is_err());
+        assert!(began.elapsed() < MAX_WAIT);
+        drop(first);
     }
 }

@@ -68,6 +68,11 @@ impl Held {
         self.outcomes.notify_one();
     }
 
+    /// Whether another job could start now.
+    pub(crate) fn has_free_slot(&self) -> bool {
+        self.running() < self.concurrency
+    }
+
     /// How many slots are taken.
     pub(crate) fn running(&self) -> usize {
         self.lock().entries.counts().slots()
