@@ -103,7 +103,7 @@ impl Client {
     /// The reason when they cannot, in words for an operator.
     pub async fn ready(&self) -> Result<Vec<String>, String> {
         if self.0.stop.is_cancelled() {
-            return Err("this client is closed".to_owned());
+            return Err("the client is closed".to_owned());
         }
         let Parts {
             connector,
@@ -175,22 +175,25 @@ impl Client {
 
 /// Keeps the client connected and sends what is handed over, until `stop`. All callers get their
 /// results from here, also when their time is over.
-async fn send(parts: Parts, stop: CancellationToken) {
-    let Parts {
-        connector,
-        keys,
-        outbox,
-        last_refusal,
-    } = &parts;
-    // Also when the task is dropped with its runtime.
-    let _closing = Closing {
-        outbox,
+fn send(parts: Parts, stop: CancellationToken) -> impl Future<Output = ()> {
+    // This is made now, because a runtime that ends may drop the task before its first step.
+    let closing = Closing {
+        outbox: Arc::clone(&parts.outbox),
         _stopped: stop.clone().drop_guard(),
     };
-    let sender = Sender::new(connector, keys, outbox, last_refusal);
-    tokio::select! {
-        () = connector.probe(stop) => {}
-        () = sender.run() => {}
+    async move {
+        let _closing = closing;
+        let Parts {
+            connector,
+            keys,
+            outbox,
+            last_refusal,
+        } = &parts;
+        let sender = Sender::new(connector, keys, outbox, last_refusal);
+        tokio::select! {
+            () = connector.probe(stop) => {}
+            () = sender.run() => {}
+        }
     }
 }
 
@@ -210,12 +213,12 @@ async fn result_of(job: &Job, receipt: Receipt) -> Result<(), EnqueueError> {
 }
 
 /// Closes the client when the sending ends, so that nobody waits for it any more.
-struct Closing<'a> {
-    outbox: &'a Outbox,
+struct Closing {
+    outbox: Arc<Outbox>,
     _stopped: DropGuard,
 }
 
-impl Drop for Closing<'_> {
+impl Drop for Closing {
     fn drop(&mut self) {
         self.outbox.close();
     }
@@ -260,7 +263,7 @@ mod tests {
         let client = client();
         client.close().await;
         let reason = client.ready().await.unwrap_err();
-        assert_eq!(reason, "this client is closed");
+        assert_eq!(reason, "the client is closed");
     }
 
     /// It cannot work any more.
