@@ -160,8 +160,8 @@ fn a_filter_runs_its_tests_alone_and_must_match_one() {
         (
             "exit 101",
             [
-                "test --locked --lib --bins --tests -- outage",
-                "test --locked --lib --bins --tests -- --include-ignored outage",
+                "test --locked --lib --bins --examples --tests -- outage",
+                "test --locked --lib --bins --examples --tests -- --include-ignored outage",
             ],
         ),
     ] {
