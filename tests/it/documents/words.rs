@@ -43,7 +43,7 @@ fn quotes(text: &str) -> impl Iterator<Item = String> {
 #[test]
 fn the_programs_say_what_the_page_quotes_of_the_log() {
     let mut words: BTreeSet<String> = BTreeSet::new();
-    for (page, heading) in [(PAGE, "The log says"), (JAPANESE_PAGE, "ログの言葉")] {
+    for (page, heading) in [(PAGE, "The log says"), (JAPANESE_PAGE, "ログのメッセージ")] {
         for cells in section(page, heading).rows() {
             words.extend(quotes(cells[0]));
         }
