@@ -84,9 +84,9 @@ async fn a_suspect_that_waits_for_another_is_run_by_an_idle_worker() {
     redis.reclaiming().await;
     let jobs = [test_job("hang", 1, 0), test_job("sleep", 2, 0)];
     redis.add_abandoned(&jobs, 2).await;
-    // One or two claims may bring the job to the worker that cannot run it. The job then waits for
-    // a few intervals of 300 ms, and never for a lease of fifteen seconds.
-    eventually("the second one runs", PATIENCE, async || {
+    // A claim may bring the job to the worker that cannot run it. The next look is the other
+    // worker's then. So the job waits for about two intervals of 300 ms, and never for a lease.
+    eventually("the second one runs", Duration::from_secs(4), async || {
         (workers.iter().any(|worker| worker.count("end 2") == 1)).then_some(())
     })
     .await;

@@ -92,9 +92,11 @@ impl Triage {
     }
 
     /// Hands entries that were read in `epoch` on: to the runners, or with their outcome to the
-    /// settler. `arrival` is how they came.
-    pub(crate) fn deliver(&self, arrival: Step, entries: Vec<Entry>, epoch: u64) {
+    /// settler. `arrival` is how they came. Answers whether one of them is a suspect that waits for
+    /// another worker, because this one has a suspect.
+    pub(crate) fn deliver(&self, arrival: Step, entries: Vec<Entry>, epoch: u64) -> bool {
         let mut admission = Admission::default();
+        let mut is_for_another = false;
         for entry in entries {
             if trail::is_on() {
                 trail::tell_arrival(arrival, &entry);
@@ -106,12 +108,14 @@ impl Triage {
                 Kind::Ready(delivery) => admission.ready.push(delivery),
                 Kind::Large { bytes } => admission.aside.push((id, deliveries, bytes)),
                 Kind::NoRun(no_run) => {
+                    is_for_another |= matches!(no_run, NoRun::SecondSuspect);
                     let outcome = self.outcome(id, deliveries, no_run);
                     admission.ended.push((id, deliveries, outcome));
                 }
             }
         }
         self.held.admit(admission, epoch, Instant::now());
+        is_for_another
     }
 
     /// What this worker has beside an entry that came together with others: only as far as it

@@ -176,7 +176,7 @@ impl Fetcher {
             let triage = &self.triage;
             let deliver = async { triage.deliver(Step::Delivered, entries, epoch) };
             // The read is polled first, and sends its command at once.
-            let (next, ()) = tokio::join!(biased; read, deliver);
+            let (next, _) = tokio::join!(biased; read, deliver);
             entries = next?;
         }
         self.triage.deliver(Step::Delivered, entries, epoch);

@@ -45,7 +45,9 @@ impl Fetcher {
             .entries
             .into_iter()
             .partition(|entry| held.contains(&entry.id));
-        self.triage.deliver(Step::TakenOver, others, self.epoch);
+        if self.triage.deliver(Step::TakenOver, others, self.epoch) {
+            self.plan.leave_next_to_others(Instant::now(), interval);
+        }
         self.take_back_claims(mine).await;
         Ok(())
     }

@@ -168,6 +168,13 @@ impl Plan {
         self.next_reclaim = now + pause;
     }
 
+    /// A reclaim brought what another worker has to run, so the next look is theirs. One look in an
+    /// interval is for all workers. If this one always came first in it, it would claim the same
+    /// entry again and again. What the last look left to claim is claimed as soon as there is room.
+    pub(super) fn leave_next_to_others(&mut self, now: Instant, interval: Duration) {
+        self.next_reclaim = now + interval * 2;
+    }
+
     /// Entries may be pending for this worker that it does not hold.
     pub(super) fn look_for_orphans(&mut self, now: Instant, cause: Cause) {
         self.orphans = Some(OrphanCheck::new(cause));

@@ -69,6 +69,16 @@ fn what_is_due_at_once_is_done_in_the_order_of_its_urgency() {
 }
 
 #[test]
+fn the_look_after_one_that_brought_what_others_have_to_run_is_theirs() {
+    let (mut plan, start) = idle();
+    plan.leave_next_to_others(start, INTERVAL);
+    let theirs = start + INTERVAL;
+    assert_eq!(next(&plan, theirs), read(MAX_BLOCK));
+    let own = start + INTERVAL * 2;
+    assert_eq!(next(&plan, own), Action::Reclaim { room: 10 });
+}
+
+#[test]
 fn the_next_room_is_for_a_reclaim_that_left_something_or_had_no_room() {
     let more = Reclaimed {
         more: true,
