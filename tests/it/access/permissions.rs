@@ -355,16 +355,7 @@ async fn works_with(permissions: &str) {
         .env(PASSWORD, "secret")
         .env("APP__JOBQUEUE__RETRY__INITIAL", "50ms")
         .start();
-    redis
-        .add_job(r#"{"type":"test:sleep","payload":{"n":1},"delay_ms":300}"#)
-        .await;
-    redis.add_test_job("fail", 2, 1).await;
-    redis.add_test_job("malformed", 3, 0).await;
-    for end in ["end 1", "end 2"] {
-        worker.wait_for_line(|line| line == end, PATIENCE).await;
-    }
-    redis.drained(PATIENCE).await;
-    assert_eq!(redis.dead_letters().await.len(), 1);
+    redis.run_each_kind(&worker).await;
     worker.term();
     assert_eq!(worker.wait_exit(PATIENCE).await.code(), Some(0));
     assert_eq!(worker.count_log("NOPERM"), 0);

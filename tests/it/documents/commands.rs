@@ -182,17 +182,7 @@ async fn the_user_of_the_operations_page_may_do_what_the_programs_do_and_no_more
     ];
     let server = Process::server(&redis).envs(&user).start();
     let worker = Process::test_worker(&redis).envs(&user).start();
-    // A delay, a retry and a dead letter.
-    redis
-        .add_job(r#"{"type":"test:sleep","payload":{"n":1},"delay_ms":300}"#)
-        .await;
-    redis.add_test_job("fail", 2, 1).await;
-    redis.add_test_job("malformed", 3, 0).await;
-    for end in ["end 1", "end 2"] {
-        worker.wait_for_line(|line| line == end, PATIENCE).await;
-    }
-    redis.drained(PATIENCE).await;
-    assert_eq!(redis.dead_letters().await.len(), 1);
+    redis.run_each_kind(&worker).await;
     server.wait_ready(PATIENCE).await;
     assert_eq!(worker.count_log("NOPERM") + server.count_log("NOPERM"), 0);
     for forbidden in ["FLUSHALL", "KEYS *", "CONFIG GET dir", "GET other"] {

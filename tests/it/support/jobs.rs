@@ -17,6 +17,19 @@ impl Redis {
         self.add_job(&test_job(kind, n, ms)).await
     }
 
+    /// Runs a job with a delay, one that is retried and one that is buried by this test worker.
+    pub(crate) async fn run_each_kind(&self, worker: &Process) {
+        let delayed = r#"{"type":"test:sleep","payload":{"n":1},"delay_ms":300}"#;
+        self.add_job(delayed).await;
+        self.add_test_job("fail", 2, 1).await;
+        self.add_test_job("malformed", 3, 0).await;
+        for end in ["end 1", "end 2"] {
+            worker.wait_for_line(|line| line == end, PATIENCE).await;
+        }
+        self.drained(PATIENCE).await;
+        assert_eq!(self.dead_letters().await.len(), 1);
+    }
+
     /// Waits until a worker has a blocking read in Redis.
     pub(crate) async fn wait_for_reader(&self) {
         eventually("a worker waits for a job", PATIENCE, async || {
