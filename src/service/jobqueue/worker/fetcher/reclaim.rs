@@ -45,20 +45,21 @@ impl Fetcher {
             .entries
             .into_iter()
             .partition(|entry| held.contains(&entry.id));
-        if self.triage.deliver(Step::TakenOver, others, self.epoch) {
+        let waits_for_others = self.triage.deliver(Step::TakenOver, others, self.epoch);
+        let was_put_back = self.take_back_claims(mine).await;
+        if waits_for_others || was_put_back {
             self.plan.leave_next_to_others(Instant::now(), interval);
         }
-        self.take_back_claims(mine).await;
         Ok(())
     }
 
     /// Takes back the delivery that a claim counted for entries that this worker held before
     /// the claim, and does not start them again. Entries whose handler still runs keep their
     /// lease. Entries that hang, or that ended while the claim was on its way, are put back, so
-    /// that another worker can claim them.
-    async fn take_back_claims(&mut self, mine: Vec<Entry>) {
+    /// that another worker can claim them: then the answer is true.
+    async fn take_back_claims(&mut self, mine: Vec<Entry>) -> bool {
         if mine.is_empty() {
-            return;
+            return false;
         }
         self.held.claimed_again(mine.iter().map(|entry| entry.id));
         let living = self.held.renewable(Instant::now(), self.hang_limit);
@@ -76,5 +77,6 @@ impl Fetcher {
         // An entry that was put back a moment before the claim has a fresh lease now, and
         // nobody holds it once its settlement is confirmed.
         self.plan.look_again(Instant::now());
+        !leave.is_empty()
     }
 }
