@@ -243,11 +243,10 @@ impl Worker {
             flags: self.handle.flags.clone(),
         };
         let (alarm, times) = (Arc::new(Alarm::default()), self.lease_times());
-        let hang_limit = runner::hang_limit(&self.mux, config.job_timeout, config.lease);
         let (finish, end) = (CancellationToken::new(), CancellationToken::new());
 
         // First what may fail: nothing that was spawned before would ever end.
-        self.heartbeat(&shared, hang_limit, end.clone())
+        self.heartbeat(&shared, end.clone())
             .spawn(&self.handle.connector, self.handle.flags.clone())?;
         let (prober, prober_end) = (self.handle.connector.clone(), end.clone());
         self.spawn("prober", async move { prober.probe(prober_end).await });
@@ -263,7 +262,7 @@ impl Worker {
                 () = settler_end.cancelled() => {}
             }
         });
-        let fetcher = Fetcher::new(&shared, self.triage(&shared), times, hang_limit);
+        let fetcher = Fetcher::new(&shared, self.triage(&shared), times);
         let unblocker = Unblocker::new(&shared, fetcher.client_id());
         let fetcher = self.spawn("fetcher", fetcher.run());
         let large = LargeEntryFetcher::new(
@@ -285,9 +284,9 @@ impl Worker {
         })
     }
 
-    fn heartbeat(&self, shared: &Shared, limit: Duration, stop: CancellationToken) -> Heartbeat {
+    fn heartbeat(&self, shared: &Shared, stop: CancellationToken) -> Heartbeat {
         let (broker, held) = (Arc::clone(&shared.broker), Arc::clone(&shared.held));
-        Heartbeat::new(broker, held, self.config.heartbeat(), limit, stop)
+        Heartbeat::new(broker, held, self.config.heartbeat(), stop)
     }
 
     fn settler(&self, shared: &Shared, alarm: Arc<Alarm>, finish: &CancellationToken) -> Settler {
@@ -326,7 +325,8 @@ impl Worker {
     fn triage(&self, shared: &Shared) -> Triage {
         let (held, log) = (Arc::clone(&shared.held), Arc::clone(&shared.log));
         let (rules, max_deliveries) = (Rules::new(&self.config), self.config.max_deliveries);
-        Triage::new(held, self.mux.clone(), log, rules, max_deliveries)
+        let hang_limits = runner::hang_limits(&self.mux, &self.config);
+        Triage::new(held, hang_limits, log, rules, max_deliveries)
     }
 
     fn lease_times(&self) -> LeaseTimes {

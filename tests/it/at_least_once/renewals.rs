@@ -73,3 +73,16 @@ async fn handlers_that_never_return_lose_their_jobs_when_their_time_is_over_and_
         assert_eq!(hung.count(&start), 1);
     }
 }
+
+#[tokio::test]
+async fn a_run_within_the_timeout_of_its_type_keeps_its_lease_beyond_job_timeout() {
+    let redis = Redis::start().await;
+    let env = [("APP__JOBQUEUE__JOB_TIMEOUT", "100ms")];
+    let workers = ["a", "b"].map(|name| worker(&redis, name).envs(&env).start());
+    redis.reclaiming().await;
+    // Renewed for job_timeout + lease alone, it would be reclaimed within three leases.
+    redis.add_test_job("long", 1, 7_000).await;
+    redis.settled(0, 0).await;
+    let starts = workers.iter().map(|worker| worker.count("start 1"));
+    assert_eq!(starts.sum::<usize>(), 1);
+}

@@ -16,6 +16,7 @@
 //! | `test:malformed` | cannot make sense of its payload |
 //! | `test:panic` | panics |
 //! | `test:abort` | aborts the process |
+//! | `test:long` | sleeps for `ms`, with a timeout of 30 s |
 //! | `test:short` | sleeps for `ms`, with a timeout of 300 ms and pauses of 100 ms |
 //! | `test:limited` | sleeps for `ms`; two of them run at once |
 //! | `test:slow_fail`, `test:slow_malformed`, `test:slow_panic` | sleeps for `ms`, prints `ending 1`, then does so (`slow_fail` in attempts below `limit`) |
@@ -109,6 +110,7 @@ fn add_handlers(mux: &mut Mux, out: &LineWriter) {
         "panic",
         "abort",
         "short",
+        "long",
         "limited",
     ] {
         let out = out.clone();
@@ -117,6 +119,7 @@ fn add_handlers(mux: &mut Mux, out: &LineWriter) {
         });
         match name {
             "short" => drop(options.timeout(SHORT).retry(SHORT_PAUSES)),
+            "long" => drop(options.timeout(Duration::from_secs(30))),
             "limited" => drop(options.concurrency(2)),
             _ => {}
         }
@@ -146,7 +149,7 @@ async fn misbehave(
     print("start").await;
     let time = Duration::from_millis(ms);
     match name {
-        "sleep" | "short" | "limited" => {
+        "sleep" | "short" | "long" | "limited" => {
             tokio::time::sleep(time).await;
             tracing::debug!("slept");
         }

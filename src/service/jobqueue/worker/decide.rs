@@ -190,6 +190,7 @@ mod tests {
             job: Job::parse(json.as_bytes()).unwrap(),
             json: json.as_bytes().to_vec(),
             deliveries: 3,
+            hang_limit: Duration::ZERO,
         }
     }
 

@@ -28,25 +28,21 @@ pub(crate) struct Heartbeat {
     broker: Arc<Broker>,
     held: Arc<Held>,
     interval: Duration,
-    limit: Duration,
     stop: CancellationToken,
 }
 
 impl Heartbeat {
-    /// Renews each `interval`. A handler that was started `limit` ago or longer hangs, and its
-    /// entry is not renewed.
+    /// Renews each `interval`.
     pub(crate) fn new(
         broker: Arc<Broker>,
         held: Arc<Held>,
         interval: Duration,
-        limit: Duration,
         stop: CancellationToken,
     ) -> Self {
         Self {
             broker,
             held,
             interval,
-            limit,
             stop,
         }
     }
@@ -97,7 +93,7 @@ impl Heartbeat {
     /// Renews all leases once. A command is sent also when there are none: a refusal has to be
     /// noticed before it costs a lease, and its end when there is nothing left to renew.
     async fn beat(&self, link: &mut Link, window: &mut Window) -> Result<(), Class> {
-        let leases = self.held.renewable(Instant::now(), self.limit);
+        let leases = self.held.renewable(Instant::now());
         let mut left = &leases[..];
         loop {
             let (batch, rest) = left.split_at(batch_size(left.len(), window.bytes()));
@@ -148,8 +144,6 @@ mod tests {
     use crate::service::jobqueue::worker::held::Admission;
     use crate::service::jobqueue::worker::held::tests::{delivery, id};
 
-    const LIMIT: Duration = Duration::from_secs(60);
-
     #[test]
     fn a_batch_is_what_a_command_and_the_line_carry() {
         let line = |names| names * NAME_BYTES;
@@ -169,7 +163,7 @@ mod tests {
         };
         held.admit(admission, 0, now);
         let running = held.start(now).unwrap();
-        let mut leases = held.renewable(now, LIMIT);
+        let mut leases = held.renewable(now);
         leases.sort_by_key(|lease| lease.id);
         drop_lost(&held, &leases, &[false, true, false, true]);
         let mut left: Vec<_> = held.ids().into_iter().collect();

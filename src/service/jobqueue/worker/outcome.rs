@@ -14,6 +14,8 @@ pub(crate) struct Delivery {
     /// The job as it stands in the entry.
     pub(crate) json: Vec<u8>,
     pub(crate) deliveries: u32,
+    /// A run that takes longer hangs: no timeout has ended it.
+    pub(crate) hang_limit: Duration,
 }
 
 /// How a delivery ends. Each gets exactly one.

@@ -317,14 +317,17 @@ impl Runners {
     }
 }
 
-/// How long a handler may run before it counts as one that hangs: the longest timeout of all types,
-/// and a while for what comes before and after.
-pub(crate) fn hang_limit(mux: &Mux, job_timeout: Duration, lease: Duration) -> Duration {
-    let timeouts = mux.options().filter_map(|(_, options)| options.timeout);
-    let longest = timeouts.fold(job_timeout, Duration::max);
-    longest
-        .saturating_add(lease)
-        .saturating_add(type_limit::MAX_WAIT)
+/// How long a run may take before it counts as one that hangs, by the job types that are known: the
+/// timeout, and a while for what comes before and after.
+pub(crate) fn hang_limits(mux: &Mux, config: &WorkerConfig) -> FxHashMap<String, Duration> {
+    let limits = mux.options().map(|(job_type, options)| {
+        let wait = options
+            .concurrency
+            .map_or(Duration::ZERO, |_| type_limit::MAX_WAIT);
+        let timeout = options.timeout.unwrap_or(config.job_timeout);
+        (job_type.to_owned(), wait + timeout + config.lease)
+    });
+    limits.collect()
 }
 
 fn type_limits(mux: &Mux) -> FxHashMap<String, Arc<TypeLimit>> {

@@ -3,8 +3,9 @@
 //! and says in the log what is wrong with it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashMap;
 use tracing::warn;
 
 use super::dead_letter;
@@ -14,7 +15,6 @@ use super::job_log::JobLog;
 use super::outcome::{Delivery, Outcome};
 use super::trail::{self, Step};
 use crate::service::jobqueue::job::{self, Job};
-use crate::service::jobqueue::mux::Mux;
 use crate::service::jobqueue::redis::{Body, DeadLetter, Entry, EntryId};
 use crate::shortened::shortened;
 
@@ -28,7 +28,8 @@ const POISON: &str = "a job that ends no delivery; moving it to the dead letters
 #[derive(Debug)]
 pub(crate) struct Triage {
     held: Arc<Held>,
-    mux: Mux,
+    /// How long a run may take before it hangs, by the job types that are known.
+    hang_limits: FxHashMap<String, Duration>,
     log: Arc<JobLog>,
     rules: Rules,
     max_deliveries: u32,
@@ -74,17 +75,18 @@ struct Beside {
 }
 
 impl Triage {
+    /// `hang_limits`: how long a run may take before it hangs, by the job types that are known.
     /// `max_deliveries`: how often an entry may be delivered without an outcome.
     pub(crate) fn new(
         held: Arc<Held>,
-        mux: Mux,
+        hang_limits: FxHashMap<String, Duration>,
         log: Arc<JobLog>,
         rules: Rules,
         max_deliveries: u32,
     ) -> Self {
         Self {
             held,
-            mux,
+            hang_limits,
             log,
             rules,
             max_deliveries,
@@ -103,8 +105,8 @@ impl Triage {
             }
             let (id, deliveries) = (entry.id, entry.deliveries);
             let beside = self.beside(&entry, &admission);
-            let knows = |job_type: &str| self.mux.get(job_type).is_some();
-            match kind(entry, self.max_deliveries, beside, knows) {
+            let hang_limit = |job_type: &str| self.hang_limits.get(job_type).copied();
+            match kind(entry, self.max_deliveries, beside, hang_limit) {
                 Kind::Ready(delivery) => admission.ready.push(delivery),
                 Kind::Large { bytes } => admission.aside.push((id, deliveries, bytes)),
                 Kind::NoRun(no_run) => {
@@ -165,12 +167,12 @@ impl Triage {
     }
 }
 
-/// What an entry is. `knows` tells whether there is a handler for a job's type.
+/// What an entry is. `hang_limit` is that of a job's type, and None if the type is unknown.
 fn kind(
     entry: Entry,
     max_deliveries: u32,
     beside: Beside,
-    knows: impl FnOnce(&str) -> bool,
+    hang_limit: impl FnOnce(&str) -> Option<Duration>,
 ) -> Kind {
     if entry.deliveries > max_deliveries {
         return Kind::NoRun(NoRun::Poison(dead_letter::poison(&entry)));
@@ -191,16 +193,17 @@ fn kind(
             return unreadable(&Entry { body, ..entry }, &error.to_string());
         }
     };
-    let (delayed, known) = (job.delay_ms > 0, knows(&job.job_type));
+    let (delayed, hang_limit) = (job.delay_ms > 0, hang_limit(&job.job_type));
     let delivery = Arc::new(Delivery {
         id: entry.id,
         job,
         json,
         deliveries: entry.deliveries,
+        hang_limit: hang_limit.unwrap_or_default(),
     });
     if delayed {
         Kind::NoRun(NoRun::Delayed(delivery))
-    } else if known {
+    } else if hang_limit.is_some() {
         Kind::Ready(delivery)
     } else {
         // Without a slot: any number of them must not keep others waiting.
@@ -230,6 +233,7 @@ mod tests {
     use super::*;
 
     const MAX_DELIVERIES: u32 = 5;
+    const HANG_LIMIT: Duration = Duration::from_secs(7);
     const ALONE: Beside = Beside {
         suspect: false,
         aside: 0,
@@ -255,7 +259,7 @@ mod tests {
     fn kind_of(body: Body, deliveries: u32, beside: Beside) -> Kind {
         let entry = entry(body, deliveries);
         kind(entry, MAX_DELIVERIES, beside, |job_type| {
-            job_type == "known"
+            (job_type == "known").then_some(HANG_LIMIT)
         })
     }
 
@@ -276,6 +280,7 @@ mod tests {
             panic!("it is a job to run");
         };
         assert_eq!((delivery.job.attempt, delivery.deliveries), (2, 1));
+        assert_eq!(delivery.hang_limit, HANG_LIMIT);
         let unknown = kind(r#"{"type":"other"}"#);
         assert!(matches!(unknown, Kind::NoRun(NoRun::UnknownType(_))));
         for delayed in [

@@ -42,7 +42,6 @@ pub(crate) struct Fetcher {
     flags: Flags,
     link: Link,
     times: LeaseTimes,
-    hang_limit: Duration,
     /// The id of the connection, by which another connection can end a blocking read. It is 0
     /// while there is none, or when Redis does not tell it.
     client_id: Arc<AtomicI64>,
@@ -58,14 +57,8 @@ pub(crate) struct Fetcher {
 
 impl Fetcher {
     /// A fetcher that hands entries to `triage`, and has not read anything yet. `times` are this worker's
-    /// lease and what follows from it. A handler that was started longer ago than `hang_limit` hangs:
-    /// the fetcher neither renews the lease of its entry nor takes back a claim of it.
-    pub(crate) fn new(
-        shared: &Shared,
-        triage: Triage,
-        times: LeaseTimes,
-        hang_limit: Duration,
-    ) -> Self {
+    /// lease and what follows from it.
+    pub(crate) fn new(shared: &Shared, triage: Triage, times: LeaseTimes) -> Self {
         Self {
             broker: Arc::clone(&shared.broker),
             held: Arc::clone(&shared.held),
@@ -74,7 +67,6 @@ impl Fetcher {
             flags: shared.flags.clone(),
             link: shared.connector.link("fetch", MAX_BLOCK),
             times,
-            hang_limit,
             client_id: Arc::default(),
             plan: Plan::new(Instant::now()),
             reply_size: ReplySize::new(),
@@ -233,7 +225,7 @@ impl Fetcher {
     /// Renews everything that is held, before anything else is sent on a new connection: the
     /// outage may have lasted for most of a lease.
     async fn on_connect(&mut self) -> Result<(), Error> {
-        let leases = self.held.renewable(Instant::now(), self.hang_limit);
+        let leases = self.held.renewable(Instant::now());
         for leases in leases.chunks(MAX_REPLY) {
             let ids: Vec<EntryId> = leases.iter().map(|lease| lease.id).collect();
             let time = time_for(ids.len() * NAME_BYTES);

@@ -62,7 +62,7 @@ impl Fetcher {
             return false;
         }
         self.held.claimed_again(mine.iter().map(|entry| entry.id));
-        let living = self.held.renewable(Instant::now(), self.hang_limit);
+        let living = self.held.renewable(Instant::now());
         let living: FxHashSet<EntryId> = living.iter().map(|lease| lease.id).collect();
         let counts = mine
             .iter()

@@ -118,7 +118,8 @@ impl Inner {
             return None;
         }
         let (_, delivery) = self.ready.pop_front()?;
-        self.entries.step(delivery.id, Event::Start(now));
+        let hangs_at = now + delivery.hang_limit;
+        self.entries.step(delivery.id, Event::Start(hangs_at));
         Some(delivery)
     }
 

@@ -14,7 +14,7 @@
 //! and the fetcher puts back what it claimed.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::Held;
 use super::phase::Phase;
@@ -33,11 +33,11 @@ pub(crate) struct Lease {
 
 impl Held {
     /// The leases to renew: those of all entries but the ones that are put back, and the ones whose
-    /// handlers were started `limit` ago or longer.
-    pub(crate) fn renewable(&self, now: Instant, limit: Duration) -> Vec<Lease> {
+    /// handlers hang.
+    pub(crate) fn renewable(&self, now: Instant) -> Vec<Lease> {
         let inner = self.lock();
         let entries = inner.entries.iter();
-        let renewed = entries.filter(|(_, entry)| entry.phase().is_renewed(now, limit));
+        let renewed = entries.filter(|(_, entry)| entry.phase().is_renewed(now));
         let leases = renewed.map(|(id, entry)| Lease {
             id,
             ready: (entry.phase() == Phase::Ready).then_some(entry.serial()),

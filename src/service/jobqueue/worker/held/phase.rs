@@ -31,7 +31,7 @@
 //! `Settled`, `Lost` and `Forgotten` are ends: the entry is no longer held. If it is delivered once
 //! more, that is a `New` one.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Where an entry is on its way through this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(super) enum Phase {
     SetAside { bytes: usize, due: Instant },
     /// It waits for a slot.
     Ready,
-    /// Its handler was started then. It has a slot.
+    /// Its handler runs, and has a slot. From then on it hangs: no timeout has ended it.
     Running(Instant),
     /// Its handler is over, and its output is on its way. It still has its slot.
     Output,
@@ -97,7 +97,7 @@ pub(super) fn next(phase: Phase, event: Event) -> Option<Phase> {
         (New | SetAside { .. }, Event::Deliver) => Ready,
         (New | SetAside { .. }, Event::SetAside { bytes, due }) => SetAside { bytes, due },
         (SetAside { .. } | Ready, Event::LoseLease) => Lost,
-        (Ready, Event::Start(now)) => Running(now),
+        (Ready, Event::Start(hangs_at)) => Running(hangs_at),
         (Running(_), Event::LeaveToOutput) => Output,
         (New | SetAside { .. } | Running(_) | Output, Event::End) => Ended(Waiting),
         (
@@ -138,11 +138,10 @@ impl Phase {
         matches!(self, Self::SetAside { .. })
     }
 
-    /// Whether its lease is renewed. A handler that was started `limit` ago or longer hangs: no
-    /// timeout has ended it, and nobody should wait for it.
-    pub(super) fn is_renewed(self, now: Instant, limit: Duration) -> bool {
+    /// Whether its lease is renewed. Nobody should wait for a handler that hangs.
+    pub(super) fn is_renewed(self, now: Instant) -> bool {
         match self {
-            Self::Running(since) => now.saturating_duration_since(since) < limit,
+            Self::Running(hangs_at) => now < hangs_at,
             Self::PutBack(_) => false,
             _ => true,
         }

@@ -11,6 +11,9 @@ use super::*;
 use crate::service::jobqueue::job::Job;
 use crate::service::jobqueue::worker::pace::MAX_AHEAD;
 
+/// That of all deliveries here.
+const HANG_LIMIT: Duration = Duration::from_secs(10);
+
 pub(crate) fn id(n: u64) -> EntryId {
     format!("{n}-0").parse().unwrap()
 }
@@ -22,6 +25,7 @@ pub(crate) fn delivery(n: u64) -> Arc<Delivery> {
         job: Job::parse(&json).unwrap(),
         json,
         deliveries: 1,
+        hang_limit: HANG_LIMIT,
     })
 }
 
@@ -224,14 +228,13 @@ fn a_worker_whose_threads_are_blocked_gets_nothing_until_a_runner_comes_round() 
 #[test]
 fn a_handler_that_hangs_is_not_renewed_for_ever() {
     let (held, start) = (without_runners(2), Instant::now());
-    let limit = Duration::from_secs(10);
     admit(&held, (1..=4).map(delivery).collect(), start);
     let first = held.start(start).unwrap();
     let second = held.start(start).unwrap();
-    let third = held.end(&second, Outcome::Done, start + limit);
+    let third = held.end(&second, Outcome::Done, start + HANG_LIMIT);
     assert_eq!(ids(third), Some(id(3)));
-    assert_eq!(held.renewable(start, limit).len(), 4);
-    let late = held.renewable(start + limit, limit);
+    assert_eq!(held.renewable(start).len(), 4);
+    let late = held.renewable(start + HANG_LIMIT);
     let mut late: Vec<_> = late.iter().map(|lease| lease.id).collect();
     late.sort();
     assert_eq!(
@@ -240,7 +243,7 @@ fn a_handler_that_hangs_is_not_renewed_for_ever() {
         "unsettled ones, fresh ones and those not started are renewed"
     );
     assert!(held.leave_to_output(&first, start).is_none());
-    assert_eq!(held.renewable(start + limit, limit).len(), 4);
+    assert_eq!(held.renewable(start + HANG_LIMIT).len(), 4);
 }
 
 #[test]
@@ -308,7 +311,7 @@ fn what_is_set_aside_is_held_and_found_again_in_another_epoch() {
 
 /// The leases of all that is held, as a heartbeat would take them now.
 fn leases(held: &Held) -> Vec<Lease> {
-    held.renewable(Instant::now(), Duration::MAX)
+    held.renewable(Instant::now())
 }
 
 #[test]

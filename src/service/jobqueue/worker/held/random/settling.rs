@@ -1,6 +1,6 @@
 //! What the settler, the heartbeat and a new epoch change in the account.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustc_hash::FxHashSet;
 
@@ -89,7 +89,7 @@ impl Account {
     pub(super) fn lease(&mut self, op: Op) {
         match op {
             Op::TakeLeases => {
-                let leases = self.held.renewable(Instant::now(), Duration::MAX);
+                let leases = self.held.renewable(Instant::now());
                 let note = |lease: Lease| {
                     let mut entries = self.entries.iter();
                     let entry = entries.find(|(n, _)| id(**n) == lease.id);
