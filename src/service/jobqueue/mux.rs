@@ -148,9 +148,9 @@ impl HandlerOptions {
     ///
     /// Jobs beyond this number do not wait here, where they would keep jobs of other types from
     /// running. They go to the scheduled set for 0.1 s to 30 s, and any worker runs them then. Each
-    /// round costs Redis about as much as a delayed job, and their order changes. A backlog of 100,000
-    /// jobs makes about 4,500 rounds a second, so a type with such backlogs is better off with a queue
-    /// and workers of its own.
+    /// round costs Redis about as much as a delayed job, and their order changes. While more than a
+    /// hundred a second come back too early, or two for each one that is run, they stay away for
+    /// longer, up to 10 minutes. A worker that is started meanwhile gets them as late.
     ///
     /// One job of the type waits here for up to a second, while another slot is free. So a limit is
     /// used to the full only if the worker's `concurrency` is larger by two or more.

@@ -206,6 +206,25 @@ async fn a_job_of_an_unknown_type_says_that_it_is_left_to_others() {
 }
 
 #[tokio::test]
+async fn a_job_of_a_type_that_is_full_says_so() {
+    let redis = Redis::start().await;
+    let worker = telling(Process::test_worker(&redis)).start();
+    // Two run at once, and a third one waits here for a moment.
+    redis
+        .add_jobs((1..=3).map(|n| test_job("limited", n, 60_000)))
+        .await;
+    worker.wait_for_lines(2, PATIENCE).await;
+    let id = redis.add_test_job("limited", 4, 1).await;
+    wait_for_steps(
+        &worker,
+        &id,
+        "DEBUG",
+        &["delivered", "type is full", "left to others"],
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn what_a_handler_logs_stands_in_the_span_of_its_job() {
     let redis = Redis::start().await;
     let worker = telling(Process::test_worker(&redis)).start();

@@ -129,13 +129,18 @@ async fn a_job_that_waits_for_its_type_is_put_back_when_the_worker_stops() {
     }
     let worker = Process::test_worker(&redis)
         .env("APP__JOBQUEUE__SHUTDOWN_TIMEOUT", "200ms")
+        .env("RUST_LOG", "dm_jobqueue=debug")
         .start();
-    worker.wait_for_lines(2, PATIENCE).await;
+    // Two run, one waits for its type, and one finds that another waits.
+    worker.wait_for_log("type is full", PATIENCE).await;
+    assert_eq!(worker.count_log("type is full"), 1, "it waits for a second");
     worker.term();
     worker.wait_exit(PATIENCE).await;
     // Nothing is lost, and no attempt is charged.
-    let left = redis.xlen().await + u64::try_from(redis.scheduled_jobs().await.len()).unwrap();
-    assert_eq!(left, 4);
+    assert_eq!(
+        (redis.xlen().await, redis.scheduled_jobs().await.len()),
+        (3, 1)
+    );
     for (member, _) in redis.scheduled_jobs().await {
         assert!(!member.contains("attempt"), "{member}");
     }

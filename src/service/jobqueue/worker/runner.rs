@@ -194,6 +194,9 @@ impl Runners {
                     self.held.end(&delivery, outcome, Instant::now())
                 }
                 Ran::NoPlace(pause) => {
+                    if trail::is_on() {
+                        delivery.tell(Step::TypeIsFull);
+                    }
                     let decision = decide::no_place(&delivery, pause);
                     let outcome = self.log.log_and_take(&delivery, decision);
                     self.held.end(&delivery, outcome, Instant::now())

@@ -32,6 +32,8 @@ pub(crate) enum Step {
     Parked,
     /// It waits there until its next attempt.
     Retried,
+    /// As many jobs of its type run here as may run at once.
+    TypeIsFull,
     /// It waits there for a worker that knows its type, or for one that has room for it.
     LeftToOthers,
     /// It is a dead letter.
@@ -51,6 +53,7 @@ impl Step {
             Self::Finished => "finished",
             Self::Parked => "parked",
             Self::Retried => "retried",
+            Self::TypeIsFull => "type is full",
             Self::LeftToOthers => "left to others",
             Self::Buried => "buried",
             Self::PutBack => "put back",
