@@ -113,7 +113,10 @@ async fn ready(State(readiness): State<Readiness>) -> Response {
         Ok(warnings) => {
             let mut lines = vec!["OK".to_owned()];
             lines.extend(warnings.iter().map(|warning| format!("warning: {warning}")));
-            lines.join("\n").into_response()
+            // A script that reads lines would miss a last line without a line end. The text without
+            // a warning stays a bare OK, as that of `/health`.
+            let end = if warnings.is_empty() { "" } else { "\n" };
+            (lines.join("\n") + end).into_response()
         }
         Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason).into_response(),
     }
@@ -158,7 +161,7 @@ mod tests {
         assert_eq!(answer, (StatusCode::OK, "OK".to_owned()));
         let warnings = vec!["maxmemory-policy is allkeys-lru".to_owned(), "b".to_owned()];
         let answer = get("/ready", verdict(Ok(warnings))).await;
-        let body = "OK\nwarning: maxmemory-policy is allkeys-lru\nwarning: b".to_owned();
+        let body = "OK\nwarning: maxmemory-policy is allkeys-lru\nwarning: b\n".to_owned();
         assert_eq!(answer, (StatusCode::OK, body));
     }
 
