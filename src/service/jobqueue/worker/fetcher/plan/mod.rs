@@ -170,8 +170,9 @@ impl Plan {
 
     /// A reclaim brought what another worker has to run, so the next look is theirs. One look in an
     /// interval is for all workers. If this one always came first in it, it would claim the same
-    /// entry again and again. What the last look left to claim is claimed as soon as there is room.
+    /// entry again and again. They also go on where the last look ended.
     pub(super) fn leave_next_to_others(&mut self, now: Instant, interval: Duration) {
+        self.reclaim_first = false;
         self.next_reclaim = now + interval * 2;
     }
 

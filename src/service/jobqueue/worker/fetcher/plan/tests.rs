@@ -71,7 +71,13 @@ fn what_is_due_at_once_is_done_in_the_order_of_its_urgency() {
 #[test]
 fn the_look_after_one_that_brought_what_others_have_to_run_is_theirs() {
     let (mut plan, start) = idle();
+    let more = Reclaimed {
+        more: true,
+        ..Reclaimed::default()
+    };
+    reclaimed(&mut plan, start, 10, more);
     plan.leave_next_to_others(start, INTERVAL);
+    assert_eq!(next(&plan, start), read(MAX_BLOCK), "also what is left");
     let theirs = start + INTERVAL;
     assert_eq!(next(&plan, theirs), read(MAX_BLOCK));
     let own = start + INTERVAL * 2;
