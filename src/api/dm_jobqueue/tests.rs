@@ -112,13 +112,17 @@ async fn a_value_beyond_a_limit_is_named_with_the_limit() {
             r#"{"delay_seconds": 9223372036854775808}"#,
             json!([[
                 "body.delay_seconds",
-                "expected number <= 31622400",
+                "expected number <= 9223372036854775807",
                 9_223_372_036_854_775_808_u64
             ]]),
         ),
         (
             r#"{"delay_seconds": 1e400}"#,
-            json!([["body.delay_seconds", "expected number <= 31622400", "1e400"]]),
+            json!([[
+                "body.delay_seconds",
+                "expected number <= 9223372036854775807",
+                "1e400"
+            ]]),
         ),
         (
             r#"{"max_retry": 1001}"#,

@@ -1,14 +1,15 @@
 //! JSON numbers that are integers. `1.0` and `1e3` are integers, as in JSON Schema: languages whose
 //! only numeric type is a float write whole numbers like this.
 
-/// No `i64` has more digits.
-const MAX_DIGITS: usize = 19;
+/// No `i128` has more digits.
+const MAX_DIGITS: usize = 39;
 
-/// The value of a JSON number that is an integer, or the nearest `i64`. `None` for any other
-/// number, and for any other JSON value.
+/// The value of a JSON number that is an integer. `None` for any other number, and for any other
+/// JSON value.
 ///
-/// The result is exact, however long the number is: it is never a float in between.
-pub(super) fn integer(json: &str) -> Option<i64> {
+/// The value is exact, because it is never a float in between. A number that no `i128` holds becomes
+/// the nearest `i128`. It is beyond every type of 64 bits then, as it was before.
+pub(super) fn integer(json: &str) -> Option<i128> {
     let (is_negative, number) = match json.strip_prefix('-') {
         Some(number) => (true, number),
         None => (false, json),
@@ -35,7 +36,7 @@ pub(super) fn integer(json: &str) -> Option<i64> {
         .saturating_sub(len(fraction))
         .saturating_add(len(&digits) - len(significant));
     let zeroes = usize::try_from(zeroes).ok()?;
-    let nearest = if is_negative { i64::MIN } else { i64::MAX };
+    let nearest = if is_negative { i128::MIN } else { i128::MAX };
     let significant = significant.trim_start_matches('0');
     if significant.len().saturating_add(zeroes) > MAX_DIGITS {
         return Some(nearest);
@@ -64,22 +65,26 @@ mod tests {
             ("0.000e-400", 0),
             ("31622400.0", 31_622_400),
             ("9007199254740993.0", 9_007_199_254_740_993),
-            ("9223372036854775807.0", i64::MAX),
+            ("9223372036854775807.0", i64::MAX.into()),
             ("0.000000000000000000000000000001e30", 1),
-            ("9223372036854775.8070e3", i64::MAX),
-            ("9223372036854775.806e3", i64::MAX - 1),
-            ("1e400", i64::MAX),
-            ("-1e400", i64::MIN),
-            ("1e99999999999999999999", i64::MAX),
+            ("9223372036854775.8070e3", i64::MAX.into()),
+            ("9223372036854775.806e3", 9_223_372_036_854_775_806),
+            ("1e38", 10_i128.pow(38)),
+            ("1e39", i128::MAX),
+            ("1e400", i128::MAX),
+            ("-1e400", i128::MIN),
+            ("1e99999999999999999999", i128::MAX),
             ("0", 0),
             ("-0", 0),
             ("-1", -1),
             ("180", 180),
-            ("9223372036854775807", i64::MAX),
-            ("9223372036854775808", i64::MAX),
-            ("-9223372036854775808", i64::MIN),
-            ("-9223372036854775809", i64::MIN),
-            (&"9".repeat(1000), i64::MAX),
+            ("9223372036854775808", 9_223_372_036_854_775_808),
+            ("-9223372036854775809", -9_223_372_036_854_775_809),
+            ("170141183460469231731687303715884105727", i128::MAX),
+            ("170141183460469231731687303715884105728", i128::MAX),
+            ("-170141183460469231731687303715884105728", i128::MIN),
+            ("-170141183460469231731687303715884105729", i128::MIN),
+            (&"9".repeat(1000), i128::MAX),
         ] {
             assert_eq!(integer(json), Some(value), "{json}");
         }

@@ -36,8 +36,8 @@ use crate::{
 /// Decodes `text` into a `T`, which `check` turns into what the usecase takes.
 ///
 /// Each property may occur once, and `null` is absent. An empty text stands for an object without
-/// properties. An `i64` may be written as `5.0`, and one that it cannot hold becomes the nearest
-/// one.
+/// properties. An integer may be written as `5.0`. One that the type of its property cannot hold is
+/// an error.
 ///
 /// # Errors
 ///

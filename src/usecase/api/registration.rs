@@ -36,8 +36,7 @@ const EITHER_DELAY: Rule = Rule::Without {
 // its examples. The decoder and the API's description are made from this struct. Tests compare
 // the numbers, and the tables of the documents, with `check`.
 //
-// `None` means the default. An integer that `i64` cannot hold may be given as the nearest `i64`,
-// since all limits are far smaller.
+// `None` means the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = Registration)]
@@ -128,7 +127,7 @@ impl Registration {
 /// The value, if it is not above `max`. `None` when it is absent or 0, which both mean the default.
 fn within<T>(value: Option<i64>, max: T) -> Result<Option<T>, Rule>
 where
-    T: TryFrom<i64> + PartialOrd + Into<u64>,
+    T: TryFrom<i64> + PartialOrd + Into<i128>,
 {
     match value {
         None | Some(0) => Ok(None),

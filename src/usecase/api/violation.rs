@@ -12,10 +12,10 @@ pub(crate) struct Violation {
 /// What is expected of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// A number that is not below this one.
-    AtLeast(u64),
+    /// A number that is not below this one. Every type of an integer fits into an `i128`.
+    AtLeast(i128),
     /// A number that is not above this one.
-    AtMost(u64),
+    AtMost(i128),
     /// Only one of two fields may be given.
     Without {
         /// The field at fault.

@@ -19,8 +19,12 @@ fn sample(text: &str) -> Result<Sample, Problem> {
 }
 
 async fn errors_of(text: &str) -> serde_json::Value {
-    let response = sample(text).unwrap_err().into_response();
-    assert_eq!(response.status(), 422, "{text}");
+    errors_in(sample(text).unwrap_err()).await
+}
+
+async fn errors_in(problem: Problem) -> serde_json::Value {
+    let response = problem.into_response();
+    assert_eq!(response.status(), 422);
     let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
     let mut body: serde_json::Value = serde_json::from_slice(&body).unwrap();
     body["errors"].take()
@@ -86,6 +90,46 @@ async fn a_missing_property_is_an_error_beside_all_others() {
             "invalid type: integer `1`, expected a string"
         );
     }
+}
+
+#[tokio::test]
+async fn an_integer_beyond_its_type_is_an_error_that_names_the_limit_of_the_type() {
+    #[derive(Debug, serde::Deserialize)]
+    struct Integers {
+        byte: Option<u8>,
+        small: Option<i8>,
+        long: Option<i64>,
+        most: Option<u64>,
+    }
+    let decode = |text: &str| decode(text, |integers: Integers| Ok(integers));
+    for (text, expected) in [
+        (r#"{"byte": -1}"#, "expected number >= 0"),
+        (r#"{"byte": 256}"#, "expected number <= 255"),
+        (r#"{"byte": 2.56e2}"#, "expected number <= 255"),
+        (r#"{"byte": 1.5}"#, "expected integer"),
+        (r#"{"small": -129}"#, "expected number >= -128"),
+        (r#"{"small": 1e400}"#, "expected number <= 127"),
+        (
+            r#"{"long": 9223372036854775808}"#,
+            "expected number <= 9223372036854775807",
+        ),
+        (
+            r#"{"long": -1e400}"#,
+            "expected number >= -9223372036854775808",
+        ),
+        (
+            r#"{"most": 18446744073709551616}"#,
+            "expected number <= 18446744073709551615",
+        ),
+    ] {
+        let errors = errors_in(decode(text).unwrap_err()).await;
+        assert_eq!(errors[0]["message"], expected, "{text}");
+    }
+    let at_the_limits = r#"{"byte": 255.0, "small": -128, "long": -9223372036854775808,
+        "most": 18446744073709551615}"#;
+    let found = decode(at_the_limits).unwrap();
+    assert_eq!((found.byte, found.small), (Some(255), Some(-128)));
+    assert_eq!((found.long, found.most), (Some(i64::MIN), Some(u64::MAX)));
 }
 
 proptest! {

@@ -9,7 +9,10 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::members::without_place;
-use crate::api::{problem::words, request::integer::integer};
+use crate::{
+    api::{problem::words, request::integer::integer},
+    usecase::api::violation::Rule,
+};
 
 /// The value of a property; `None` when it is absent or null.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +25,18 @@ impl<'a> Value<'a> {
     fn json(self) -> Result<&'a str, Wrong<'a>> {
         let json = self.raw.map(RawValue::get);
         json.ok_or_else(|| self.wrong(words::EXPECTED_PROPERTY))
+    }
+
+    /// The integer, when it is within the limits of its type.
+    fn integer<T: TryFrom<i128> + Into<i128>>(self, least: T, most: T) -> Result<T, Wrong<'a>> {
+        let found = integer(self.json()?).ok_or_else(|| self.wrong(words::EXPECTED_INTEGER))?;
+        T::try_from(found).map_err(|_| {
+            let rule = match found {
+                ..0 => Rule::AtLeast(least.into()),
+                0.. => Rule::AtMost(most.into()),
+            };
+            self.wrong(words::expected(&rule))
+        })
     }
 
     fn wrong(self, message: impl Into<String>) -> Wrong<'a> {
@@ -41,6 +56,15 @@ impl<'de> IntoDeserializer<'de, Wrong<'de>> for Value<'de> {
     }
 }
 
+/// For each of these types of an integer, the method that its `Deserialize` calls.
+macro_rules! integers {
+    ($($integer:ident: $deserialize:ident, $visit:ident;)*) => {$(
+        fn $deserialize<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
+            visitor.$visit(self.integer($integer::MIN, $integer::MAX)?)
+        }
+    )*};
+}
+
 impl<'de> Deserializer<'de> for Value<'de> {
     type Error = Wrong<'de>;
 
@@ -51,9 +75,15 @@ impl<'de> Deserializer<'de> for Value<'de> {
         }
     }
 
-    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
-        let value = integer(self.json()?).ok_or_else(|| self.wrong(words::EXPECTED_INTEGER))?;
-        visitor.visit_i64(value)
+    integers! {
+        i8: deserialize_i8, visit_i8;
+        i16: deserialize_i16, visit_i16;
+        i32: deserialize_i32, visit_i32;
+        i64: deserialize_i64, visit_i64;
+        u8: deserialize_u8, visit_u8;
+        u16: deserialize_u16, visit_u16;
+        u32: deserialize_u32, visit_u32;
+        u64: deserialize_u64, visit_u64;
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
@@ -78,7 +108,7 @@ impl<'de> Deserializer<'de> for Value<'de> {
     }
 
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i128 u8 u16 u32 u64 u128 f32 f64 char str bytes byte_buf
+        bool i128 u128 f32 f64 char str bytes byte_buf
         unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
     }
 }
