@@ -1,40 +1,56 @@
-//! `POST /api/dm-jobqueue/register`: reads the request, lets the usecase register the job, and
-//! answers.
+//! `POST /api/dm-jobqueue/register`, and a path like it for each other type of job: reads the request,
+//! lets the usecase register the job, and answers.
+//!
+//! The routes differ in their bodies. A body is a struct in `usecase::api`, which becomes a job. The
+//! rest is the same for all of them: the handler, what it answers, and the description of both.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::{
     extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
+    routing::post,
 };
-use serde::Serialize;
-use utoipa::ToSchema;
-use utoipa_axum::{router::OpenApiRouter, routes};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::Instant;
+use utoipa::{
+    ToSchema,
+    openapi::{
+        Content, HttpMethod, Paths, Ref, RefOr, Required, Response as Answer, Schema,
+        path::Operation, request_body::RequestBody,
+    },
+};
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
-use super::problem::{PROBLEM_JSON, Problem};
-use super::request::{body, object};
+use super::{
+    openapi::TAG,
+    problem::Problem,
+    request::{body, object},
+};
 use crate::{
     config::ServerConfig,
-    service::jobqueue::client::EnqueueError,
-    throttle::Throttle,
-    usecase::api::{dm_jobqueue::DmJobqueueUsecase, registration::RegisterInput},
+    service::jobqueue::job::Job,
+    usecase::api::{
+        dm_jobqueue::DmJobqueueUsecase, registration::RegisterInput, violation::Violation,
+    },
 };
 
-/// The route. An answer takes at most the request timeout, the reading of the body included.
+/// The routes. Each has its path, the name that generators of clients give it, and what it does.
+///
+/// An answer takes at most the request timeout, the reading of the body included.
 pub(super) fn routes(usecase: DmJobqueueUsecase, settings: &ServerConfig) -> OpenApiRouter {
-    let api = Api {
-        usecase,
-        request_timeout: settings.request_timeout,
-        body_timeout: settings.http.read_timeout.min(settings.request_timeout),
-        failures: Throttle::new(1, |why, suppressed| {
-            let why = why.map_or("several reasons", String::as_str);
-            tracing::warn!(suppressed, "cannot register jobs, as before: {why}");
-        }),
-    };
     OpenApiRouter::new()
-        .routes(routes!(register))
-        .with_state(api)
+        .routes(route::<RegisterInput>(
+            "/api/dm-jobqueue/register",
+            "register-demo-job",
+            "Registers a job that prints a line when its delay is over",
+        ))
+        .with_state(Api {
+            usecase,
+            request_timeout: settings.request_timeout,
+            body_timeout: settings.http.read_timeout.min(settings.request_timeout),
+        })
 }
 
 #[derive(Debug, Clone)]
@@ -42,8 +58,68 @@ struct Api {
     usecase: DmJobqueueUsecase,
     request_timeout: Duration,
     body_timeout: Duration,
-    /// Limits the log lines about failures, by their text.
-    failures: Throttle<String>,
+}
+
+/// A route whose body is an `Input`, and its description.
+fn route<Input>(path: &str, operation_id: &str, summary: &str) -> UtoipaMethodRouter<Api>
+where
+    Input: ToSchema + DeserializeOwned + TryInto<Job, Error = Vec<Violation>> + 'static,
+{
+    let mut schemas = vec![of::<Input>(), of::<Registered>()];
+    Input::schemas(&mut schemas);
+    let is_body_required = matches!(
+        Input::schema(),
+        RefOr::T(Schema::Object(object)) if !object.required.is_empty()
+    );
+    let json = |name| Content::new(Some(Ref::from_schema_name(name)));
+    let registered = Answer::builder()
+        .description("Registered: Redis has the job.")
+        .content("application/json", json(Registered::name()));
+    let operation = Operation::builder()
+        .tag(TAG)
+        .operation_id(Some(operation_id))
+        .summary(Some(summary))
+        .description(Some(description(is_body_required)))
+        .request_body(Some(
+            RequestBody::builder()
+                .content("application/json", json(Input::name()))
+                .required(is_body_required.then_some(Required::True))
+                .build(),
+        ))
+        .response("201", registered);
+    let mut paths = Paths::new();
+    paths.add_path_operation(path, vec![HttpMethod::Post], operation);
+    (schemas, paths, post(register::<Input>))
+}
+
+/// The name of a schema, and the schema.
+fn of<T: ToSchema>() -> (String, RefOr<Schema>) {
+    (T::name().into_owned(), T::schema())
+}
+
+fn description(is_body_required: bool) -> String {
+    let empty = match is_body_required {
+        true => "",
+        false => "An empty body is a job with all defaults. ",
+    };
+    format!(
+        "{empty}A request without a content type counts as JSON, and so does a type of \
+         application/ that ends with +json. The answer comes within a second, unless the server is \
+         configured otherwise. A registration is never repeated by the server."
+    )
+}
+
+async fn register<Input>(State(api): State<Api>, request: Request) -> Result<Response, Problem>
+where
+    Input: DeserializeOwned + TryInto<Job, Error = Vec<Violation>>,
+{
+    let began = Instant::now();
+    let deadline = began + api.request_timeout;
+    let text = body::read(request, began + api.body_timeout).await?;
+    let job = object::decode(&text, Input::try_into)?;
+    let time_left = deadline.saturating_duration_since(Instant::now());
+    let job_id = api.usecase.register(&job, time_left).await?;
+    Ok(created(job_id))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -58,54 +134,6 @@ struct Registered {
 #[serde(rename_all = "snake_case")]
 enum Status {
     Registered,
-}
-
-/// Registers a job that prints a line when its delay is over
-///
-/// An empty body is a job with all defaults. A request without a content type counts as JSON, and
-/// so does a type of application/ that ends with +json. The answer comes within a second, unless
-/// the server is configured otherwise. A registration is never repeated by the server.
-#[utoipa::path(
-    post,
-    path = "/api/dm-jobqueue/register",
-    operation_id = "register-demo-job",
-    tag = "jobqueue-demo",
-    request_body = RegisterInput,
-    responses(
-        (status = 201, description = "Registered: Redis has the job.", body = Registered),
-        (
-            status = 503,
-            description = "Redis cannot take the job. When detail says that the outcome is unknown, \
-                the job may have been registered.",
-            body = Problem,
-            content_type = PROBLEM_JSON,
-            headers(("Retry-After" = u32, description = "Seconds after which to try again."))
-        ),
-    )
-)]
-async fn register(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
-    let began = tokio::time::Instant::now();
-    let deadline = began + api.request_timeout;
-    let text = body::read(request, began + api.body_timeout).await?;
-    let registration = object::decode(&text, RegisterInput::check)?;
-    let time_left = deadline.saturating_duration_since(tokio::time::Instant::now());
-    let job_id = api
-        .usecase
-        .register(registration, time_left)
-        .await
-        .inspect_err(|why| api.log_failure(why))?;
-    Ok(created(job_id))
-}
-
-impl Api {
-    /// Logs a failure, but not a lost connection: the client of the queue logs each outage once.
-    fn log_failure(&self, why: &EnqueueError) {
-        if !matches!(why, EnqueueError::NotConnected)
-            && let Some(suppressed) = self.failures.admit(why.to_string(), Instant::now())
-        {
-            tracing::warn!(suppressed, "cannot register a job: {why}");
-        }
-    }
 }
 
 fn created(job_id: String) -> Response {
@@ -123,5 +151,7 @@ fn created(job_id: String) -> Response {
         .into_response()
 }
 
+#[cfg(test)]
+mod another_type;
 #[cfg(test)]
 mod tests;

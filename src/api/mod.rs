@@ -5,10 +5,10 @@
 //! one file for each resource. `dm_jobqueue` reads a registration with `request` and hands it to
 //! `usecase::api`. Every error becomes an answer in `problem`, and `problem::words` has its words.
 //!
-//! To add a route, write a file with a handler and its `#[utoipa::path]`, and merge its `routes` in
-//! `router`. The description of the API follows: `openapi` adds what all routes share. To add a
-//! field to a request, add it to the struct that the request is decoded into, and use it in the
-//! struct's `check`.
+//! A route that registers another type of job is a line in `dm_jobqueue`. Any other route is a file
+//! with a handler and its `#[utoipa::path]`, whose `routes` are merged in `router`. The description
+//! of the API follows: `openapi` adds what all routes share. To add a field to a request, add it to
+//! the struct that the request is decoded into, and use it where the struct becomes a job.
 
 mod cross_site;
 pub(crate) mod dm_jobqueue;

@@ -1,8 +1,8 @@
 //! `GET /openapi.json`: the API's description, for clients and for generators of clients.
 //!
-//! utoipa makes it from the handlers and from the types of their bodies. Here it gets what no
-//! handler says: its head, the answers that many routes share ([`answers`]), and the little that
-//! utoipa has no words for. `tests/it/api/openapi.rs` compares all of it with a running server.
+//! utoipa makes it from the routes and from the types of their bodies. Here it gets what no route
+//! says: its head, the answers that many routes share ([`answers`]), and the little that utoipa has
+//! no words for. `tests/it/api/openapi.rs` compares all of it with a running server.
 
 mod answers;
 
@@ -16,6 +16,9 @@ use axum::{
 use serde_json::json;
 use utoipa::openapi::{Info, OpenApi, RefOr, Schema, schema::Object, tag::Tag};
 use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// The group of all routes that register jobs.
+pub(super) const TAG: &str = "jobqueue-demo";
 
 /// The routes of `routes`, and one that answers with their description.
 pub(super) fn described(routes: OpenApiRouter) -> Router {
@@ -51,7 +54,7 @@ async fn describe(State(text): State<Bytes>) -> impl IntoResponse {
 fn complete(description: &mut OpenApi) {
     description.info = Info::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     description.info.extensions =
-        answers::also([("summary", json!("Registers delay-print jobs."))]);
+        answers::also([("summary", json!("Registers jobs, which workers run."))]);
     description.info.description = Some(
         "Every error has a body of type application/problem+json (RFC 9457), except those of a \
         request that is no HTTP or too large for it (400, 414, 431), which have none and close the \
@@ -60,8 +63,8 @@ fn complete(description: &mut OpenApi) {
         is a setting of the server (CORS)."
             .to_owned(),
     );
-    let mut tag = Tag::new("jobqueue-demo");
-    tag.description = Some("Jobs that print a line.".to_owned());
+    let mut tag = Tag::new(TAG);
+    tag.description = Some("A route for each type of job.".to_owned());
     description.tags = Some(vec![tag]);
     let registration = schema(description, "Registration");
     registration.extensions = answers::also([("not", delay_and_delay_seconds())]);
@@ -86,5 +89,7 @@ fn schema<'a>(description: &'a mut OpenApi, name: &str) -> &'a mut Object {
     }
 }
 
+#[cfg(test)]
+mod fields;
 #[cfg(test)]
 mod tests;

@@ -4,10 +4,9 @@ use axum::body::to_bytes;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::usecase::api::registration::Registration;
 
-fn decode(text: &str) -> Result<Registration, Problem> {
-    object::decode(text, RegisterInput::check)
+fn decode(text: &str) -> Result<Job, Problem> {
+    object::decode(text, RegisterInput::try_into)
 }
 
 /// The status of the answer to `text` and its errors as `[location, message, value]`.

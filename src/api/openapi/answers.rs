@@ -1,12 +1,17 @@
 //! The answers that many routes share, so that a route only says its own.
 
 use serde_json::json;
-use utoipa::openapi::{
-    Content, Header, OpenApi, Ref, RefOr, Response, Type, extensions::Extensions, path::Operation,
-    schema::Object,
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        Content, Header, OpenApi, Ref, Response, Type, extensions::Extensions, schema::Object,
+    },
 };
 
-use crate::api::{problem::PROBLEM_JSON, request::body::MAX_BODY_LEN};
+use crate::api::{
+    problem::{PROBLEM_JSON, Problem},
+    request::body::MAX_BODY_LEN,
+};
 
 /// An answer: its status, its name among the description's components, and when it is given.
 type Answer = (u16, &'static str, String);
@@ -41,8 +46,8 @@ fn for_any_request() -> [Answer; 5] {
     ]
 }
 
-/// The answers that a request with a body may get besides, or instead.
-fn for_a_body() -> [Answer; 5] {
+/// The answers that a request with a body may get besides, or instead. Each body asks for a job.
+fn for_a_body() -> [Answer; 6] {
     [
         (
             400,
@@ -69,7 +74,14 @@ fn for_a_body() -> [Answer; 5] {
         (
             422,
             "Invalid",
-            "A value is wrong; errors says which, where and why.".into(),
+            "A value is wrong or missing; errors says which, where and why.".into(),
+        ),
+        (
+            503,
+            "Unavailable",
+            "Redis cannot take the job. When detail says that the outcome is unknown, the job may have \
+             been registered."
+                .into(),
         ),
     ]
 }
@@ -77,6 +89,9 @@ fn for_a_body() -> [Answer; 5] {
 /// Adds these answers to all operations that may give them.
 pub(super) fn add(description: &mut OpenApi) {
     let components = description.components.get_or_insert_default();
+    let mut schemas = vec![(Problem::name().into_owned(), Problem::schema())];
+    Problem::schemas(&mut schemas);
+    components.schemas.extend(schemas);
     for (status, name, when) in for_any_request().into_iter().chain(for_a_body()) {
         let answer = answer(status, &when);
         components.responses.insert(name.to_owned(), answer.into());
@@ -92,20 +107,13 @@ pub(super) fn add(description: &mut OpenApi) {
         ]
     });
     for operation in operations.flatten() {
-        require_headers(operation);
+        let for_a_body = operation.request_body.as_ref().map(|_| for_a_body());
+        let answers = for_a_body.into_iter().flatten().chain(for_any_request());
         let responses = &mut operation.responses.responses;
-        let mut add = |answers: [Answer; 5]| {
-            for (status, name, _) in answers {
-                let answer = || Ref::from_response_name(name).into();
-                responses.entry(status.to_string()).or_insert_with(answer);
-            }
-        };
-        if let Some(RefOr::T(body)) = &mut operation.request_body {
-            // An empty body is an object without properties, and no property is required.
-            body.required = None;
-            add(for_a_body());
+        for (status, name, _) in answers {
+            let answer = || Ref::from_response_name(name).into();
+            responses.entry(status.to_string()).or_insert_with(answer);
         }
-        add(for_any_request());
     }
 }
 
@@ -118,25 +126,25 @@ fn answer(status: u16, when: &str) -> Response {
             .content
             .insert(PROBLEM_JSON.to_owned(), Content::new(Some(problem)).into());
     }
-    if status == 405 {
-        let mut allow = Header::new(Object::with_type(Type::String));
-        allow.description = Some("The methods that are allowed.".to_owned());
-        allow.extensions = also([("required", json!(true))]);
-        answer.headers.insert("Allow".to_owned(), allow.into());
+    // A header that is described is always there.
+    let mut add_header = |name: &str, schema: Object, text: &str| {
+        let mut header = Header::new(schema);
+        header.description = Some(text.to_owned());
+        header.extensions = also([("required", json!(true))]);
+        answer.headers.insert(name.to_owned(), header.into());
+    };
+    match status {
+        405 => {
+            let methods = Object::with_type(Type::String);
+            add_header("Allow", methods, "The methods that are allowed.");
+        }
+        503 => {
+            let seconds = Object::with_type(Type::Integer);
+            add_header("Retry-After", seconds, "Seconds after which to try again.");
+        }
+        _ => {}
     }
     answer
-}
-
-/// A header that is described is always there.
-fn require_headers(operation: &mut Operation) {
-    for answer in operation.responses.responses.values_mut() {
-        let RefOr::T(answer) = answer else { continue };
-        for header in answer.headers.values_mut() {
-            if let RefOr::T(header) = header {
-                header.extensions = also([("required", json!(true))]);
-            }
-        }
-    }
 }
 
 /// Words of OpenAPI that utoipa does not know. It writes its extensions as they are.

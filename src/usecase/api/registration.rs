@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::violation::{Rule, Violation};
+use super::violation::{Rule, Violation, within};
 use crate::{
     duration::{self, BadDuration},
     service::jobqueue::{
@@ -24,9 +24,12 @@ pub(crate) const DEFAULT_DELAY: Duration = Duration::from_secs(180);
 /// The longest delay that can be asked for.
 const MAX_DELAY: Duration = Duration::from_millis(MAX_DELAY_MS);
 
-const EITHER_DELAY: Rule = Rule::Without {
-    this: "delay",
-    other: "delay_seconds",
+const EITHER_DELAY: Violation = Violation {
+    field: "delay",
+    rule: Rule::Without {
+        this: "delay",
+        other: "delay_seconds",
+    },
 };
 
 /// Absent and null are the same. Either delay or delay_seconds may be given, not both. A property
@@ -34,7 +37,7 @@ const EITHER_DELAY: Rule = Rule::Without {
 /// ignored.
 // A field of the request is written here: its name, its type, its words for clients, its limits and
 // its examples. The decoder and the API's description are made from this struct. Tests compare
-// the numbers, and the tables of the documents, with `check`.
+// the numbers, and the tables of the documents, with the conversion to a job.
 //
 // `None` means the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, ToSchema)]
@@ -69,80 +72,49 @@ pub(crate) struct RegisterInput {
     pub(crate) max_retry: Option<i64>,
 }
 
-impl RegisterInput {
-    /// Applies the defaults and checks the limits.
-    ///
-    /// # Errors
-    ///
+impl TryFrom<RegisterInput> for Job {
     /// All rules that the input breaks.
-    pub(crate) fn check(self) -> Result<Registration, Vec<Violation>> {
-        let mut violations = Vec::new();
-        let delay = match (self.delay, self.delay_seconds) {
-            (Some(_), Some(_)) => Err(("delay", EITHER_DELAY)),
-            (Some(text), None) => duration(&text).map_err(|rule| ("delay", rule)),
-            (None, seconds) => within(seconds, MAX_DELAY.as_secs())
-                .map(|seconds| seconds.map_or(DEFAULT_DELAY, Duration::from_secs))
-                .map_err(|rule| ("delay_seconds", rule)),
+    type Error = Vec<Violation>;
+
+    /// Applies the defaults and checks the limits.
+    fn try_from(input: RegisterInput) -> Result<Self, Vec<Violation>> {
+        let delay = match (input.delay, input.delay_seconds) {
+            (Some(_), Some(_)) => Err(EITHER_DELAY),
+            (Some(text), None) => duration("delay", &text),
+            (None, seconds) => {
+                let limits = 0..=MAX_DELAY.as_secs();
+                within("delay_seconds", seconds.unwrap_or(0), limits).map(|seconds| match seconds {
+                    0 => DEFAULT_DELAY,
+                    seconds => Duration::from_secs(seconds),
+                })
+            }
         };
-        let max_retry = within(self.max_retry, MAX_RETRY)
-            .map(|retries| retries.unwrap_or(DEFAULT_MAX_RETRY))
-            .map_err(|rule| ("max_retry", rule));
-
-        let mut note = |(field, rule)| violations.push(Violation { field, rule });
-        let delay = delay.map_err(&mut note);
-        let max_retry = max_retry.map_err(&mut note);
-        match (delay, max_retry) {
-            (Ok(delay), Ok(max_retry)) => Ok(Registration {
-                message: self
-                    .message
-                    .filter(|message| !message.is_empty())
-                    .unwrap_or_else(|| DEFAULT_MESSAGE.to_owned()),
-                delay,
-                max_retry,
-            }),
-            _ => Err(violations),
-        }
-    }
-}
-
-/// An input that breaks no rule, with the defaults filled in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Registration {
-    message: String,
-    delay: Duration,
-    max_retry: u32,
-}
-
-impl Registration {
-    pub(super) fn into_job(self) -> Job {
+        let max_retry = within("max_retry", input.max_retry.unwrap_or(0), 0..=MAX_RETRY);
+        let (delay, max_retry) = match (delay, max_retry) {
+            (Ok(delay), Ok(0)) => (delay, DEFAULT_MAX_RETRY),
+            (Ok(delay), Ok(max_retry)) => (delay, max_retry),
+            (delay, max_retry) => {
+                let violations = [delay.err(), max_retry.err()];
+                return Err(violations.into_iter().flatten().collect());
+            }
+        };
+        let message = input.message.filter(|message| !message.is_empty());
         let payload = DelayPrintPayload {
-            message: Some(self.message),
+            message: Some(message.unwrap_or_else(|| DEFAULT_MESSAGE.to_owned())),
         };
-        let job = Job::new(JOB_TYPE_DELAY_PRINT, &payload)
+        let job = Self::new(JOB_TYPE_DELAY_PRINT, &payload)
             .expect("cannot fail because a string can always be written as JSON");
-        job.delay(self.delay).max_retry(self.max_retry)
+        Ok(job.delay(delay).max_retry(max_retry))
     }
 }
 
-/// The value, if it is not above `max`. `None` when it is absent or 0, which both mean the default.
-fn within<T>(value: Option<i64>, max: T) -> Result<Option<T>, Rule>
-where
-    T: TryFrom<i64> + PartialOrd + Into<i128>,
-{
-    match value {
-        None | Some(0) => Ok(None),
-        Some(..0) => Err(Rule::AtLeast(0)),
-        Some(value) => match T::try_from(value) {
-            Ok(value) if value <= max => Ok(Some(value)),
-            _ => Err(Rule::AtMost(max.into())),
-        },
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, Rule> {
-    duration::parse(text, MAX_DELAY).map_err(|why| match why {
-        BadDuration::TooLong => Rule::DaysAtMost(MAX_DELAY.as_secs() / (24 * 60 * 60)),
-        BadDuration::NotADuration(why) => Rule::Duration(why.to_string()),
+fn duration(field: &'static str, text: &str) -> Result<Duration, Violation> {
+    duration::parse(text, MAX_DELAY).map_err(|why| {
+        let rule = match why {
+            BadDuration::TooLong => Rule::DaysAtMost(MAX_DELAY.as_secs() / (24 * 60 * 60)),
+            BadDuration::NotADuration(why) => Rule::Duration(why.to_string()),
+        };
+        Violation { field, rule }
     })
 }
 

@@ -26,11 +26,11 @@ fn max_retry(retries: i64) -> RegisterInput {
 }
 
 fn job(input: RegisterInput) -> Job {
-    input.check().unwrap().into_job()
+    input.try_into().unwrap()
 }
 
 fn violation(input: RegisterInput) -> (&'static str, Rule) {
-    let [violation] = input.check().unwrap_err().try_into().unwrap();
+    let [violation] = Job::try_from(input).unwrap_err().try_into().unwrap();
     (violation.field, violation.rule)
 }
 
@@ -172,7 +172,7 @@ fn delay_and_delay_seconds_exclude_each_other() {
             delay: Some("5s".to_owned()),
             ..delay_seconds(seconds)
         };
-        assert_eq!(violation(input), ("delay", EITHER_DELAY));
+        assert_eq!(violation(input), (EITHER_DELAY.field, EITHER_DELAY.rule));
     }
 }
 
@@ -183,8 +183,7 @@ fn all_violations_are_reported_at_once() {
         max_retry: Some(1001),
         ..RegisterInput::default()
     };
-    let fields: Vec<_> = input
-        .check()
+    let fields: Vec<_> = Job::try_from(input)
         .unwrap_err()
         .into_iter()
         .map(|violation| violation.field)
@@ -195,8 +194,8 @@ fn all_violations_are_reported_at_once() {
 proptest! {
     #[test]
     fn no_delay_panics(text in "[0-9]{0,25}\\.?[0-9]{0,25} ?(ns|us|ms|s|m|h|d|w|M|y)?|\\PC*") {
-        if let Ok(registration) = delay(&text).check() {
-            prop_assert!(registration.into_job().delay_ms <= 31_622_400_000);
+        if let Ok(job) = Job::try_from(delay(&text)) {
+            prop_assert!(job.delay_ms <= 31_622_400_000);
         }
     }
 }
