@@ -1,5 +1,0 @@
-//! Rules of the API.
-
-pub(crate) mod dm_jobqueue;
-pub(crate) mod registration;
-pub(crate) mod violation;
