@@ -25,9 +25,9 @@ mod start;
 
 pub use self::jobqueue::jobqueue;
 pub use self::server::server;
-pub use crate::service::jobqueue::constants::JOB_TYPE_DELAY_PRINT;
 pub use crate::service::jobqueue::processor::register;
 pub use crate::service::line_writer::{LineWriter, WriteError, Written};
+pub use crate::usecase::jobqueue::delay_print::JOB_TYPE_DELAY_PRINT;
 
 /// What the tests and benches of this package need of its inside. It may change at any time.
 #[doc(hidden)]

@@ -1,7 +1,5 @@
-//! Names that the API and the workers must agree on.
-
-/// The job type of a delay-print job, in the `type` field of a stream entry.
-pub const JOB_TYPE_DELAY_PRINT: &str = "demo:delay_print";
+//! Names that all programs of a queue must agree on. The name of a job type is beside its payload, in
+//! `usecase::jobqueue`.
 
 /// The consumer group that every worker of a queue joins.
 pub const GROUP: &str = "jobqueue";

@@ -254,12 +254,11 @@ fn is_zero_u32(n: &u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::jobqueue::constants::JOB_TYPE_DELAY_PRINT;
 
     #[test]
     fn a_bare_job_gets_the_defaults() {
         let job = Job::parse(br#"{"type":"demo:delay_print"}"#).unwrap();
-        assert_eq!(job.job_type, JOB_TYPE_DELAY_PRINT);
+        assert_eq!(job.job_type, "demo:delay_print");
         assert!(job.id.is_none() && job.payload.is_none());
         assert_eq!((job.delay_ms, job.max_retry, job.attempt), (0, 10, 0));
         let none = Job::parse(br#"{"type":"x","max_retry":0}"#).unwrap();
@@ -269,7 +268,7 @@ mod tests {
     #[test]
     fn a_producer_leaves_out_what_equals_its_default() {
         let payload = RawValue::from_string(r#"{"message":"hi"}"#.to_owned()).unwrap();
-        let mut job = Job::new(JOB_TYPE_DELAY_PRINT, &payload).unwrap();
+        let mut job = Job::new("demo:delay_print", &payload).unwrap();
         job.id = Some("an-id".to_owned());
         assert_eq!(
             String::from_utf8(job.to_json()).unwrap(),

@@ -5,12 +5,11 @@
 
 use std::future::ready;
 
-use super::constants::JOB_TYPE_DELAY_PRINT;
 use super::handler::{Completion, JobError, Later};
 use super::mux::Mux;
 use crate::service::delay_print_service::DelayPrintService;
 use crate::service::line_writer::{LineWriter, WriteError, Written};
-use crate::usecase::jobqueue::delay_print::DelayPrintUsecase;
+use crate::usecase::jobqueue::delay_print::{DelayPrintUsecase, JOB_TYPE_DELAY_PRINT};
 
 /// Registers the handlers of all job types that the program `jobqueue` knows. They print to `out`.
 pub fn register(mux: &mut Mux, out: &LineWriter) {

@@ -11,11 +11,8 @@ use utoipa::ToSchema;
 use super::violation::{Rule, Violation, within};
 use crate::{
     duration::{self, BadDuration},
-    service::jobqueue::{
-        constants::JOB_TYPE_DELAY_PRINT,
-        job::{DEFAULT_MAX_RETRY, Job, MAX_DELAY_MS, MAX_RETRY},
-    },
-    usecase::jobqueue::delay_print::{DEFAULT_MESSAGE, DelayPrintPayload},
+    service::jobqueue::job::{DEFAULT_MAX_RETRY, Job, MAX_DELAY_MS, MAX_RETRY},
+    usecase::jobqueue::delay_print::{DEFAULT_MESSAGE, DelayPrintPayload, JOB_TYPE_DELAY_PRINT},
 };
 
 /// The delay of a job whose registration names none.

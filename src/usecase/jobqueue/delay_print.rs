@@ -1,10 +1,15 @@
-//! The business rule of a delay-print job: what it prints when its delay is over. Nothing here knows
-//! that a queue exists.
+//! The business rule of a delay-print job: what it prints when its delay is over, and the name and
+//! payload by which those who register it and those who run it know it. Nothing here knows that a
+//! queue exists.
 
 use serde::{Deserialize, Serialize};
 
 use crate::service::delay_print_service::DelayPrintService;
 use crate::service::line_writer::Written;
+
+/// The name of the job type, in the `type` field of a stream entry.
+// It is `pub` because `program` exports it. A name that only this package uses is `pub(crate)`.
+pub const JOB_TYPE_DELAY_PRINT: &str = "demo:delay_print";
 
 /// What a job without a message prints.
 pub(crate) const DEFAULT_MESSAGE: &str = "Job executed successfully";
