@@ -1,4 +1,7 @@
 //! What the usecases are built on: the queue, and the printing of lines.
+//!
+//! A program of somebody else's gets the queue alone. All other services are for the usecases of this
+//! package's programs, so each has the line `#[cfg(feature = "programs")]`.
 
 #[cfg(feature = "programs")]
 pub(crate) mod delay_print_service;

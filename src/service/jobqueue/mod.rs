@@ -5,8 +5,8 @@
 //!   ends its parts.
 //! - `redis` is the only room that names the `redis` crate: commands, scripts, replies and
 //!   connections.
-//! - [`job`] is what all of them share. [`mux`] finds the handler of a job's type, and
-//!   [`processor`] is the handler of delay-print jobs.
+//! - [`job`] is what all of them share. [`mux`] finds the handler of a job's type.
+//! - [`processor`] has the handlers of all job types of this package: each calls a usecase.
 
 pub(crate) mod client;
 pub(crate) mod constants;
