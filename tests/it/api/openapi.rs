@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 
 use self::description::Description;
 use self::request::{Request, Twist, requests};
-use crate::support::{PATIENCE, REGISTER, RawAnswer, TestApp};
+use crate::support::{PATIENCE, RawAnswer, TestApp};
 
 const MAX_BODY_LEN: usize = 64 * 1024;
 
@@ -52,22 +52,31 @@ async fn every_documented_status_is_given() {
     .unwrap();
     app.redis.kill();
     app.server.wait_not_ready(PATIENCE).await;
-    for (method, path) in [("POST", REGISTER), ("GET", "/ready")] {
-        let request = Request::new(method, path);
-        let description = description.clone();
-        let checked = move || checked(addr, &description, &request).unwrap().status;
-        let status = tokio::task::spawn_blocking(checked).await.unwrap();
-        given.insert((path.to_owned(), status));
-    }
+    let (description, without_redis) = tokio::task::spawn_blocking(move || {
+        let requests = description.paths().into_iter();
+        let requests = requests.map(|path| good(&description, &path)).collect();
+        let given = statuses(addr, &description, requests);
+        (description, given)
+    })
+    .await
+    .unwrap();
+    given.extend(without_redis);
     assert_eq!(given, description.statuses());
+}
+
+/// A request that nothing is wrong with.
+fn good(description: &Description, path: &str) -> Request {
+    Request {
+        body: description.least_body(path),
+        ..Request::new(&description.method(path), path)
+    }
 }
 
 /// Every status of every path that can occur while Redis works.
 fn with_redis(addr: SocketAddr, description: &Description) -> BTreeSet<(String, u16)> {
     let mut requests = Vec::new();
     for path in description.paths() {
-        let method = if path == REGISTER { "POST" } else { "GET" };
-        let request = Request::new(method, &path);
+        let good = good(description, &path);
         for twist in [
             Twist::None,
             Twist::BadHttp("x y: z"),
@@ -76,7 +85,7 @@ fn with_redis(addr: SocketAddr, description: &Description) -> BTreeSet<(String, 
         ] {
             requests.push(Request {
                 twist,
-                ..request.clone()
+                ..good.clone()
             });
         }
         requests.push(Request::new("PUT", &path));
@@ -85,25 +94,38 @@ fn with_redis(addr: SocketAddr, description: &Description) -> BTreeSet<(String, 
             ..Request::new("PUT", &path)
         });
     }
-    let register = Request::new("POST", REGISTER);
-    for body in ["{", "[]", &" ".repeat(MAX_BODY_LEN + 1)] {
-        let body = body.into();
-        requests.push(Request {
-            body,
-            ..register.clone()
-        });
+    for path in description.registrations() {
+        requests.extend(with_bad_bodies(&good(description, &path)));
     }
+    statuses(addr, description, requests)
+}
+
+fn with_bad_bodies(good: &Request) -> Vec<Request> {
+    let bodies = ["{", "[]", &" ".repeat(MAX_BODY_LEN + 1)];
+    let mut requests = Vec::from(bodies.map(|body| Request {
+        body: body.into(),
+        ..good.clone()
+    }));
     requests.push(Request {
         content_type: Some(("text/plain", false)),
         body: b"{}".to_vec(),
-        ..register.clone()
+        ..good.clone()
     });
     requests.push(Request {
         // The request announces a body that does not come.
         twist: Twist::Header("Content-Length".to_owned(), b"2".to_vec()),
         framing: None,
-        ..register
+        ..good.clone()
     });
+    requests
+}
+
+/// The status of each request, with its path.
+fn statuses(
+    addr: SocketAddr,
+    description: &Description,
+    requests: Vec<Request>,
+) -> BTreeSet<(String, u16)> {
     let status = |request: Request| {
         let answer = checked(addr, description, &request);
         let answer = answer.unwrap_or_else(|why| panic!("{why}: {request:?}"));

@@ -22,14 +22,21 @@ enum Spoil {
     Pad(usize),
 }
 
-pub(super) fn bodies(all: &Description) -> impl Strategy<Value = Vec<u8>> + use<> {
-    let properties = all.registration()["properties"].as_object().unwrap();
+/// Bodies for a path that registers jobs.
+pub(super) fn bodies(all: &Description, path: &str) -> impl Strategy<Value = Vec<u8>> + use<> {
+    let body = all.body(path).unwrap();
+    let is_required = |name: &String| {
+        let required = body["required"].as_array();
+        required.is_some_and(|all| all.contains(&name.as_str().into()))
+    };
+    let properties = body["properties"].as_object().unwrap();
     let members: Vec<_> = properties
         .iter()
         .map(|(name, schema)| {
+            let weight = if is_required(name) { 0.9 } else { 0.4 };
             let (name, value) = (name.clone(), values(schema));
             let member = value.prop_map(move |value| (name.clone(), value));
-            prop::option::weighted(0.4, member)
+            prop::option::weighted(weight, member)
         })
         .collect();
     let spoils = prop_oneof![
@@ -46,16 +53,23 @@ pub(super) fn bodies(all: &Description) -> impl Strategy<Value = Vec<u8>> + use<
 
 /// JSON texts of values that the schema of one value allows.
 fn values(schema: &Value) -> BoxedStrategy<String> {
-    let types = schema["type"].as_array().unwrap().iter();
+    let types = &schema["type"];
+    let types = types
+        .as_array()
+        .map_or(std::slice::from_ref(types), Vec::as_slice);
     let examples: Vec<String> = match schema["examples"].as_array() {
         Some(examples) => examples.iter().map(Value::to_string).collect(),
         None => vec![r#""""#.to_owned()],
     };
-    let limits = || ["minimum", "maximum"].map(|limit| schema[limit].as_i64().unwrap());
+    let limit = |name: &str| {
+        let limit = schema[name].as_i64();
+        limit.unwrap_or_else(|| panic!("an integer without a {name}: {schema}"))
+    };
     let of_type = |name: &Value| match name.as_str().unwrap() {
         "null" => Just("null".to_owned()).boxed(),
+        "boolean" => one_of(&["true", "false"]).prop_map(str::to_owned).boxed(),
         "integer" => {
-            let [least, most] = limits();
+            let (least, most) = (limit("minimum"), limit("maximum"));
             let edge = select(vec![least, least + 1, most - 1, most, most + 1]);
             prop_oneof![least..=most, edge]
                 .prop_map(|n| n.to_string())
@@ -69,7 +83,7 @@ fn values(schema: &Value) -> BoxedStrategy<String> {
         }
         other => panic!("this test makes no {other}"),
     };
-    let types: Vec<_> = types.map(of_type).collect();
+    let types: Vec<_> = types.iter().map(of_type).collect();
     proptest::strategy::Union::new(types).boxed()
 }
 

@@ -11,7 +11,6 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::request::Request;
-use crate::support::REGISTER;
 
 const YEAR: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
@@ -56,21 +55,55 @@ impl Description {
             .map(|response| self.resolved(response))
     }
 
-    pub(super) fn registration(&self) -> &Value {
-        let operation = &self.0["paths"][REGISTER]["post"];
-        let content = &operation["requestBody"]["content"];
-        self.resolved(&content["application/json"]["schema"])
+    /// The method that a path has. HEAD and OPTIONS are described in words only.
+    pub(super) fn method(&self, path: &str) -> String {
+        let methods = self.0["paths"][path].as_object().unwrap();
+        assert_eq!(methods.len(), 1, "{path} has several methods");
+        methods.keys().next().unwrap().to_uppercase()
     }
 
-    /// Whether these bytes describe a job, by the schema and by the words of the description.
-    pub(super) fn describes_a_job(&self, body: &[u8]) -> bool {
+    /// The paths that register jobs.
+    pub(super) fn registrations(&self) -> Vec<String> {
+        let paths = self.paths().into_iter();
+        paths.filter(|path| self.body(path).is_some()).collect()
+    }
+
+    /// The schema of the bodies that a path takes.
+    pub(super) fn body(&self, path: &str) -> Option<&Value> {
+        let content = &self.0["paths"][path]["post"]["requestBody"]["content"];
+        let content = content.get("application/json")?;
+        Some(self.resolved(&content["schema"]))
+    }
+
+    /// A body for this path with the required properties only.
+    pub(super) fn least_body(&self, path: &str) -> Vec<u8> {
+        let Some(schema) = self.body(path) else {
+            return Vec::new();
+        };
+        let names = schema["required"].as_array().into_iter().flatten();
+        let members = names.map(|name| {
+            let property = &schema["properties"][name.as_str().unwrap()];
+            let good = property["examples"].get(0).or(property.get("minimum"));
+            format!("{name}: {}", good.unwrap_or(&Value::from("x")))
+        });
+        format!("{{{}}}", members.collect::<Vec<_>>().join(", ")).into_bytes()
+    }
+
+    /// Whether these bytes describe a job for a path that registers jobs, by the schema and by the
+    /// words of the description.
+    pub(super) fn describes_a_job(&self, path: &str, body: &[u8]) -> bool {
+        let Some(schema) = self.body(path) else {
+            return false;
+        };
         let Ok(text) = std::str::from_utf8(body) else {
             return false;
         };
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        if text.trim_matches([' ', '\t', '\r', '\n']).is_empty() {
-            return true;
-        }
+        let text = match text.trim_matches([' ', '\t', '\r', '\n']) {
+            // An empty body is an object without properties.
+            "" => "{}",
+            _ => text,
+        };
         let Ok(json) = serde_json::from_str::<&RawValue>(text) else {
             return false;
         };
@@ -87,7 +120,7 @@ impl Description {
             parsed.is_ok_and(|delay| delay.is_ok_and(|delay| delay <= YEAR))
         };
         names.len() == members.len()
-            && self.allows(self.registration(), json)
+            && self.allows(schema, json)
             && (members.iter()).all(|(name, json)| name != "delay" || is_delay(json))
     }
 
@@ -106,10 +139,16 @@ impl Description {
         schema
             .iter()
             .all(|(keyword, value)| match keyword.as_str() {
-                "description" | "examples" | "format" => true,
-                // This is the pattern of a delay. Some delays do not match it, and
-                // `describes_a_job` knows which.
-                "pattern" => true,
+                "description" | "examples" => true,
+                "format" => fits(value, json),
+                "pattern" => {
+                    // A delay may have other forms too. `describes_a_job` knows which.
+                    let words = schema["description"].as_str().unwrap_or_default();
+                    let text = serde_json::from_str(json.get()).unwrap_or(Value::Null);
+                    let pattern = regex::Regex::new(value.as_str().unwrap()).unwrap();
+                    words.ends_with("further ones are taken as well.")
+                        || text.as_str().is_none_or(|text| pattern.is_match(text))
+                }
                 "type" if value.is_array() => {
                     value.as_array().unwrap().contains(&kind(json).into())
                 }
@@ -155,6 +194,15 @@ fn kind(json: &RawValue) -> &'static str {
         _ if integer(json).is_some() => "integer",
         _ => "number",
     }
+}
+
+/// Whether an integer is within the limits of its format. Other formats are only words.
+fn fits(format: &Value, json: &RawValue) -> bool {
+    integer(json).is_none_or(|n| match format.as_str().unwrap() {
+        "int32" => i32::try_from(n).is_ok(),
+        "int64" => i64::try_from(n).is_ok(),
+        _ => true,
+    })
 }
 
 /// The value of a number without a fraction. This moves the decimal point digit by digit.

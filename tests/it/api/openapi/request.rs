@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::Union;
 use tokio::runtime::Handle;
 
 use super::MAX_BODY_LEN;
 use super::bodies::{bodies, one_of};
 use super::description::Description;
-use crate::support::{REGISTER, RawAnswer, exchange};
+use crate::support::{RawAnswer, exchange};
 
 /// A request as it is sent.
 #[derive(Clone)]
@@ -75,13 +76,12 @@ impl Request {
         let typed = self.content_type.is_none_or(|(_, is_json)| is_json)
             && !matches!(self.twist, Twist::Coding(coding) if coding != "identity");
         self.method == "POST"
-            && self.path == REGISTER
             && !self.twist.is_refused()
             && !matches!(self.twist, Twist::Hosts(_) | Twist::Site(_, true))
             && self.framing.is_some()
             && self.body.len() <= MAX_BODY_LEN
             && (self.body.is_empty() || typed)
-            && all.describes_a_job(&self.body)
+            && all.describes_a_job(&self.path, &self.body)
     }
 
     /// Sends the request, from a thread that may block.
@@ -156,7 +156,15 @@ impl fmt::Debug for Request {
 }
 
 pub(super) fn requests(all: &Description) -> impl Strategy<Value = Request> + use<> {
-    let paths = prop_oneof![8 => Just(REGISTER.to_owned()), 1 => select(all.paths())];
+    let registrations = all.registrations().into_iter();
+    let registrations = registrations.map(|path| (Just(path.clone()), bodies(all, &path)).boxed());
+    let registrations = Union::new(registrations);
+    // Other paths get the same bodies.
+    let any_path = (
+        select(all.paths()),
+        registrations.clone().prop_map(|(_, body)| body),
+    );
+    let paths = prop_oneof![8 => registrations, 1 => any_path];
     let odd = [
         "GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW", "post",
     ];
@@ -178,8 +186,8 @@ pub(super) fn requests(all: &Description) -> impl Strategy<Value = Request> + us
         2 => one_of(&types).prop_map(Some),
     ];
     let framing = prop_oneof![4 => Just(0), 1 => 1..5_000_usize];
-    (paths, methods, types, twists(), framing, bodies(all)).prop_map(
-        |(path, method, content_type, twist, framing, body)| Request {
+    (paths, methods, types, twists(), framing).prop_map(
+        |((path, body), method, content_type, twist, framing)| Request {
             method: method.to_owned(),
             path,
             content_type,
