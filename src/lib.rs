@@ -80,7 +80,7 @@
 
 #[cfg(feature = "programs")]
 mod api;
-#[cfg(test)]
+#[cfg(all(test, feature = "programs"))]
 mod captured;
 mod config;
 #[cfg(feature = "programs")]

@@ -144,6 +144,34 @@ fn a_crate_is_in_the_programs_in_two_versions_only_for_a_reason() {
     }
 }
 
+#[test]
+fn a_program_that_embeds_the_library_compiles_nothing_of_the_programs() {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["tree", "--no-default-features", "--edges", "normal"])
+        .args([
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+            "--locked",
+            "--offline",
+        ])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let names: BTreeSet<_> = tree
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert!(names.contains("redis"), "{tree}");
+    for program in ["axum", "clap", "config", "hyper", "tracing-subscriber"] {
+        assert!(!names.contains(program), "{program} in\n{tree}");
+    }
+}
+
 /// The packages that the programs and their build need: all but those that only tests need.
 fn ids_in_the_programs(metadata: &Value) -> BTreeSet<&str> {
     let nodes = metadata["resolve"]["nodes"].as_array().unwrap();

@@ -170,20 +170,11 @@ fn connection_info(config: &RedisConfig) -> Result<ConnectionInfo, RedisError> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::config::Config;
 
     /// The user and the password that are sent.
-    fn credentials(variables: &[(&str, &str)]) -> (Option<String>, Option<String>) {
-        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
-        let variables = variables
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let variables: BTreeMap<_, _> = variables.collect();
-        let config = Config::from_sources("develop", dir.as_ref(), &variables).unwrap();
-        let info = connection_info(&config.redis).unwrap();
+    fn credentials(config: &RedisConfig) -> (Option<String>, Option<String>) {
+        let info = connection_info(config).unwrap();
         let redis = info.redis_settings();
         (
             redis.username().map(str::to_owned),
@@ -191,20 +182,29 @@ mod tests {
         )
     }
 
+    fn addr(addr: &str) -> RedisConfig {
+        RedisConfig {
+            addr: addr.to_owned(),
+            ..RedisConfig::default()
+        }
+    }
+
     #[test]
     fn a_user_without_a_password_is_still_that_user() {
-        const USERNAME: &str = "APP__CACHE_SERVER__REDIS__JOBQUEUE__USERNAME";
+        let own_key = RedisConfig {
+            username: Some("alice".to_owned()),
+            ..RedisConfig::default()
+        };
         let alice = (Some("alice".to_owned()), Some(String::new()));
-        for variables in [
-            [("REDIS_JOBQUEUE_ADDR", "redis://alice@localhost")],
-            [("REDIS_JOBQUEUE_ADDR", "redis://alice:@localhost")],
-            [("REDIS_JOBQUEUE_ADDR", "rediss://alice@localhost")],
-            [("REDIS_JOBQUEUE_ADDR", "unix:///run/redis.sock?user=alice")],
-            [(USERNAME, "alice")],
+        for config in [
+            addr("redis://alice@localhost"),
+            addr("redis://alice:@localhost"),
+            addr("rediss://alice@localhost"),
+            addr("unix:///run/redis.sock?user=alice"),
+            own_key,
         ] {
-            assert_eq!(credentials(&variables), alice, "{variables:?}");
+            assert_eq!(credentials(&config), alice, "{config:?}");
         }
-        let nobody = [("REDIS_JOBQUEUE_ADDR", "redis://localhost")];
-        assert_eq!(credentials(&nobody), (None, None));
+        assert_eq!(credentials(&addr("redis://localhost")), (None, None));
     }
 }
