@@ -7,8 +7,6 @@
 mod mistakes;
 mod place;
 
-use std::ops::RangeInclusive;
-
 use percent_encoding::percent_decode_str;
 use url::Url;
 
@@ -19,9 +17,6 @@ use self::{
     mistakes::Refused,
     place::{ip_of, place_of},
 };
-
-/// The database numbers that Redis accepts.
-pub(super) const DB: RangeInclusive<i64> = 0..=i32::MAX as i64;
 
 /// What is accepted, for error messages.
 pub(super) const EXPECTED: &str = "host:port ([address]:port for IPv6), \
@@ -145,8 +140,9 @@ fn read_unix(url: &Url) -> Result<Carried, Refused> {
     Ok(carried)
 }
 
+/// Redis has the number of a database as an `int`.
 fn is_db(text: &str) -> bool {
-    text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<i64>().is_ok_and(|db| DB.contains(&db))
+    text.bytes().all(|b| b.is_ascii_digit()) && text.parse::<i32>().is_ok()
 }
 
 /// Whether two hexadecimal digits follow each %, and the decoded bytes are text.

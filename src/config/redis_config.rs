@@ -21,31 +21,45 @@ const ADDRESS: Text = Text {
 section! {
     /// How to reach Redis (`cache_server.redis.jobqueue.*`).
     ///
+    /// ```
+    /// use dm_jobqueue::{RedisConfig, Secret};
+    ///
+    /// let config = RedisConfig {
+    ///     addr: "redis.internal:6379".to_owned(),
+    ///     password: Some(Secret::new("s3cret")),
+    ///     ..RedisConfig::default()
+    /// };
+    /// config.check().unwrap();
+    /// ```
+    ///
     /// A user, a password or a database stands in `addr` or under its own key. Settings that have one
     /// of them in both places are refused, and so is `tls` beside a URL that does not use TLS.
     ///
     /// A user without a password (`redis://alice@host`, or `username` alone) means a login as that user
     /// with an empty password, which Redis accepts for users with `nopass`. It never means the
     /// `default` user. A password without a user belongs to the `default` user.
+    ///
+    /// In the ranges below, `ms(1)` is a millisecond, and `SECOND` and `MINUTE` are [`Duration`]s of
+    /// that length.
     #[derive(Clone)]
     pub struct RedisConfig {
         /// `host:port`, or a `redis://`, `rediss://`, `valkey://`, `valkeys://` or `unix://` URL.
         /// It may hold a password, so output shows [`RedisConfig::display_addr`] instead.
-        pub addr: String = "localhost:6379".to_owned(), in ADDRESS;
+        pub addr: String = "localhost:6379".to_owned(), like ADDRESS;
         /// The ACL user. `None` means Redis' `default` user.
-        pub username: Option<String> = None, in ();
-        /// The password; never logged.
-        pub password: Option<Secret> = None, in ();
-        /// A file with the password, which is read again for each connection. It is never given
-        /// together with `password` or with a password in `addr`.
-        pub password_file: Option<PathBuf> = None, in ();
+        pub username: Option<String> = None;
+        /// The password; never logged. `None` means a login without one.
+        pub password: Option<Secret> = None;
+        /// A file with the password, which is read again for each connection. Its path begins with `/`,
+        /// `./` or `../`. It is never given together with `password` or with a password in `addr`.
+        pub password_file: Option<PathBuf> = None;
         /// The database number; 0 leaves it to a URL in `addr`.
-        pub db: i64 = 0, in address::DB;
+        pub db: i64 = 0, in 0..=i64::from(i32::MAX);
         /// Whether to use TLS for a `host:port` address.
-        pub tls: bool = false, in ();
+        pub tls: bool = false;
         /// The shortest wait between two attempts to reach Redis.
         pub min_retry_backoff: Duration = ms(100), in ms(1)..=SECOND * 10;
-        /// The longest wait between two attempts to reach Redis.
+        /// The longest wait between two attempts to reach Redis; not less than the shortest one.
         pub max_retry_backoff: Duration = ms(512), in ms(1)..=SECOND * 10;
         /// How long connecting may take.
         pub dial_timeout: Duration = SECOND, in ms(10)..=MINUTE;

@@ -25,14 +25,23 @@ use super::value::{Form, Value};
 /// }
 /// ```
 ///
-/// A setting has a type, a default, and after `in` its range, or what else limits it
-/// ([`Value::Limit`]). `with` is for the sections inside, and may be left out. An empty name (`in ""`)
-/// means that the keys of both sections begin alike.
+/// A setting has a type and a default. What may follow says which values are accepted
+/// ([`Value::Limit`]):
+///
+/// - `in` has a range. The setting's documentation gets the default and the range from here.
+/// - `like` has a [`Text`](super::value::Text). The documentation of the setting says in words what
+///   it accepts.
+/// - `which is` has the words for what the default `None` stands for
+///   ([`Derived`](super::value::Derived)), and the range of a duration follows.
+///
+/// `with` is for the sections inside, and may be left out. An empty name (`in ""`) means that the keys
+/// of both sections begin alike.
 macro_rules! section {
     (
         $(#[$about:meta])*
         pub struct $Section:ident {
-            $($(#[$doc:meta])* pub $name:ident: $Type:ty = $default:expr, in $limit:expr;)*
+            $($(#[$doc:meta])* pub $name:ident: $Type:ty = $default:expr
+                $(, which is $derived:literal)? $(, like $text:expr)? $(, in $range:expr)?;)*
         }
         $(with {
             $($(#[$inner_doc:meta])* pub $inner:ident: $Inner:ty, in $inner_name:literal;)*
@@ -40,7 +49,15 @@ macro_rules! section {
     ) => {
         $(#[$about])*
         pub struct $Section {
-            $($(#[$doc])* pub $name: $Type,)*
+            $(
+                $(#[$doc])*
+                ///
+                #[doc = concat!(
+                    "Default: `", stringify!($default), "`", $(" (", $derived, ")",)? ".",
+                    $(" Range: `", stringify!($range), "`.",)?
+                )]
+                pub $name: $Type,
+            )*
             $($($(#[$inner_doc])* pub $inner: $Inner,)*)?
         }
 
@@ -61,18 +78,26 @@ macro_rules! section {
                 section: &str,
                 visitor: &mut V,
             ) -> Result<Self, V::Error> {
-                use crate::config::section::{Setting, join};
+                use crate::config::section::{Setting, join, section};
                 Ok(Self {
                     $($name: visitor.visit(&Setting {
                         key: join(section, stringify!($name)),
                         value: &self.$name,
                         default: $default,
-                        limit: $limit,
+                        limit: section!(
+                            @limit $(which is $derived,)? $(like $text)? $(in $range)?
+                        ),
                     })?,)*
                     $($($inner: self.$inner.visit(&join(section, $inner_name), visitor)?,)*)?
                 })
             }
         }
+    };
+    (@limit) => { () };
+    (@limit like $text:expr) => { $text };
+    (@limit in $range:expr) => { $range };
+    (@limit which is $derived:literal, in $range:expr) => {
+        crate::config::value::Derived { unless_set: $derived, range: $range }
     };
 }
 pub(super) use section;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::section::{Checker, InvalidSetting, Origin, conflict, in_code, section};
-use super::value::{DAY, Derived, MINUTE, SECOND, Text, YEAR, ms};
+use super::value::{DAY, MINUTE, SECOND, Text, YEAR, ms};
 
 /// The section of the worker's settings.
 const SECTION: &str = "jobqueue";
@@ -25,52 +25,64 @@ section! {
     /// };
     /// config.check().unwrap();
     /// ```
+    ///
+    /// In the ranges below, `ms(1)` is a millisecond, and `SECOND`, `MINUTE`, `DAY` and `YEAR` are
+    /// [`Duration`]s of that length.
     #[derive(Debug, Clone)]
     pub struct WorkerConfig {
-        /// The queue's name. Workers and producers of one queue have the same.
-        pub queue: String = "default".to_owned(), in QUEUE_NAME;
+        /// The queue's name: 1 to 64 characters out of a-z, 0-9, `_` and `-`. Workers and producers of
+        /// one queue have the same name.
+        pub queue: String = "default".to_owned(), like QUEUE_NAME;
         /// How many jobs run at once in this process.
         pub concurrency: usize = 10, in 1..=10_000;
-        /// A delivered job whose lease was not renewed for this long is reclaimed.
+        /// How long a worker owns a job after it last renewed its lease. After that another worker
+        /// may reclaim the job and run it.
         pub lease: Duration = SECOND * 15, in ms(100)..=DAY;
-        /// How often the leases of held jobs are renewed; less than half the lease.
-        pub heartbeat: Option<Duration> = None, in Derived {
-            unless_set: "a third of the lease",
-            range: ms(10)..=DAY,
-        };
-        /// How often a worker looks for jobs to reclaim; at most half a heartbeat.
-        pub reclaim_interval: Option<Duration> = None, in Derived {
-            unless_set: "1s, or half a heartbeat when that is less",
-            range: ms(1)..=DAY,
-        };
+        /// How often the leases of held jobs are renewed; less than half the lease. `None` follows
+        /// the lease: [`WorkerConfig::heartbeat`] has the result.
+        pub heartbeat: Option<Duration> = None, which is "a third of the lease", in ms(10)..=DAY;
+        /// How often a worker looks for jobs to reclaim; at most half a heartbeat. `None` follows the
+        /// heartbeat: [`WorkerConfig::reclaim_interval`] has the result.
+        pub reclaim_interval: Option<Duration> = None,
+            which is "1s, or half a heartbeat when that is less", in ms(1)..=DAY;
         /// How many deliveries without an outcome a job has before it becomes a dead letter.
         pub max_deliveries: u32 = 5, in 1..=1_000;
-        /// How long one run of a job may take.
+        /// How long one attempt of a job may take. [`HandlerOptions::timeout`] sets it for one type.
+        ///
+        /// [`HandlerOptions::timeout`]: crate::HandlerOptions::timeout
         pub job_timeout: Duration = MINUTE * 30, in ms(1)..=DAY * 30;
         /// How long running jobs may take to finish after the request to stop.
         pub shutdown_timeout: Duration = SECOND * 30, in ms(0)..=DAY;
-        /// How long a job whose type no worker knows is tried again without counting attempts.
+        /// How long a job whose type no worker knows is tried again without counting attempts. Then
+        /// it becomes a dead letter.
         pub unknown_type_grace: Duration = MINUTE * 60, in ms(0)..=DAY * 30;
         /// How many dead letters are kept. The oldest ones are dropped.
         pub dead_letter_max_len: u64 = 100_000, in 1..=1_000_000_000;
     }
     with {
-        /// The delays between the attempts of a failing job.
+        /// The delays between the attempts of a failing job. [`HandlerOptions::retry`] sets them for
+        /// one type.
+        ///
+        /// [`HandlerOptions::retry`]: crate::HandlerOptions::retry
         pub retry: RetryConfig, in "retry";
     }
 }
 
 section! {
-    /// Exponential backoff between attempts (`jobqueue.retry.*`).
+    /// The delays between the attempts of a failing job (`jobqueue.retry.*`). They grow exponentially:
+    /// with the defaults they are about 1, 2, 4, 8 seconds, and so on, up to 10 minutes.
+    ///
+    /// The delay after failure number `n` is `min(initial * factor^(n - 1), max)`, multiplied by a
+    /// random number between `1 - jitter` and `1 + jitter`.
     #[derive(Debug, Clone, Copy)]
     pub struct RetryConfig {
         /// The delay before the second attempt.
         pub initial: Duration = SECOND, in ms(1)..=YEAR;
-        /// What each further delay is multiplied with.
+        /// What each further delay is multiplied by; a number without a unit.
         pub factor: f64 = 2.0, in 1.0..=100.0;
-        /// The longest delay, before jitter; not less than the first one.
+        /// The longest delay, before jitter; not less than `initial`.
         pub max: Duration = MINUTE * 10, in ms(1)..=YEAR;
-        /// The share by which a delay varies either way.
+        /// The share by which a delay varies either way: 0.2 is 20 %.
         pub jitter: f64 = 0.2, in 0.0..=1.0;
     }
 }

@@ -54,7 +54,7 @@ section! {
     #[derive(Debug, Clone)]
     pub struct ServerConfig {
         /// The address to listen on.
-        pub host: String = "::".to_owned(), in HOST;
+        pub host: String = "::".to_owned(), like HOST;
         /// The port to listen on; 0 means any free port.
         pub port: u16 = 8080, in 0..=u16::MAX;
         /// How long a request may take at most, Redis included.
@@ -75,7 +75,7 @@ section! {
     #[derive(Debug, Clone)]
     pub struct JobqueueConfig {
         /// The address of the worker's own HTTP (health and readiness).
-        pub host: String = "::".to_owned(), in HOST;
+        pub host: String = "::".to_owned(), like HOST;
         /// The port of the worker's own HTTP; 0 means any free port.
         pub port: u16 = 8082, in 0..=u16::MAX;
     }
@@ -119,13 +119,13 @@ section! {
     #[derive(Debug, Clone, PartialEq, Eq)]
     pub struct CorsConfig {
         /// Origins such as `http://localhost:3000`, or `*`.
-        pub allowed_origins: Vec<String> = Vec::new(), in ORIGINS;
+        pub allowed_origins: Vec<String> = Vec::new(), like ORIGINS;
         /// Methods that these pages may use.
-        pub allowed_methods: Vec<String> = Vec::new(), in METHODS;
+        pub allowed_methods: Vec<String> = Vec::new(), like METHODS;
         /// Headers that these pages may send.
-        pub allowed_headers: Vec<String> = Vec::new(), in HEADERS;
+        pub allowed_headers: Vec<String> = Vec::new(), like HEADERS;
         /// Headers of an answer that these pages may read.
-        pub expose_headers: Vec<String> = Vec::new(), in HEADERS;
+        pub expose_headers: Vec<String> = Vec::new(), like HEADERS;
     }
 }
 
@@ -134,9 +134,9 @@ section! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct LoggingConfig {
         /// The level of the program's own lines.
-        pub level: LogLevel = LogLevel::Info, in ();
+        pub level: LogLevel = LogLevel::Info;
         /// The form of a line.
-        pub format: LogFormat = LogFormat::Text, in ();
+        pub format: LogFormat = LogFormat::Text;
     }
 }
 
