@@ -160,22 +160,34 @@ fn invalid(name: &str, found: &str, expected: String) -> InvalidSetting {
 
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A new setting does not compile before it is named here, where its author has to decide
+        // whether it may hold a secret.
+        let Self {
+            addr: _,
+            username,
+            password,
+            password_file,
+            db,
+            tls,
+            min_retry_backoff,
+            max_retry_backoff,
+            dial_timeout,
+            read_timeout,
+            write_timeout,
+        } = self;
         f.debug_struct("RedisConfig")
             .field("addr", &self.display_addr())
             // Users put a password in the wrong place now and then, so these may hold one as well.
-            .field("username", &self.username.as_ref().map(|_| Hidden))
-            .field("password", &self.password)
-            .field(
-                "password_file",
-                &self.password_file.as_deref().map(plain::path),
-            )
-            .field("db", &self.db)
-            .field("tls", &self.tls)
-            .field("min_retry_backoff", &self.min_retry_backoff)
-            .field("max_retry_backoff", &self.max_retry_backoff)
-            .field("dial_timeout", &self.dial_timeout)
-            .field("read_timeout", &self.read_timeout)
-            .field("write_timeout", &self.write_timeout)
+            .field("username", &username.as_ref().map(|_| Hidden))
+            .field("password", password)
+            .field("password_file", &password_file.as_deref().map(plain::path))
+            .field("db", db)
+            .field("tls", tls)
+            .field("min_retry_backoff", min_retry_backoff)
+            .field("max_retry_backoff", max_retry_backoff)
+            .field("dial_timeout", dial_timeout)
+            .field("read_timeout", read_timeout)
+            .field("write_timeout", write_timeout)
             .finish()
     }
 }
