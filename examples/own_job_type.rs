@@ -4,11 +4,12 @@
 
 #![allow(clippy::print_stdout, reason = "this is what its jobs do")]
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, process::ExitCode, time::Duration};
 
 use dm_jobqueue::{Client, Context, Job, JobError, Mux};
 use dm_jobqueue::{RedisConfig, RetryConfig, Worker, WorkerConfig};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 #[derive(Serialize, Deserialize)]
 struct Resize {
@@ -30,13 +31,14 @@ async fn resize(job: Resize, context: Context) -> Result<(), JobError> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let (mut redis, mut settings) = (RedisConfig::default(), WorkerConfig::default());
     redis.addr = std::env::args().nth(1).ok_or("which Redis?")?;
     settings.queue = "images".to_owned();
 
     let client = Client::new(&redis, &settings.queue)?;
-    client.connected().await?;
+    // Without a timeout this would wait for ever for a Redis that is away.
+    timeout(Duration::from_secs(10), client.connected()).await??;
     let (image, width) = ("logo.png".to_owned(), 640);
     let job = Job::new("image:resize", &Resize { image, width })?.max_retry(3);
     client.enqueue(&job, Duration::from_secs(1)).await?;
@@ -49,6 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let options = mux.handle("image:resize", resize);
     options.timeout(Duration::from_secs(10)).retry(retry);
     let worker = Worker::new(&settings, &redis, mux)?;
-    worker.run(tokio::signal::ctrl_c()).await?;
-    Ok(())
+    // The exit code is 0 when all jobs that were started have ended.
+    let exit = worker.run(tokio::signal::ctrl_c()).await?;
+    Ok(exit.into())
 }

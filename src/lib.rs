@@ -2,12 +2,30 @@
 //! processes run them, each at least once.
 //!
 //! This package has two programs, `server` and `jobqueue`, which the README describes. This page is
-//! for programs of your own that register jobs or run them.
+//! for programs of your own that register jobs or run them. They need Redis 7.0 or later, or Valkey.
+//!
+//! # Dependencies
+//!
+//! The crate is not on crates.io, so the path of a checkout stands in `Cargo.toml`, or its
+//! repository, as `git = "URL"`:
+//!
+//! ```toml
+//! [dependencies]
+//! dm-jobqueue = { path = "../dm-jobqueue", default-features = false }
+//! serde = { version = "1", features = ["derive"] }
+//! tokio = { version = "1", features = ["macros", "rt-multi-thread", "signal", "time"] }
+//! ```
+//!
+//! The feature `programs`, which is on by default, has everything that only the two programs need:
+//! their HTTP, logging, arguments and settings files. A program of its own does without it.
+//!
+//! All of it runs on Tokio. It logs with `tracing`: a program sees nothing of that before it has set
+//! a subscriber, such as `tracing_subscriber::fmt::init()`.
 //!
 //! # One job type
 //!
 //! A job has a type, a payload and an id. A [`Client`] appends it to a queue. A [`Worker`] runs it by
-//! the handler that its [`Mux`] has for the type:
+//! the handler that its [`Mux`] has for the type. This program does both:
 //!
 //! ```no_run
 #![doc = include_str!("../examples/own_job_type.rs")]
@@ -26,7 +44,10 @@
 //! | run jobs, and stop in order | [`Worker`], [`WorkerHandle`], [`Exit`] |
 //! | say how many jobs run at once, and for how long | [`WorkerConfig`], [`InvalidSetting`] |
 //! | reach Redis | [`RedisConfig`], [`Secret`] |
-//! | start the programs of this package from your own `main` | [`program`] |
+#![cfg_attr(
+    feature = "programs",
+    doc = "| start the programs of this package from your own `main` | [`program`] |"
+)]
 //!
 //! # What is promised
 //!
@@ -37,14 +58,6 @@
 //!   no handler can read, becomes a dead letter, which is kept.
 //! - While Redis is away nothing is lost and nothing has to be started again: workers wait, and
 //!   clients say at once that they are not connected.
-//!
-//! # Features
-//!
-//! `programs` (on by default) has everything that only the two programs need: their HTTP, logging,
-//! arguments and settings files. A program of its own does without:
-//! `dm-jobqueue = { version = "0.1", default-features = false }`.
-//!
-//! All of it runs on Tokio and logs with `tracing`.
 
 #![cfg_attr(
     not(feature = "programs"),
