@@ -1,23 +1,24 @@
 //! A job as it travels: the JSON in the `job` field of a stream entry, and its limits.
 //!
 //! Reading it takes out what the worker decides by. The payload stays as the bytes that the
-//! producer wrote. What a move between the stream and the scheduled set changes in the JSON is in
-//! `edits`.
+//! producer wrote. `wire` has the fields of a job and of its JSON. What a move between the stream and the scheduled
+//! set changes in it is in `edits`.
 
 mod edits;
 mod integer;
+mod wire;
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::{RawValue, to_raw_value};
+use serde::Serialize;
+use serde_json::value::to_raw_value;
 use uuid::Uuid;
 
 pub(crate) use self::edits::{Edits, moved};
-use self::integer::{count, count_or_zero, milliseconds, milliseconds_or_zero};
+pub(crate) use self::wire::DEFAULT_MAX_RETRY;
+pub use self::wire::Job;
+use self::wire::Wire;
 
-/// The number of retries of a job that does not say.
-pub(crate) const DEFAULT_MAX_RETRY: u32 = 10;
 /// The largest number of retries.
 pub(crate) const MAX_RETRY: u32 = 1000;
 /// The longest delay in milliseconds: a leap year.
@@ -35,53 +36,6 @@ const MAX_MOVED_BYTES: usize = MAX_JOB_BYTES + MAX_ID_BYTES + MAX_ATTEMPT_BYTES 
 
 /// The largest entry that can be a job: the largest job, with the name of its field.
 pub(crate) const MAX_ENTRY_BYTES: usize = MAX_MOVED_BYTES + "job".len();
-
-/// A job, for a [`Client`](super::client::Client) to append.
-///
-/// In its JSON, null means the same as an absent field, because serializers of other
-/// languages write null for what a producer left out.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-pub struct Job {
-    /// Names the job for its whole life. A bare entry has none until its first move.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) id: Option<String>,
-    /// Which handler runs it.
-    #[serde(rename = "type")]
-    pub(crate) job_type: String,
-    /// What the handler gets, byte for byte as the producer wrote it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) payload: Option<Box<RawValue>>,
-    /// How long after its registration the job may run at the earliest.
-    #[serde(
-        default,
-        deserialize_with = "milliseconds_or_zero",
-        skip_serializing_if = "is_zero"
-    )]
-    pub(crate) delay_ms: u64,
-    /// How many times a failed attempt is repeated; 0 means never.
-    #[serde(
-        default = "default_max_retry",
-        deserialize_with = "max_retry",
-        skip_serializing_if = "is_default_max_retry"
-    )]
-    pub(crate) max_retry: u32,
-    /// How many attempts have failed so far.
-    #[serde(
-        default,
-        deserialize_with = "count_or_zero",
-        skip_serializing_if = "is_zero_u32"
-    )]
-    pub(crate) attempt: u32,
-    /// How long the job has waited so far for a worker that knows its type. This is the sum of
-    /// the pauses between its deliveries, so that no two clocks are compared, and no two times
-    /// of one clock.
-    #[serde(
-        default,
-        deserialize_with = "milliseconds",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub(crate) unknown_for_ms: Option<u64>,
-}
 
 /// Why an entry is no job.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +64,12 @@ pub(crate) enum MalformedJob {
 impl Job {
     /// A job that runs at once, with a new id and 10 retries.
     ///
-    /// `payload` becomes JSON, and the handler gets it back from that JSON.
+    /// `payload` becomes JSON, and the handler gets it back from that JSON. The whole job may have 256
+    /// KiB of JSON. This does not look at the size: [`Client::enqueue`] refuses a larger job as
+    /// [`EnqueueError::Malformed`]. What is larger belongs elsewhere, with its place in the payload.
+    ///
+    /// [`Client::enqueue`]: super::client::Client::enqueue
+    /// [`EnqueueError::Malformed`]: super::client::EnqueueError::Malformed
     ///
     /// # Errors
     /// When `payload` cannot be JSON, as a map whose keys are no strings.
@@ -139,8 +98,8 @@ impl Job {
         self
     }
 
-    /// The same job, which is repeated up to `max_retry` times when it fails; 0 means never. A
-    /// client refuses more than 1000.
+    /// The same job, which is repeated up to `max_retry` times when it fails; 0 means never, and 10 is
+    /// the default. A client refuses more than 1000.
     #[must_use]
     pub fn max_retry(mut self, max_retry: u32) -> Self {
         self.max_retry = max_retry;
@@ -167,7 +126,7 @@ impl Job {
         if json.trim_ascii_start().first() != Some(&b'{') {
             return Err(MalformedJob::NotAnObject);
         }
-        let job: Self = serde_json::from_str(std::str::from_utf8(json)?)?;
+        let job = Wire::read(std::str::from_utf8(json)?)?;
         if json.len() > job.max_bytes() {
             return Err(MalformedJob::TooLarge(json.len()));
         }
@@ -214,45 +173,15 @@ impl Job {
     /// The job as JSON, without the fields that equal their default: the field `job` of a stream
     /// entry.
     pub fn to_json(&self) -> Vec<u8> {
-        serde_json::to_vec(self)
+        Wire::write(self)
             .expect("cannot fail because a job is strings, numbers and JSON that was parsed")
     }
 }
 
-fn max_retry<'de, D: Deserializer<'de>>(json: D) -> Result<u32, D::Error> {
-    Ok(count(json)?.unwrap_or(DEFAULT_MAX_RETRY))
-}
-
-fn default_max_retry() -> u32 {
-    DEFAULT_MAX_RETRY
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature serde asks for"
-)]
-fn is_default_max_retry(max_retry: &u32) -> bool {
-    *max_retry == DEFAULT_MAX_RETRY
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature serde asks for"
-)]
-fn is_zero(n: &u64) -> bool {
-    *n == 0
-}
-
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature serde asks for"
-)]
-fn is_zero_u32(n: &u32) -> bool {
-    *n == 0
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
     #[test]
