@@ -8,6 +8,9 @@ use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
+use super::job::DEFAULT_MAX_RETRY;
+use crate::config::WorkerConfig;
+
 /// What a handler knows of its job, beside the payload.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -19,6 +22,32 @@ pub struct Context {
 }
 
 impl Context {
+    /// A context for a test that calls a handler directly. The job's id is `test`, and this is the
+    /// first attempt of a job with 10 retries, whose timeout is over in 30 minutes. A test can cancel
+    /// [`Self::stopping`].
+    ///
+    /// ```
+    /// use dm_jobqueue::{Context, JobError};
+    ///
+    /// async fn greet(name: String, context: Context) -> Result<(), JobError> {
+    ///     println!("hello {name}, says job {}", context.job_id());
+    ///     Ok(())
+    /// }
+    ///
+    /// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+    /// greet("you".to_owned(), Context::for_test()).await.unwrap();
+    /// # });
+    /// ```
+    pub fn for_test() -> Self {
+        Self {
+            job_id: "test".to_owned(),
+            attempt: 0,
+            max_retry: DEFAULT_MAX_RETRY,
+            deadline: Instant::now() + WorkerConfig::default().job_timeout,
+            stopping: CancellationToken::new(),
+        }
+    }
+
     /// The id that the producer gave the job. It stays the same in all attempts, so a handler can use
     /// it to notice that it does something a second time. A bare entry that has not moved yet has the
     /// id of its entry.
