@@ -29,6 +29,9 @@ struct Arguments {}
 ///
 /// It reads the arguments and the settings, serves `/health` and `/ready`, and runs a worker until a
 /// signal asks it to stop. `--help` tells of the settings, the signals and the exit status.
+///
+/// # Panics
+/// Inside of a Tokio runtime, since it makes one of its own. So `main` has no `#[tokio::main]`.
 pub fn jobqueue(add_handlers: impl FnOnce(&mut Mux, &LineWriter)) -> ExitCode {
     start::main::<Arguments, _>(|| async { Ok(run(add_handlers).await?.into()) })
 }

@@ -1,7 +1,8 @@
 //! The two programs of this package, `server` and `jobqueue`, and what handlers of `jobqueue` print
 //! with.
 //!
-//! A program with job types of its own that is otherwise like `jobqueue` has this `main`:
+//! A program with job types of its own that is otherwise like `jobqueue` has this `main`. Its
+//! `Cargo.toml` has the library with its default features:
 //!
 //! ```no_run
 //! use dm_jobqueue::{Context, JobError, Mux, program};
@@ -12,12 +13,16 @@
 //!         program::register(mux, out);
 //!         let out = out.clone();
 //!         mux.handle("hello", move |name: String, _: Context| {
-//!             let written: Written = out.write(format!("hello {name}\n"));
+//!             // A newline in the name would be a second line, so it is written as \n.
+//!             let written: Written = out.write(format!("hello {}\n", name.escape_debug()));
 //!             async { Ok::<_, JobError>(written) }
 //!         });
 //!     })
 //! }
 //! ```
+//!
+//! The job is done when its line has gone out: a [`Written`] is a
+//! [`Completion`](crate::Completion).
 
 mod jobqueue;
 mod server;

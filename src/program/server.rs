@@ -24,6 +24,9 @@ struct Arguments {}
 
 /// The program `server`: reads the arguments and the settings, and serves the API until a signal asks
 /// it to stop. `--help` tells of the settings, the signals and the exit status.
+///
+/// # Panics
+/// Inside of a Tokio runtime, since it makes one of its own. So `main` has no `#[tokio::main]`.
 pub fn server() -> ExitCode {
     start::main::<Arguments, _>(run)
 }

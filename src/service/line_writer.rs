@@ -23,7 +23,9 @@ use super::output_turn::OutputTurn;
 use crate::descriptor::wait_writable;
 use crate::threads;
 
-/// Hands lines to the thread. Cheap to clone.
+/// Hands lines to the thread that writes them. Cheap to clone.
+///
+/// What else prints to the same output, as `println!` does, may end up within a line.
 #[derive(Debug, Clone)]
 pub struct LineWriter {
     queue: Arc<LineQueue>,
@@ -68,7 +70,14 @@ impl LineWriter {
         })
     }
 
-    /// Writes `line`, which ends with its only newline.
+    /// Hands `line` to the thread, and returns at once. It does not block, even while the output takes
+    /// nothing. Then lines wait in memory without a limit of their own. A job that ends with its
+    /// [`Written`] keeps its slot until the line is out, which limits them.
+    ///
+    /// `line` must end with its only newline, which is not checked. Without one, the next line
+    /// continues it. With another one inside, the reader sees two lines.
+    ///
+    /// The line is written even if its [`Written`] is dropped.
     pub fn write(&self, line: String) -> Written {
         self.queue.push(line)
     }

@@ -83,23 +83,26 @@ impl Context {
 
 /// Why a handler did not do its job. The variant decides what happens to the job.
 ///
+/// The texts are logged. The one of an attempt that sends the job to the dead letters is kept there too,
+/// up to 1024 bytes. So they must hold no secrets.
+///
 /// Every [`Error`] becomes [`JobError::Failed`], so `?` works in a handler. For that reason this type
 /// is no `Error` itself. `anyhow::Error` and `Box<dyn Error>` are none either:
 /// `.map_err(|error| JobError::Failed(format!("{error:#}")))?` takes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JobError {
-    /// It failed this time: retried after a backoff while retries are left.
+    /// The attempt failed. The job is retried after a pause while retries are left.
     Failed(String),
-    /// It can never succeed: to the dead letters at once.
+    /// The job can never succeed. It goes to the dead letters at once.
     Malformed(String),
-    /// This process cannot do any job, through no fault of this one: the job is put
-    /// back without an attempt being charged, and the worker ends as [`Exit::Unfit`].
+    /// This process cannot do any job, through no fault of this one. The job is put back without an
+    /// attempt being charged, and the worker ends as [`Exit::Unfit`].
     ///
     /// [`Exit::Unfit`]: crate::Exit::Unfit
     ProcessUnfit(String),
-    /// The job has not had its effect, and will not have it in this process: it is put
-    /// back, and neither an attempt nor the delivery is charged.
+    /// The job has not had its effect, and will not have it in this process. It is put back, and
+    /// neither an attempt nor the delivery is charged.
     Interrupted,
 }
 
@@ -156,6 +159,8 @@ impl Later {
     /// `promise` is called once, at once. It must not block. It must pass the job's result to
     /// [`ResultSender::send`], now or later. A worker that stops waits for it until its shutdown
     /// timeout is over; a sender that is kept for ever keeps the worker's threads.
+    ///
+    /// If `promise` panics or drops its sender, the attempt has failed. The worker goes on.
     pub fn new(promise: impl FnOnce(ResultSender) + Send + 'static) -> Self {
         Self(Box::new(promise))
     }

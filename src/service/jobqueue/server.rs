@@ -86,8 +86,9 @@ impl WorkerHandle {
         self.flags.stop.cancel();
     }
 
-    /// Whether jobs can be taken from Redis now: warnings for an operator when they can. Redis is
-    /// asked once a second at most, however often this is called. Cancel safe.
+    /// Whether jobs can be taken from Redis now. If they can, there may be warnings for an operator,
+    /// such as of memory that is nearly full. Redis is asked once a second at most, however often this is
+    /// called. Cancel safe.
     ///
     /// # Errors
     /// The reason when they cannot, in words for an operator.
@@ -147,8 +148,8 @@ impl Drop for EndWhenDropped {
 }
 
 impl Worker {
-    /// A worker for the queue of `config` that runs jobs by the handlers of `mux`.
-    /// Nothing connects before [`Self::run`].
+    /// A worker for the queue of `config` that runs jobs by the handlers of `mux`. Nothing connects
+    /// before [`Self::run`], and no Tokio runtime is needed before that.
     ///
     /// # Errors
     /// When a setting is out of its range, or at odds with another one. A Redis that is away is no
@@ -197,6 +198,9 @@ impl Worker {
     ///
     /// # Errors
     /// When the system gives no thread for the heartbeat or the handlers.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime whose time and I/O are enabled.
     ///
     /// # Cancel safety
     /// A dropped call ends the worker at once: handlers are dropped at their next await. Other workers

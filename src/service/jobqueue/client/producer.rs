@@ -19,10 +19,10 @@ use crate::shortened::shortened;
 /// Longer than any caller lives.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// Appends jobs to one queue's stream. Cheap to clone.
+/// Appends jobs to one queue. Cheap to clone: a program makes one and shares it.
 ///
-/// One task of its own keeps all clones connected and sends for them. It ends when the last clone is
-/// dropped or the client is closed.
+/// One task keeps all clones connected and sends for them. It ends when the last clone is dropped or the
+/// client is closed.
 #[derive(Debug, Clone)]
 pub struct Client(Arc<Inner>);
 
@@ -75,7 +75,17 @@ impl Client {
         Ok(Self(Arc::new(Inner { parts, stop, task })))
     }
 
-    /// Waits until Redis can be used, for however long that takes. Cancel safe.
+    /// Waits until Redis can be used. It waits for ever for a Redis that never comes, so a program that
+    /// should rather end gives it a timeout:
+    ///
+    /// ```no_run
+    /// # async fn connect(client: dm_jobqueue::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// tokio::time::timeout(std::time::Duration::from_secs(10), client.connected()).await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// There is no need to wait: [`Self::enqueue`] says when there is no connection. Cancel safe.
     ///
     /// # Errors
     /// [`EnqueueError::NotConnected`] when the client is closed, also while this waits.
@@ -96,8 +106,9 @@ impl Client {
         self.0.task.wait().await;
     }
 
-    /// Whether jobs can be appended now: warnings for an operator when they can. Redis is asked once a
-    /// second at most, however often this is called. Cancel safe.
+    /// Whether jobs can be appended now. If they can, there may be warnings for an operator, such as of
+    /// memory that is nearly full. Redis is asked once a second at most, however often this is called.
+    /// Cancel safe.
     ///
     /// # Errors
     /// The reason when they cannot, in words for an operator.
@@ -135,8 +146,9 @@ impl Client {
         result_of(job, receipt).await
     }
 
-    /// Appends `jobs` in their order, and gives the result of each as [`Self::enqueue`] does. It
-    /// is not one step: some may be appended and others not.
+    /// Appends `jobs` in their order, and gives the result of each in the same order, as
+    /// [`Self::enqueue`] does. `timeout` is for all of them together. It is not one step: some may be
+    /// appended and others not.
     ///
     /// # Cancel safety
     /// A dropped call's jobs may or may not be appended.

@@ -2,7 +2,14 @@
 
 use std::process::ExitCode;
 
-/// How a worker ended.
+/// How a worker ended. `main` may return it as its [`ExitCode`]:
+///
+/// | variant | exit status |
+/// |---|---|
+/// | [`Exit::Clean`] | 0 |
+/// | [`Exit::CutOff`] | 1 |
+/// | [`Exit::Unfit`] | 74 (`EX_IOERR` of `sysexits.h`) |
+/// | [`Exit::Broken`] | 70 (`EX_SOFTWARE` of `sysexits.h`) |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exit {
@@ -19,13 +26,12 @@ pub enum Exit {
 }
 
 impl From<Exit> for ExitCode {
+    /// The exit status that [`Exit`] shows in its table.
     fn from(exit: Exit) -> Self {
         match exit {
             Exit::Clean => Self::SUCCESS,
             Exit::CutOff => Self::from(1),
-            // EX_IOERR of sysexits.h.
             Exit::Unfit => Self::from(74),
-            // EX_SOFTWARE of sysexits.h.
             Exit::Broken => Self::from(70),
         }
     }
