@@ -139,7 +139,8 @@ pub(super) fn join(section: &str, name: &str) -> String {
 #[error("{key}: found {found}, expected {expected}")]
 #[non_exhaustive]
 pub struct InvalidSetting {
-    /// The full key, such as `jobqueue.lease`.
+    /// The full key, such as `jobqueue.lease`. What [`HandlerOptions`](crate::HandlerOptions) has
+    /// instead of a setting has its job type behind the setting's key.
     pub key: String,
     /// The words for the value.
     pub found: String,

@@ -14,12 +14,12 @@ use serde_json::value::RawValue;
 
 use self::payload::Decoder;
 use super::handler::{Completion, Context, JobError};
-use crate::config::RetryConfig;
+use crate::config::{InvalidSetting, RetryConfig, WorkerConfig};
 
 pub(crate) type HandlerFuture = Pin<Box<dyn Future<Output = Result<Completion, JobError>> + Send>>;
-type Run = Arc<dyn Fn(Option<&RawValue>, Context) -> HandlerFuture + Send + Sync>;
+type Run = Box<dyn Fn(Option<&RawValue>, Context) -> HandlerFuture + Send + Sync>;
 
-/// The handlers by job type.
+/// The handlers by job type. Cheap to clone: several workers can have the same handlers.
 ///
 /// ```
 /// use dm_jobqueue::{Context, JobError, Mux};
@@ -43,18 +43,34 @@ type Run = Arc<dyn Fn(Option<&RawValue>, Context) -> HandlerFuture + Send + Sync
 #[derive(Clone, Default)]
 pub struct Mux {
     /// Asked twice for each job. Its keys are the program's own, so nobody can make it slow.
-    handlers: FxHashMap<String, Handler>,
+    handlers: FxHashMap<String, Arc<Handler>>,
 }
 
 /// The handler of one job type.
-#[derive(Clone)]
 pub(crate) struct Handler {
     run: Run,
     options: HandlerOptions,
 }
 
-/// What differs for the jobs of one type from the worker's settings. Made by [`Mux::handle`].
-#[derive(Debug, Clone, Default)]
+/// What differs for the jobs of one type from the worker's settings. Made by [`Mux::handle`]:
+///
+/// ```
+/// # use std::time::Duration;
+/// # use dm_jobqueue::{Context, JobError, Mux, RetryConfig};
+/// # async fn send(mail: String, _: Context) -> Result<(), JobError> { Ok(()) }
+/// # let mut mux = Mux::new();
+/// let retry = RetryConfig {
+///     initial: Duration::from_secs(60),
+///     ..RetryConfig::default()
+/// };
+/// mux.handle("mail:send", send)
+///     .timeout(Duration::from_secs(30))
+///     .retry(retry)
+///     .concurrency(2);
+/// ```
+///
+/// [`Worker::new`](crate::Worker::new) refuses an option that is out of its range, and names the type.
+#[derive(Debug)]
 pub struct HandlerOptions {
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry: Option<RetryConfig>,
@@ -97,19 +113,42 @@ impl Mux {
                 Err(error) => Box::pin(std::future::ready(Err(JobError::Malformed(error)))),
             }
         };
-        let handler = Handler {
-            run: Arc::new(run),
-            options: HandlerOptions::default(),
-        };
+        let handler = Arc::new(Handler {
+            run: Box::new(run),
+            options: HandlerOptions {
+                timeout: None,
+                retry: None,
+                concurrency: None,
+            },
+        });
         self.handlers.insert(job_type.to_owned(), handler);
-        let inserted = self.handlers.get_mut(job_type);
+        let inserted = self.handlers.get_mut(job_type).and_then(Arc::get_mut);
         &mut inserted
-            .expect("cannot fail because it was inserted")
+            .expect("cannot fail because it was inserted and has no clone yet")
             .options
     }
 
     pub(crate) fn get(&self, job_type: &str) -> Option<&Handler> {
-        self.handlers.get(job_type)
+        self.handlers.get(job_type).map(Arc::as_ref)
+    }
+
+    /// # Errors
+    /// The first option that is out of the range of the setting that it stands in for, or at odds with
+    /// another one. The key names the job type.
+    pub(crate) fn check(&self) -> Result<(), InvalidSetting> {
+        for (job_type, options) in self.options() {
+            let defaults = WorkerConfig::default();
+            let own = WorkerConfig {
+                job_timeout: options.timeout.unwrap_or(defaults.job_timeout),
+                retry: options.retry.unwrap_or(defaults.retry),
+                ..defaults
+            };
+            own.check().map_err(|error| InvalidSetting {
+                key: format!("{} of the job type {job_type:?}", error.key),
+                ..error
+            })?;
+        }
+        Ok(())
     }
 
     /// All job types that are known, with their options.
@@ -131,20 +170,22 @@ impl Handler {
 }
 
 impl HandlerOptions {
-    /// How long one attempt may take, instead of `job_timeout`, and within the same range.
+    /// How long one attempt may take, instead of [`WorkerConfig::job_timeout`], and within the same
+    /// range.
     pub fn timeout(&mut self, timeout: Duration) -> &mut Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// The pauses between the attempts, instead of `retry`.
+    /// The pauses between the attempts, instead of [`WorkerConfig::retry`], and within the same ranges.
+    /// How many attempts there are is up to each job: [`Job::max_retry`](crate::Job::max_retry).
     pub fn retry(&mut self, retry: RetryConfig) -> &mut Self {
         self.retry = Some(retry);
         self
     }
 
-    /// How many jobs of this type may run at once in this process; at least 1. Without it, as many
-    /// as the worker's `concurrency`.
+    /// How many jobs of this type may run at once in this process; 0 counts as 1. Without it, as many
+    /// as [`WorkerConfig::concurrency`].
     ///
     /// Jobs beyond this number do not wait here, where they would keep jobs of other types from
     /// running. They go to the scheduled set for 0.1 s to 30 s, and any worker runs them then. Each
@@ -164,5 +205,35 @@ impl fmt::Debug for Mux {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let types: std::collections::BTreeMap<_, _> = self.options().collect();
         f.debug_map().entries(types).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is wrong with a mux whose only job type has these options.
+    fn refused(set: impl FnOnce(&mut HandlerOptions) -> &mut HandlerOptions) -> Option<String> {
+        let mut mux = Mux::new();
+        set(mux.handle("x", async |(): (), _: Context| Ok::<(), JobError>(())));
+        mux.check().err().map(|error| error.key)
+    }
+
+    #[test]
+    fn the_options_of_a_type_have_the_ranges_of_the_settings() {
+        let timeout = |timeout| refused(|options| options.timeout(timeout));
+        for fit in [Duration::from_millis(1), Duration::from_secs(30 * 86_400)] {
+            assert_eq!(timeout(fit), None);
+        }
+        for unfit in [Duration::ZERO, Duration::MAX] {
+            let key = timeout(unfit).unwrap();
+            assert_eq!(key, r#"jobqueue.job_timeout of the job type "x""#);
+        }
+        let retry = RetryConfig {
+            factor: f64::NAN,
+            ..RetryConfig::default()
+        };
+        let key = refused(|options| options.retry(retry)).unwrap();
+        assert_eq!(key, r#"jobqueue.retry.factor of the job type "x""#);
     }
 }

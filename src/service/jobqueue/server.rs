@@ -160,15 +160,7 @@ impl Worker {
         mux: Mux,
     ) -> Result<Self, InvalidSetting> {
         config.check()?;
-        for (_, options) in mux.options() {
-            // What a type has of its own keeps to the ranges of what it is instead of.
-            let own = WorkerConfig {
-                job_timeout: options.timeout.unwrap_or(config.job_timeout),
-                retry: options.retry.unwrap_or(config.retry),
-                ..config.clone()
-            };
-            own.check()?;
-        }
+        mux.check()?;
         let broker = Broker::new(&config.queue, consumer_name());
         let handle = WorkerHandle {
             consumer: broker.consumer().into(),
@@ -432,32 +424,13 @@ fn consumer_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::RetryConfig;
     use crate::service::jobqueue::handler::{Context, JobError};
-    use crate::service::jobqueue::mux::HandlerOptions;
-
-    /// What is wrong with a worker whose only job type has these options.
-    fn refused(set: impl FnOnce(&mut HandlerOptions) -> &mut HandlerOptions) -> Option<String> {
-        let mut mux = Mux::new();
-        set(mux.handle("x", async |(): (), _: Context| Ok::<(), JobError>(())));
-        let worker = Worker::new(&WorkerConfig::default(), &RedisConfig::default(), mux);
-        worker.err().map(|error| error.key)
-    }
 
     #[test]
-    fn the_options_of_a_type_have_the_ranges_of_the_settings() {
-        let timeout = |timeout| refused(|options| options.timeout(timeout));
-        for fit in [Duration::from_millis(1), Duration::from_secs(30 * 86_400)] {
-            assert_eq!(timeout(fit), None);
-        }
-        for unfit in [Duration::ZERO, Duration::MAX] {
-            assert_eq!(timeout(unfit).as_deref(), Some("jobqueue.job_timeout"));
-        }
-        let retry = RetryConfig {
-            factor: f64::NAN,
-            ..RetryConfig::default()
-        };
-        let retry = refused(|options| options.retry(retry));
-        assert_eq!(retry.as_deref(), Some("jobqueue.retry.factor"));
+    fn a_worker_does_not_take_an_option_that_is_out_of_its_range() {
+        let mut mux = Mux::new();
+        mux.handle("x", async |(): (), _: Context| Ok::<(), JobError>(()))
+            .timeout(Duration::ZERO);
+        Worker::new(&WorkerConfig::default(), &RedisConfig::default(), mux).unwrap_err();
     }
 }
