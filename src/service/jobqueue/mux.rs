@@ -87,8 +87,8 @@ impl Mux {
     ///
     /// The handler gets the job's payload as a `P`. A payload that is no `P` makes the job malformed,
     /// and it goes to the dead letters. A job without a payload has the payload `null` or `{}`,
-    /// whichever is a `P`. A struct is read from an object alone, but serde also takes an array for
-    /// one inside another, or behind an `Option`.
+    /// whichever is a `P`. A struct is read from an object alone. Only for a struct within another one
+    /// serde also takes an array of its fields' values.
     ///
     /// A handler that returns `()` has done its job; [`Completion::Later`] is for one that leaves the
     /// rest to somebody else. A panic counts as a failed attempt.

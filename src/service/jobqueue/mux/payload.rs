@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 
 /// Reads payloads as `P`.
 pub(super) struct Decoder<P> {
-    /// Whether `P` is a struct with named fields, and so its JSON an object.
+    /// Whether `P` is a struct with named fields, also within an `Option` or a newtype, and so its JSON
+    /// an object. (A payload of null is no payload, so it does not come here.)
     is_struct: bool,
     payload: PhantomData<fn() -> P>,
 }
@@ -64,9 +65,21 @@ impl<'de> Deserializer<'de> for Question {
         Err(Asked::Struct)
     }
 
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Asked> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Asked> {
+        visitor.visit_newtype_struct(self)
+    }
+
     forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
-        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+        unit unit_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 
@@ -105,8 +118,17 @@ mod tests {
     fn a_struct_is_an_object_and_nothing_else() {
         let mail = |to: &str| Mail { to: to.to_owned() };
         assert_eq!(decode(Some(r#"{"to":"you"}"#)), Ok(mail("you")));
-        let array = decode::<Mail>(Some(r#"["you"]"#));
-        assert_eq!(array.unwrap_err(), "the payload is not a JSON object");
+        #[derive(Debug, Deserialize)]
+        struct Wrapped(#[expect(dead_code, reason = "it is only read")] Option<Box<Mail>>);
+        let array = Some(r#"["you"]"#);
+        for refused in [
+            decode::<Mail>(array).map(drop),
+            decode::<Option<Mail>>(array).map(drop),
+            decode::<Wrapped>(array).map(drop),
+        ] {
+            assert_eq!(refused.unwrap_err(), "the payload is not a JSON object");
+        }
+        decode::<Wrapped>(Some(r#"{"to":"you"}"#)).unwrap();
         let error = decode::<Mail>(Some(r#"{"to":7}"#)).unwrap_err();
         assert!(
             error.starts_with("the payload cannot be read: invalid type"),
