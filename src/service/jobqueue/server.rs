@@ -1,32 +1,20 @@
 //! A worker process' life: starts the parts of a worker, and ends them in an order that loses
 //! nothing. What the parts do is their own business.
-//!
-//! The end, from the request to stop until [`Worker::run`] returns:
-//!
-//! 1. What is ready is put back, and the fetcher ends. From here on nothing is delivered, so
-//!    nothing can be started any more. What its last read brought is put back too.
-//! 2. The runners finish the jobs that run. At the deadline the handlers are dropped, and their
-//!    jobs are put back.
-//! 3. The settler sends the outcomes of all that.
-//! 4. The worker leaves the group, if every outcome was sent.
-//! 5. The heartbeat and the prober end. The other parts needed them until here: the leases of
-//!    jobs that still ran had to be renewed, and an outage had to be overcome.
-//!
-//! The promoter, the janitor and the fetcher of large entries end at the request. What they
-//! leave undone is done by other workers.
 
 mod exit;
+mod handle;
+mod shutdown;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
-use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 pub use self::exit::Exit;
+pub use self::handle::WorkerHandle;
+use self::shutdown::{EndWhenDropped, Parts};
 use super::mux::Mux;
 use crate::config::{InvalidSetting, RedisConfig, WorkerConfig};
 use crate::service::jobqueue::redis::{
@@ -35,7 +23,6 @@ use crate::service::jobqueue::redis::{
 use crate::service::jobqueue::worker::decide::Rules;
 use crate::service::jobqueue::worker::fetcher::Fetcher;
 use crate::service::jobqueue::worker::heartbeat::Heartbeat;
-use crate::service::jobqueue::worker::held::Held;
 use crate::service::jobqueue::worker::janitor::Janitor;
 use crate::service::jobqueue::worker::job_log::JobLog;
 use crate::service::jobqueue::worker::large_fetcher::LargeEntryFetcher;
@@ -46,12 +33,6 @@ use crate::service::jobqueue::worker::shared::{Flags, Shared};
 use crate::service::jobqueue::worker::triage::Triage;
 use crate::service::jobqueue::worker::unblocker::Unblocker;
 
-/// How long dropped handlers may take to end, after the shutdown's deadline.
-const CUT_OFF_GRACE: Duration = Duration::from_millis(150);
-/// How long the last outcomes may take to get to Redis, after the shutdown's deadline.
-const SETTLE_GRACE: Duration = Duration::from_millis(350);
-/// How long leaving the group may take. If it fails, the janitors of other workers do it.
-const LEAVE_TIMEOUT: Duration = Duration::from_millis(100);
 /// Part of the reclaim hold: time to reconnect and to send a heartbeat.
 const RECONNECT_ALLOWANCE: Duration = Duration::from_secs(1);
 
@@ -63,88 +44,6 @@ pub struct Worker {
     broker: Arc<Broker>,
     mux: Mux,
     handle: WorkerHandle,
-}
-
-/// Asks a worker how it is while it runs, and asks it to stop. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct WorkerHandle {
-    consumer: Arc<str>,
-    connector: Connector,
-    flags: Flags,
-    /// Cancelled at the shutdown's deadline.
-    cutoff: CancellationToken,
-}
-
-impl WorkerHandle {
-    /// The worker's name in the queue's consumer group: host, process and a random part.
-    pub fn consumer(&self) -> &str {
-        &self.consumer
-    }
-
-    /// Asks the worker to stop. [`Worker::run`] says how long that takes.
-    pub fn stop(&self) {
-        self.flags.stop.cancel();
-    }
-
-    /// Whether jobs can be taken from Redis now. If they can, there may be warnings for an operator,
-    /// such as of memory that is nearly full. Redis is asked once a second at most, however often this is
-    /// called. Cancel safe.
-    ///
-    /// # Errors
-    /// The reason when they cannot, in words for an operator.
-    pub async fn ready(&self) -> Result<Vec<String>, String> {
-        self.connector.ready().await
-    }
-
-    /// Cancelled when the worker is asked to stop.
-    pub(crate) fn stopping(&self) -> &CancellationToken {
-        &self.flags.stop
-    }
-
-    /// Cancelled at the shutdown's deadline: whoever still waits for anything gives up.
-    pub(crate) fn cutoff(&self) -> &CancellationToken {
-        &self.cutoff
-    }
-
-    /// While this is set, the worker takes no more jobs and goes on with those it has. It is
-    /// for a process that cannot do any job for the time being.
-    pub(crate) fn suspended(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.flags.suspended)
-    }
-}
-
-/// The parts that the shutdown has to wait for or to end.
-struct Parts {
-    runners: Arc<Runners>,
-    held: Arc<Held>,
-    log: Arc<JobLog>,
-    fetcher: JoinHandle<()>,
-    unblocker: Unblocker,
-    settler: JoinHandle<()>,
-    /// Ends the settler once everything is settled.
-    finish: CancellationToken,
-    /// Ends the heartbeat and the prober, which the other parts need until they have ended.
-    end: CancellationToken,
-}
-
-/// Ends all parts of a worker whose [`Worker::run`] is dropped before it is over.
-struct EndWhenDropped {
-    held: Arc<Held>,
-    tokens: [CancellationToken; 4],
-    is_over: bool,
-}
-
-impl Drop for EndWhenDropped {
-    fn drop(&mut self) {
-        if self.is_over {
-            return;
-        }
-        // First this: each handler that is dropped makes room for the next job that is ready.
-        self.held.stop_starting();
-        for token in &self.tokens {
-            token.cancel();
-        }
-    }
 }
 
 impl Worker {
@@ -199,16 +98,7 @@ impl Worker {
     /// run their jobs, and those whose outcome was not sent yet, when the leases are over.
     pub async fn run(self, stop: impl Future) -> std::io::Result<Exit> {
         let parts = self.start()?;
-        let mut dropped = EndWhenDropped {
-            held: Arc::clone(&parts.held),
-            tokens: [
-                self.handle.flags.stop.clone(),
-                self.handle.cutoff.clone(),
-                parts.finish.clone(),
-                parts.end.clone(),
-            ],
-            is_over: false,
-        };
+        let dropped = EndWhenDropped::new(&parts, &self.handle);
         info!(
             consumer = %self.broker.consumer(),
             queue = %self.config.queue,
@@ -221,9 +111,9 @@ impl Worker {
         }
         let deadline = Instant::now() + self.config.shutdown_timeout;
         info!(running = parts.held.running(), "worker stopping");
-        let exit = self.shut_down(parts, deadline).await;
+        let exit = parts.shut_down(&self.broker, &self.handle, deadline).await;
         info!(?exit, "worker stopped");
-        dropped.is_over = true;
+        dropped.disarm();
         Ok(exit)
     }
 
@@ -332,81 +222,6 @@ impl Worker {
             reconnect: self.max_retry_backoff + RECONNECT_ALLOWANCE,
             interval: self.config.reclaim_interval(),
         }
-    }
-
-    /// Ends the parts, in the order that the head of this file gives.
-    async fn shut_down(&self, parts: Parts, deadline: Instant) -> Exit {
-        let Parts { runners, held, .. } = parts;
-        stop_fetching(&held, parts.fetcher, &parts.unblocker, deadline).await;
-        self.finish_running(&runners, deadline).await;
-
-        parts.finish.cancel();
-        let last = deadline.max(Instant::now()) + SETTLE_GRACE;
-        drop(timeout_at(last.into(), parts.settler).await);
-        let (unsettled, running) = (held.unsettled(), held.running());
-        if unsettled + running == 0 {
-            self.leave().await;
-        } else {
-            warn!(
-                unsettled,
-                running, "some jobs have no outcome in redis; they will run again"
-            );
-        }
-        parts.end.cancel();
-        parts.log.tell_rest();
-
-        if self.handle.flags.is_broken() {
-            Exit::Broken
-        } else if runners.is_unfit() {
-            Exit::Unfit
-        } else if unsettled + running + runners.cut_off() > 0 {
-            Exit::CutOff
-        } else {
-            Exit::Clean
-        }
-    }
-
-    /// Waits for the jobs that run, and cuts them off at the deadline.
-    async fn finish_running(&self, runners: &Runners, deadline: Instant) {
-        if timeout_at(deadline.into(), runners.wait()).await.is_err() {
-            warn!(
-                running = runners.held().running(),
-                "the shutdown's deadline is over; cutting jobs off"
-            );
-            self.handle.cutoff.cancel();
-            // A handler that does not yield cannot be dropped, so this wait has an end.
-            drop(timeout(CUT_OFF_GRACE, runners.wait()).await);
-        }
-    }
-
-    /// Leaves the group, if Redis knows of nothing that is pending for this worker.
-    async fn leave(&self) {
-        if !self.handle.connector.is_up() {
-            return;
-        }
-        let mut link = self.handle.connector.shared_link();
-        let leave = async {
-            link.connect().await;
-            self.broker.leave(&mut link).await
-        };
-        drop(timeout(LEAVE_TIMEOUT, leave).await);
-    }
-}
-
-/// Puts back all that was not started, and waits until the fetcher has ended.
-async fn stop_fetching(
-    held: &Held,
-    fetcher: JoinHandle<()>,
-    unblocker: &Unblocker,
-    deadline: Instant,
-) {
-    // This does not wait for the fetcher: while its last read ends, jobs would be started.
-    held.stop_starting();
-    tokio::select! {
-        // If the read has not ended at the deadline, other workers run what it was about to get
-        // once the leases are over.
-        _ = timeout_at(deadline.into(), fetcher) => {}
-        _ = unblocker.run() => {}
     }
 }
 
