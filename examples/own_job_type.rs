@@ -21,6 +21,7 @@ struct Resize {
 async fn resize(job: Resize, context: Context) -> Result<(), JobError> {
     let attempt = context.attempt();
     if attempt == 0 {
+        // This fails, to show a second attempt.
         std::fs::read("/no/such/file")?;
     }
     println!(
@@ -37,8 +38,13 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     settings.queue = "images".to_owned();
 
     let client = Client::new(&redis, &settings.queue)?;
-    // Without a timeout this would wait for ever for a Redis that is away.
-    timeout(Duration::from_secs(10), client.connected()).await??;
+    if timeout(Duration::from_secs(10), client.connected())
+        .await
+        .is_err()
+    {
+        // The error says why Redis cannot be used.
+        client.ready().await?;
+    }
     let (image, width) = ("logo.png".to_owned(), 640);
     let job = Job::new("image:resize", &Resize { image, width })?.max_retry(3);
     client.enqueue(&job, Duration::from_secs(1)).await?;

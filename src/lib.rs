@@ -55,7 +55,9 @@
 //!   more than once when a worker dies while it runs, or when the reply to its end is lost. So a
 //!   handler should be able to run twice with the same [`Context::job_id`].
 //! - An attempt that fails is repeated after a pause. A job whose retries are used up, and one that
-//!   no handler can read, becomes a dead letter, which is kept.
+//!   no handler can read, becomes a dead letter. Dead letters are kept in the stream
+//!   `jobqueue:{QUEUE}:dead`. `docs/operations.md` of the package says how to look at them and how to run
+//!   them again.
 //! - While Redis is away nothing is lost and nothing has to be started again: workers wait, and
 //!   clients say at once that they are not connected.
 

@@ -52,7 +52,9 @@ pub(crate) struct Handler {
     options: HandlerOptions,
 }
 
-/// What differs for the jobs of one type from the worker's settings. Made by [`Mux::handle`]:
+/// What differs for the jobs of one type from the worker's settings.
+///
+/// [`Mux::handle`] makes it:
 ///
 /// ```
 /// # use std::time::Duration;

@@ -82,7 +82,8 @@ impl Worker {
     }
 
     /// Takes and runs jobs until `stop` is over, [`WorkerHandle::stop`] is called or a handler finds
-    /// the process unfit. It waits for a Redis that is away.
+    /// the process unfit. `stop` may be `tokio::signal::ctrl_c()`, or `std::future::pending::<()>()` when
+    /// only the handle is to stop it. This waits for a Redis that is away.
     ///
     /// Then it shuts down: jobs that run may take `shutdown_timeout` to end, and half a second later
     /// this returns. Jobs that were cut off run again, here or in another worker.
@@ -234,18 +235,4 @@ fn consumer_name() -> String {
         std::process::id(),
         fastrand::u32(..)
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::service::jobqueue::handler::{Context, JobError};
-
-    #[test]
-    fn a_worker_does_not_take_an_option_that_is_out_of_its_range() {
-        let mut mux = Mux::new();
-        mux.handle("x", async |(): (), _: Context| Ok::<(), JobError>(()))
-            .timeout(Duration::ZERO);
-        Worker::new(&WorkerConfig::default(), &RedisConfig::default(), mux).unwrap_err();
-    }
 }

@@ -51,5 +51,5 @@ async fn a_timeout_that_no_clock_can_tell_is_refused() {
     let options = mux.handle("x", async |(): (), _: Context| Ok(()));
     options.timeout(Duration::MAX);
     let error = Worker::new(&WorkerConfig::default(), &RedisConfig::default(), mux).unwrap_err();
-    assert_eq!(error.key, "jobqueue.job_timeout");
+    assert_eq!(error.key, r#"jobqueue.job_timeout of the job type "x""#);
 }

@@ -76,11 +76,14 @@ impl Client {
     }
 
     /// Waits until Redis can be used. It waits for ever for a Redis that never comes, so a program that
-    /// should rather end gives it a timeout:
+    /// should rather end gives it a timeout, and asks [`Self::ready`] for the reason:
     ///
     /// ```no_run
+    /// # use std::time::Duration;
     /// # async fn connect(client: dm_jobqueue::Client) -> Result<(), Box<dyn std::error::Error>> {
-    /// tokio::time::timeout(std::time::Duration::from_secs(10), client.connected()).await??;
+    /// if tokio::time::timeout(Duration::from_secs(10), client.connected()).await.is_err() {
+    ///     client.ready().await?;
+    /// }
     /// # Ok(())
     /// # }
     /// ```

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-/// How a worker ended. `main` may return it as its [`ExitCode`]:
+/// How a worker ended.
+///
+/// It converts into an [`ExitCode`], for `main` to return:
 ///
 /// | variant | exit status |
 /// |---|---|
