@@ -108,3 +108,31 @@ async fn an_ordinary_job_runs_beside_a_suspect() {
     worker.wait_for_line(|line| line == "end 2", soon).await;
     redis.settled(0, 0).await;
 }
+
+/// A suspect that is put back must not make a worker look less often than it has room.
+#[tokio::test]
+async fn suspects_do_not_hold_up_what_a_dead_worker_had() {
+    const OTHERS: u64 = 160;
+    let redis = Redis::start().await;
+    let jobs = |range: std::ops::Range<u64>| -> Vec<String> {
+        range.map(|n| test_job("sleep", n, 0)).collect()
+    };
+    for n in (0..OTHERS).step_by(16) {
+        redis.add_abandoned(&jobs(n..n + 16), 1).await;
+        let suspects = OTHERS + n / 4;
+        redis.add_abandoned(&jobs(suspects..suspects + 4), 2).await;
+    }
+    let worker = Process::test_worker(&redis).envs(&LONG_LEASE).start();
+    let is_other = |line: &str| {
+        let ended = line.strip_prefix("end ");
+        ended.is_some_and(|n| n.parse::<u64>().unwrap() < OTHERS)
+    };
+    // Each look has room for ten, and 300 ms lie between two of them if nothing is left to claim.
+    let soon = Duration::from_secs(6);
+    eventually("all others have run", soon, async || {
+        let lines = worker.stdout().into_iter();
+        let ended = lines.filter(|line| is_other(&line.text)).count();
+        (ended as u64 == OTHERS).then_some(())
+    })
+    .await;
+}

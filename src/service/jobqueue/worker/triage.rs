@@ -35,6 +35,15 @@ pub(crate) struct Triage {
     max_deliveries: u32,
 }
 
+/// What became of entries that came together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Delivered {
+    /// Some were suspects, and were put back for other workers: this one has a suspect.
+    pub(crate) to_others: bool,
+    /// Some run here, or end here.
+    pub(crate) here: bool,
+}
+
 /// What an entry is.
 #[derive(Debug)]
 enum Kind {
@@ -94,11 +103,10 @@ impl Triage {
     }
 
     /// Hands entries that were read in `epoch` on: to the runners, or with their outcome to the
-    /// settler. `arrival` is how they came. Answers whether one of them is a suspect that waits for
-    /// another worker, because this one has a suspect.
-    pub(crate) fn deliver(&self, arrival: Step, entries: Vec<Entry>, epoch: u64) -> bool {
+    /// settler. `arrival` is how they came.
+    pub(crate) fn deliver(&self, arrival: Step, entries: Vec<Entry>, epoch: u64) -> Delivered {
         let mut admission = Admission::default();
-        let mut is_for_another = false;
+        let mut delivered = Delivered::default();
         for entry in entries {
             if trail::is_on() {
                 trail::tell_arrival(arrival, &entry);
@@ -107,17 +115,25 @@ impl Triage {
             let beside = self.beside(&entry, &admission);
             let hang_limit = |job_type: &str| self.hang_limits.get(job_type).copied();
             match kind(entry, self.max_deliveries, beside, hang_limit) {
-                Kind::Ready(delivery) => admission.ready.push(delivery),
-                Kind::Large { bytes } => admission.aside.push((id, deliveries, bytes)),
+                Kind::Ready(delivery) => {
+                    delivered.here = true;
+                    admission.ready.push(delivery);
+                }
+                Kind::Large { bytes } => {
+                    delivered.here = true;
+                    admission.aside.push((id, deliveries, bytes));
+                }
                 Kind::NoRun(no_run) => {
-                    is_for_another |= matches!(no_run, NoRun::SecondSuspect);
+                    let to_others = matches!(no_run, NoRun::SecondSuspect);
+                    delivered.to_others |= to_others;
+                    delivered.here |= !to_others;
                     let outcome = self.outcome(id, deliveries, no_run);
                     admission.ended.push((id, deliveries, outcome));
                 }
             }
         }
         self.held.admit(admission, epoch, Instant::now());
-        is_for_another
+        delivered
     }
 
     /// What this worker has beside an entry that came together with others: only as far as it

@@ -45,10 +45,10 @@ impl Fetcher {
             .entries
             .into_iter()
             .partition(|entry| held.contains(&entry.id));
-        let waits_for_others = self.triage.deliver(Step::TakenOver, others, self.epoch);
-        let was_put_back = self.take_back_claims(mine).await;
-        if waits_for_others || was_put_back {
-            self.plan.leave_next_to_others(Instant::now(), interval);
+        let left = self.triage.deliver(Step::TakenOver, others, self.epoch);
+        let put_back = self.take_back_claims(mine).await;
+        if left.to_others || left.here || put_back {
+            self.plan.brought(Instant::now(), interval, !left.here);
         }
         Ok(())
     }

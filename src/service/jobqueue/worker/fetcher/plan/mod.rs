@@ -67,6 +67,10 @@ pub(super) struct Plan {
     /// The next room is for a reclaim, because the last one left something to claim or had no
     /// room to claim anything. Otherwise a busy queue would never take over from a dead worker.
     reclaim_first: bool,
+    /// The last reclaim that brought anything brought nothing that runs here.
+    brought_nothing: bool,
+    /// The last reclaim was not done with mending, and the next one comes soon.
+    mends: bool,
     /// The orphan check that is not finished yet.
     orphans: Option<OrphanCheck>,
     /// When a new orphan check begins. A command that failed may still have been on its way to
@@ -83,6 +87,8 @@ impl Plan {
         Self {
             next_reclaim: now,
             reclaim_first: false,
+            brought_nothing: false,
+            mends: false,
             orphans: None,
             second_look: None,
             bounded_until: None,
@@ -152,6 +158,7 @@ impl Plan {
         let pause = match reclaimed {
             Ok(found) => {
                 self.reclaim_first = found.more || room == 0;
+                self.mends = found.unmended;
                 if found.unmended {
                     interval.min(MEND_PAUSE)
                 } else {
@@ -168,12 +175,17 @@ impl Plan {
         self.next_reclaim = now + pause;
     }
 
-    /// A reclaim brought what another worker has to run, so the next look is theirs. One look in an
-    /// interval is for all workers. If this one always came first in it, it would claim the same
-    /// entry again and again. They also go on where the last look ended.
-    pub(super) fn leave_next_to_others(&mut self, now: Instant, interval: Duration) {
-        self.reclaim_first = false;
-        self.next_reclaim = now + interval * 2;
+    /// What a reclaim brought was put back for other workers, or some of it runs here.
+    ///
+    /// When this happens twice, and nothing that runs here came between, the next look is the others'.
+    /// One pass in an interval is for all workers. If this one always began it, it would claim the same
+    /// entries again and again. The others also go on where its last look ended.
+    pub(super) fn brought(&mut self, now: Instant, interval: Duration, all_put_back: bool) {
+        if all_put_back && self.brought_nothing && !self.mends {
+            self.reclaim_first = false;
+            self.next_reclaim = now + interval * 2;
+        }
+        self.brought_nothing = all_put_back;
     }
 
     /// Entries may be pending for this worker that it does not hold.

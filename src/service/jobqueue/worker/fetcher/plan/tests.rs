@@ -69,19 +69,45 @@ fn what_is_due_at_once_is_done_in_the_order_of_its_urgency() {
 }
 
 #[test]
-fn the_look_after_one_that_brought_what_others_have_to_run_is_theirs() {
-    let (mut plan, start) = idle();
-    let more = Reclaimed {
+fn the_look_after_two_that_brought_only_what_others_have_to_run_is_theirs() {
+    let more = || Reclaimed {
         more: true,
         ..Reclaimed::default()
     };
-    reclaimed(&mut plan, start, 10, more);
-    plan.leave_next_to_others(start, INTERVAL);
-    assert_eq!(next(&plan, start), read(MAX_BLOCK), "also what is left");
+    let (mut plan, start) = idle();
+    let look = |plan: &mut Plan, all_put_back| {
+        reclaimed(plan, start, 10, more());
+        plan.brought(start, INTERVAL, all_put_back);
+        next(plan, start) == Action::Reclaim { room: 10 }
+    };
+    assert!(look(&mut plan, true), "a moment later it may run here");
+    assert!(look(&mut plan, false), "something runs here");
+    assert!(look(&mut plan, true));
+    // A look that brings nothing says nothing.
+    reclaimed(&mut plan, start, 10, Reclaimed::default());
+    assert!(
+        !look(&mut plan, true),
+        "also what is left is for the others"
+    );
     let theirs = start + INTERVAL;
     assert_eq!(next(&plan, theirs), read(MAX_BLOCK));
     let own = start + INTERVAL * 2;
     assert_eq!(next(&plan, own), Action::Reclaim { room: 10 });
+}
+
+#[test]
+fn a_look_that_goes_on_with_mending_is_left_to_nobody() {
+    let unmended = || Reclaimed {
+        unmended: true,
+        ..Reclaimed::default()
+    };
+    let (mut plan, start) = idle();
+    for _ in 0..2 {
+        reclaimed(&mut plan, start, 10, unmended());
+        plan.brought(start, INTERVAL, true);
+    }
+    let soon = start + MEND_PAUSE;
+    assert_eq!(next(&plan, soon), Action::Reclaim { room: 10 });
 }
 
 #[test]
