@@ -89,8 +89,8 @@ impl Mux {
     ///
     /// The handler gets the job's payload as a `P`. A payload that is no `P` makes the job malformed,
     /// and it goes to the dead letters. A job without a payload has the payload `null` or `{}`,
-    /// whichever is a `P`. A struct is read from an object alone. Only for a struct within another one
-    /// serde also takes an array of its fields' values.
+    /// whichever is a `P`. A struct is read from an object alone. For a struct further inside, in
+    /// another one or in a list, serde also takes an array of its fields' values.
     ///
     /// A handler that returns `()` has done its job; [`Completion::Later`] is for one that leaves the
     /// rest to somebody else. A panic counts as a failed attempt.
@@ -192,8 +192,9 @@ impl HandlerOptions {
     /// Jobs beyond this number do not wait here, where they would keep jobs of other types from
     /// running. They go to the scheduled set for 0.1 s to 30 s, and any worker runs them then. Each
     /// round costs Redis about as much as a delayed job, and their order changes. While more than a
-    /// hundred a second come back too early, or two for each one that is run, they stay away for
-    /// longer, up to 10 minutes. A worker that is started meanwhile gets them as late.
+    /// hundred a second are sent away, and more than two for each one that is run, they stay away for
+    /// longer, up to 10 minutes. A worker that is started meanwhile gets them as late. (One that was
+    /// delivered before goes back to the stream at once, with its count of deliveries.)
     ///
     /// One job of the type waits here for up to a second, while another slot is free. So a limit is
     /// used to the full only if the worker's `concurrency` is larger by two or more.

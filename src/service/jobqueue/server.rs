@@ -85,7 +85,7 @@ impl Worker {
     /// the process unfit. `stop` may be `tokio::signal::ctrl_c()`, or `std::future::pending::<()>()` when
     /// only the handle is to stop it. This waits for a Redis that is away.
     ///
-    /// Then it shuts down: jobs that run may take `shutdown_timeout` to end, and half a second later
+    /// Then it shuts down: jobs that run may take `shutdown_timeout` to end, and 0.6 s later
     /// this returns. Jobs that were cut off run again, here or in another worker.
     ///
     /// # Errors

@@ -151,3 +151,59 @@ proptest! {
         }
     }
 }
+
+#[derive(Debug, serde::Deserialize, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Level {
+    Low,
+    High,
+}
+
+#[derive(Debug, serde::Deserialize, PartialEq)]
+struct Percent(u8);
+
+#[derive(Debug, serde::Deserialize, PartialEq)]
+struct Further {
+    level: Option<Level>,
+    percent: Option<Percent>,
+    count: Option<std::num::NonZeroU8>,
+}
+
+#[tokio::test]
+async fn types_of_a_property_that_are_made_of_others_are_decoded_and_their_errors_are_named() {
+    let decode = |text: &str| decode(text, |further: Further| Ok(further));
+    let found = decode(r#"{"level":"high","percent":7,"count":1}"#).unwrap();
+    let expected = Further {
+        level: Some(Level::High),
+        percent: Some(Percent(7)),
+        count: std::num::NonZeroU8::new(1),
+    };
+    assert_eq!(found, expected);
+    let problem = decode(r#"{"level":"middle","percent":300,"count":0}"#).unwrap_err();
+    let errors = errors_in(problem).await;
+    let mut told: Vec<_> = errors
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| {
+            let text = |key: &str| error[key].as_str().unwrap().to_owned();
+            (text("location"), text("message"))
+        })
+        .collect();
+    told.sort();
+    let expected = [
+        (
+            "body.count",
+            "invalid value: integer `0`, expected a nonzero u8",
+        ),
+        (
+            "body.level",
+            "unknown variant `middle`, expected `low` or `high`",
+        ),
+        ("body.percent", "expected number <= 255"),
+    ];
+    assert_eq!(
+        told,
+        expected.map(|(at, what)| (at.to_owned(), what.to_owned()))
+    );
+}

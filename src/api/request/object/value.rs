@@ -39,6 +39,16 @@ impl<'a> Value<'a> {
         })
     }
 
+    fn not_read(self, json: &'a str, why: serde_json::Error) -> Wrong<'a> {
+        if why.is_data() {
+            return self.wrong(without_place(&why));
+        }
+        Wrong {
+            syntax: Some((json, why)),
+            ..self.wrong("")
+        }
+    }
+
     fn wrong(self, message: impl Into<String>) -> Wrong<'a> {
         Wrong {
             property: Some(self.name),
@@ -60,7 +70,8 @@ impl<'de> IntoDeserializer<'de, Wrong<'de>> for Value<'de> {
 macro_rules! integers {
     ($($integer:ident: $deserialize:ident, $visit:ident;)*) => {$(
         fn $deserialize<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
-            visitor.$visit(self.integer($integer::MIN, $integer::MAX)?)
+            let integer = self.integer($integer::MIN, $integer::MAX)?;
+            visitor.$visit(integer).map_err(|wrong: Wrong<'_>| wrong.at(self.name))
         }
     )*};
 }
@@ -93,23 +104,37 @@ impl<'de> Deserializer<'de> for Value<'de> {
         self.deserialize_any(visitor)
     }
 
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Wrong<'de>> {
+        let wrong = |wrong: Wrong<'de>| wrong.at(self.name);
+        visitor.visit_newtype_struct(self).map_err(wrong)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Wrong<'de>> {
+        let json = self.json()?;
+        let value = serde_json::Deserializer::from_str(json);
+        let read = { value }.deserialize_enum(name, variants, visitor);
+        read.map_err(|why| self.not_read(json, why))
+    }
+
     /// Any other type, with serde_json's words for what is wrong.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Wrong<'de>> {
         let json = self.json()?;
-        serde_json::Deserializer::from_str(json)
-            .deserialize_any(visitor)
-            .map_err(|why| match why.is_data() {
-                true => self.wrong(without_place(&why)),
-                false => Wrong {
-                    syntax: Some((json, why)),
-                    ..self.wrong("")
-                },
-            })
+        let read = serde_json::Deserializer::from_str(json).deserialize_any(visitor);
+        read.map_err(|why| self.not_read(json, why))
     }
 
     forward_to_deserialize_any! {
         bool i128 u128 f32 f64 char str bytes byte_buf
-        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+        unit unit_struct seq tuple tuple_struct map struct identifier ignored_any
     }
 }
 
@@ -120,6 +145,14 @@ pub(super) struct Wrong<'a> {
     pub(super) message: String,
     /// The part of the body that is not JSON, and why.
     pub(super) syntax: Option<(&'a str, serde_json::Error)>,
+}
+
+impl Wrong<'_> {
+    /// The same, of a value that did not know its property's name.
+    fn at(mut self, name: &'static str) -> Self {
+        self.property.get_or_insert(name);
+        self
+    }
 }
 
 impl fmt::Display for Wrong<'_> {

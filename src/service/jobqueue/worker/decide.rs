@@ -73,6 +73,7 @@ impl Rules {
             }
         }
     }
+
     /// A job of a type that this worker does not know is for others: for a program that runs other
     /// types of the same queue, or for this one once it is upgraded. So no attempt is charged, until
     /// nobody has known it for the whole of its grace.

@@ -42,7 +42,7 @@ pub(super) enum Phase {
     SetAside { bytes: usize, due: Instant },
     /// It waits for a slot.
     Ready,
-    /// Its handler runs, and has a slot. From then on it hangs: no timeout has ended it.
+    /// Its handler runs, and has a slot. From this time on it counts as one that hangs.
     Running(Instant),
     /// Its handler is over, and its output is on its way. It still has its slot.
     Output,

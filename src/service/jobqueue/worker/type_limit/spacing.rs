@@ -17,9 +17,9 @@ const FIRST_GUESS: Duration = Duration::from_millis(100);
 const EAGERNESS: f64 = 1.25;
 /// The weight of the latest run in the mean of all.
 const WEIGHT: f64 = 0.125;
-/// How many jobs may come back in vain in a second. When there are more, the longest pause grows.
+/// How many jobs may be sent away in a second. When there are more, the longest pause grows.
 const VAIN: f64 = 100.0;
-/// The same, in jobs for each one that is worked off: enough of them must come back.
+/// The same for each one that is expected: enough of them must come back.
 const VAIN_FOR_EACH: f64 = 2.0;
 /// The time over which those are counted.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -34,7 +34,7 @@ pub(super) struct Spacing {
     last: Instant,
     /// The pause of those that are beyond the ones that are spaced.
     max_pause: Duration,
-    /// How many were sent away since then.
+    /// How many were sent away since `window`.
     sent_away: u32,
     window: Instant,
 }
@@ -76,7 +76,7 @@ impl Spacing {
     }
 
     /// Counts a job that is sent away, and adapts the longest pause: a long backlog of the type
-    /// would go round and round in Redis. `step` is the time, in seconds, in which one is worked off.
+    /// would go round and round in Redis. `step` is the time, in seconds, between two that are expected.
     fn count(&mut self, now: Instant, step: f64) {
         let elapsed = now.saturating_duration_since(self.window);
         if elapsed >= WINDOW {
@@ -84,7 +84,8 @@ impl Spacing {
             let wanted = VAIN.max(VAIN_FOR_EACH / step);
             // Slowly: a moment without jobs says little about how many are away, and if all of a burst
             // were sent away for long, there would be none to run meanwhile.
-            let change = (rate / wanted).clamp(0.5, 2.0);
+            let halvings = elapsed.as_secs_f64() / WINDOW.as_secs_f64();
+            let change = (rate / wanted).clamp(0.5_f64.powf(halvings), 2.0);
             let longest = LONGEST_PAUSE.as_secs_f64();
             let pause = (self.max_pause.as_secs_f64() * change).min(longest);
             self.max_pause = Duration::from_secs_f64(pause).max(MAX_PAUSE);
@@ -182,5 +183,14 @@ mod tests {
             assert!(done > 3_400, "{backlog}: {done} of 3,600 that fit");
             assert!(vain < most, "{backlog}: {vain}");
         }
+    }
+
+    #[test]
+    fn after_a_silence_the_longest_pause_is_the_usual_one() {
+        let start = Instant::now();
+        let mut spacing = Spacing::new(1, start);
+        spacing.max_pause = LONGEST_PAUSE;
+        spacing.pause(start + 36_000 * SECOND, 0.0);
+        assert_eq!(spacing.max_pause, MAX_PAUSE);
     }
 }
