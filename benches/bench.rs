@@ -32,12 +32,27 @@ pub(crate) struct Sample {
     pub(crate) name: String,
     pub(crate) unit: &'static str,
     pub(crate) value: f64,
+    /// The limit that the value is compared with, with its name.
+    limit: Option<(String, f64)>,
 }
 
 impl Sample {
     pub(crate) fn new(name: impl Into<String>, unit: &'static str, value: f64) -> Self {
         let name = name.into();
-        Self { name, unit, value }
+        Self {
+            name,
+            unit,
+            value,
+            limit: None,
+        }
+    }
+
+    /// Compares the value with a limit that was measured or computed beside it.
+    pub(crate) fn of(self, name: impl Into<String>, limit: f64) -> Self {
+        Self {
+            limit: Some((name.into(), limit)),
+            ..self
+        }
     }
 }
 
@@ -166,9 +181,22 @@ impl Bench {
     }
 
     fn record(&mut self, sample: Sample, run: usize) {
-        let Sample { name, unit, value } = sample;
-        eprintln!("{name}: {} {unit} (run {run})", number(value));
+        let Sample {
+            name,
+            unit,
+            value,
+            limit,
+        } = sample;
+        let value_text = number(value);
         self.report.sample(&name, unit, value);
+        let Some((limit_name, limit)) = limit else {
+            eprintln!("{name}: {value_text} {unit} (run {run})");
+            return;
+        };
+        let share = value / limit;
+        let limit = number(limit);
+        eprintln!("{name}: {value_text} {unit}, {share:.2} of {limit_name}, {limit} (run {run})");
+        self.report.ratio(&name, &limit_name, share);
     }
 
     fn take(&mut self, subject: &mut Subject<'_>, run: usize) -> Option<f64> {

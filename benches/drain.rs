@@ -91,13 +91,13 @@ impl Drain<'_> {
         let mut queue = self.fill(|_| NOOP);
         let start = |_| Program::worker(self.redis, concurrency).start();
         let _workers: Vec<Process> = (0..workers).map(start).collect();
-        rate_until(&mut queue, self.jobs, 0)
+        rate_until(&mut queue, self.jobs, 0, DRAIN_LIMIT)
     }
 
     fn print(self, concurrency: usize) -> f64 {
         let mut queue = self.fill(|_| JOB_TYPE_DELAY_PRINT);
         let _worker = Program::jobqueue(self.redis, concurrency).start();
-        rate_until(&mut queue, self.jobs, 0)
+        rate_until(&mut queue, self.jobs, 0, DRAIN_LIMIT)
     }
 
     fn mixed(self, slow: &'static str, every: usize) -> f64 {
@@ -108,7 +108,7 @@ impl Drain<'_> {
         } else {
             0
         };
-        rate_until(&mut queue, self.jobs, rest)
+        rate_until(&mut queue, self.jobs, rest, DRAIN_LIMIT)
     }
 
     fn fill(self, job_type: impl Fn(usize) -> &'static str) -> Queue {
@@ -119,8 +119,9 @@ impl Drain<'_> {
     }
 }
 
-/// The jobs a second, measured from the end of the first of `jobs` until `rest` are left.
-fn rate_until(queue: &mut Queue, jobs: usize, rest: usize) -> f64 {
+/// The jobs a second, measured from the end of the first of `jobs` until `rest` are left or `limit`
+/// is over.
+pub(crate) fn rate_until(queue: &mut Queue, jobs: usize, rest: usize, limit: Duration) -> f64 {
     let seen = wait_for("the first job's end", TIME_LIMIT, || {
         Some(queue.len()).filter(|len| *len < jobs)
     });
@@ -128,7 +129,7 @@ fn rate_until(queue: &mut Queue, jobs: usize, rest: usize) -> f64 {
     assert!(seen > rest, "too few jobs to see them go");
     loop {
         let left = queue.len();
-        if left <= rest || start.elapsed() > DRAIN_LIMIT {
+        if left <= rest || start.elapsed() > limit {
             return rate(seen - left, start);
         }
         thread::sleep(LOOK);

@@ -20,6 +20,7 @@ mod bench;
 mod cost;
 mod drain;
 mod enqueue;
+mod far;
 mod growth;
 mod http;
 mod latency;
@@ -27,6 +28,7 @@ mod limit;
 mod plot;
 mod process;
 mod program;
+mod proxy;
 mod recovery;
 mod redis;
 mod report;
@@ -50,7 +52,7 @@ const POLL: Duration = Duration::from_millis(1);
 type Part = (&'static [&'static str], fn(&mut Bench));
 
 /// Each part of the bench, with the beginnings of the names of its figures.
-const PARTS: [Part; 9] = [
+const PARTS: [Part; 10] = [
     (
         &["limit.xadd", "enqueue.client", "enqueue.batch"],
         enqueue::run,
@@ -63,6 +65,7 @@ const PARTS: [Part; 9] = [
     (&["recovery"], recovery::run),
     (&["cost"], cost::run),
     (&["growth"], growth::run),
+    (&["far"], far::run),
 ];
 
 fn main() -> ExitCode {

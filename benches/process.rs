@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::program::VARIABLE;
+use super::proxy::Proxy;
 use super::redis::Redis;
 use super::wait_for;
 
@@ -73,6 +75,11 @@ impl Program {
     fn redis(self, redis: &Redis) -> Self {
         self.env("REDIS_JOBQUEUE_ADDR", &redis.addr())
             .env("APP__JOBQUEUE__PORT", "0")
+    }
+
+    /// Reaches Redis through the proxy.
+    pub(crate) fn through(self, proxy: &Proxy) -> Self {
+        self.env("REDIS_JOBQUEUE_ADDR", &proxy.addr())
     }
 
     fn concurrency(self, concurrency: usize) -> Self {
@@ -161,10 +168,19 @@ impl Drop for Process {
 /// nanoseconds. The clock ticks of /proc/PID/stat are too coarse for an idle process.
 pub(crate) fn cpu(pid: u32) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("Linux' /proc");
-    let nanos = tasks.filter_map(|task| {
-        // A thread may have ended since the list was read.
-        let stat = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        stat.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(nanos.sum())
+    // A thread may have ended since the list was read.
+    let times = tasks.filter_map(|task| task_cpu(&task.ok()?.path()));
+    times.sum()
+}
+
+/// The CPU time that a living thread of this process has used.
+pub(crate) fn thread_cpu(thread: Pid) -> Duration {
+    let task = format!("/proc/self/task/{}", thread.as_raw_nonzero());
+    task_cpu(Path::new(&task)).expect("the thread lives")
+}
+
+fn task_cpu(task: &Path) -> Option<Duration> {
+    let stat = fs::read_to_string(task.join("schedstat")).ok()?;
+    let nanos = stat.split_whitespace().next()?.parse().ok()?;
+    Some(Duration::from_nanos(nanos))
 }
