@@ -21,7 +21,7 @@ use super::redis::Redis;
 const LIMIT_JOBS: usize = 400_000;
 const ONE_TASK_JOBS: usize = 30_000;
 const MANY_TASKS_JOBS: usize = 200_000;
-const MANY_TASKS: usize = 50;
+pub(crate) const MANY_TASKS: usize = 50;
 /// How many jobs are in one call of `enqueue_all`.
 const BATCH: usize = 10_000;
 /// The longest time of one call.
@@ -32,7 +32,7 @@ pub(crate) fn run(bench: &mut Bench) {
     let redis = Redis::start();
     let limit_jobs = bench.size(LIMIT_JOBS);
     let (one, many) = (bench.size(ONE_TASK_JOBS), bench.size(MANY_TASKS_JOBS));
-    let producer = Producer::new(&redis);
+    let producer = Producer::new(&redis, redis.addr());
     let limit = || limit::xadd(&redis, limit_jobs);
     let subjects = vec![
         Subject::new("enqueue.client.t1", JOBS_PER_S, || producer.enqueue(one, 1)),
@@ -47,16 +47,17 @@ pub(crate) fn run(bench: &mut Bench) {
 }
 
 /// A client of the queue, with the runtime that its tasks run on.
-struct Producer<'a> {
+pub(crate) struct Producer<'a> {
     redis: &'a Redis,
     runtime: Runtime,
     client: Client,
 }
 
 impl<'a> Producer<'a> {
-    fn new(redis: &'a Redis) -> Self {
+    /// A client that reaches `redis` at `addr`, which may be the address of a proxy.
+    pub(crate) fn new(redis: &'a Redis, addr: String) -> Self {
         let config = RedisConfig {
-            addr: redis.addr(),
+            addr,
             ..RedisConfig::default()
         };
         let runtime = Runtime::new().unwrap();
@@ -93,7 +94,8 @@ impl<'a> Producer<'a> {
         rate
     }
 
-    fn enqueue(&self, jobs: usize, tasks: usize) -> f64 {
+    /// Enqueues one job a call, in several tasks. Returns the jobs a second.
+    pub(crate) fn enqueue(&self, jobs: usize, tasks: usize) -> f64 {
         self.redis.empty();
         self.enqueue_all(jobs / 20, tasks);
         self.redis.empty();

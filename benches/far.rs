@@ -21,7 +21,7 @@ use super::proxy::Proxy;
 use super::redis::Redis;
 
 /// The name of the physical limit in the report.
-const LIMIT: &str = "the physical limit";
+pub(crate) const PHYSICAL_LIMIT: &str = "the physical limit";
 /// The first one is the base of the others.
 const ROUND_TRIPS: [(&str, Duration); 6] = [
     ("rtt0", Duration::ZERO),
@@ -89,7 +89,7 @@ pub(crate) fn run(bench: &mut Bench) {
     }
 }
 
-fn seconds(millis: usize) -> f64 {
+pub(crate) fn seconds(millis: usize) -> f64 {
     f64::from(u32::try_from(millis).unwrap()) / 1000.0
 }
 
@@ -124,7 +124,7 @@ impl Drain<'_> {
                 rate_at_0 = rate.jobs_per_s;
                 samples.push(sample);
             } else {
-                samples.push(sample.of(LIMIT, limit));
+                samples.push(sample.of(PHYSICAL_LIMIT, limit));
             }
             told.extend(tell(label, &proxy, rate.proxy_percent));
         }
@@ -169,7 +169,7 @@ fn physical_limit(rate_at_0: f64, kind: Kind, concurrency: usize, round_trip: Du
     clippy::cast_sign_loss,
     reason = "less than a million"
 )]
-fn count(jobs: f64) -> usize {
+pub(crate) fn count(jobs: f64) -> usize {
     jobs as usize
 }
 

@@ -20,6 +20,7 @@ use super::redis::{Redis, free_port};
 
 const THREADS: usize = 2;
 const CONNECTIONS_PER_THREAD: usize = 16;
+pub(crate) const CONNECTIONS: usize = THREADS * CONNECTIONS_PER_THREAD;
 const TIME_MS: usize = 2000;
 const READ_LIMIT: Duration = Duration::from_secs(10);
 
@@ -33,15 +34,21 @@ pub(crate) fn run(bench: &mut Bench) {
         load(port, time).rate
     });
     let subject = Subject::new("enqueue.http", JOBS_PER_S, || {
-        redis.empty();
         let port = free_port();
-        let _server = Program::server(&redis, port).start_serving(port);
-        wait_until_ready(port);
-        let load = load(port, time);
-        assert_eq!(Queue::default(&redis).len(), load.requests);
-        load.rate
+        register(&redis, Program::server(&redis, port), port, time)
     });
     bench.compare(limit, vec![subject]);
+}
+
+/// Registers jobs at a server with this port, which puts them into `redis`. Returns the jobs a
+/// second.
+pub(crate) fn register(redis: &Redis, server: Program, port: u16, time: Duration) -> f64 {
+    redis.empty();
+    let _server = server.start_serving(port);
+    wait_until_ready(port);
+    let load = load(port, time);
+    assert_eq!(Queue::default(redis).len(), load.requests);
+    load.rate
 }
 
 struct Load {

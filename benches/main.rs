@@ -21,6 +21,7 @@ mod cost;
 mod drain;
 mod enqueue;
 mod far;
+mod far_producers;
 mod growth;
 mod http;
 mod latency;
@@ -52,7 +53,7 @@ const POLL: Duration = Duration::from_millis(1);
 type Part = (&'static [&'static str], fn(&mut Bench));
 
 /// Each part of the bench, with the beginnings of the names of its figures.
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     (
         &["limit.xadd", "enqueue.client", "enqueue.batch"],
         enqueue::run,
@@ -65,7 +66,8 @@ const PARTS: [Part; 10] = [
     (&["recovery"], recovery::run),
     (&["cost"], cost::run),
     (&["growth"], growth::run),
-    (&["far"], far::run),
+    (&["far.drain"], far::run),
+    (&["far.enqueue", "far.http"], far_producers::run),
 ];
 
 fn main() -> ExitCode {
