@@ -33,7 +33,9 @@ mod proxy;
 mod recovery;
 mod redis;
 mod report;
+mod usage;
 mod wire;
+mod workers;
 
 use std::process::ExitCode;
 use std::thread;
@@ -53,7 +55,7 @@ const POLL: Duration = Duration::from_millis(1);
 type Part = (&'static [&'static str], fn(&mut Bench));
 
 /// Each part of the bench, with the beginnings of the names of its figures.
-const PARTS: [Part; 11] = [
+const PARTS: [Part; 12] = [
     (
         &["limit.xadd", "enqueue.client", "enqueue.batch"],
         enqueue::run,
@@ -66,6 +68,7 @@ const PARTS: [Part; 11] = [
     (&["recovery"], recovery::run),
     (&["cost"], cost::run),
     (&["growth"], growth::run),
+    (&["workers"], workers::run),
     (&["far.drain"], far::run),
     (&["far.enqueue", "far.http"], far_producers::run),
 ];

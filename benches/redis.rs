@@ -12,6 +12,8 @@ use super::wait_for;
 use super::wire::Conn;
 
 const START_LIMIT: Duration = Duration::from_secs(10);
+/// The commands that the bench looks with.
+const LOOKS: [&str; 3] = ["info", "xlen", "zcard"];
 
 /// A redis-server that the bench started.
 pub(crate) struct Redis {
@@ -73,6 +75,23 @@ impl Redis {
 
     pub(crate) fn used_memory(&self) -> u64 {
         self.info("memory", "used_memory").parse().unwrap()
+    }
+
+    /// How many commands the server has run, with those that scripts call. The commands that the
+    /// bench itself looks with do not count.
+    pub(crate) fn commands(&self) -> u64 {
+        let info = self.open().ask_text(&["INFO", "commandstats"]);
+        let calls = info.lines().filter_map(|line| {
+            let (command, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            let (calls, _) = rest.split_once(',')?;
+            (!LOOKS.contains(&command)).then(|| calls.parse::<u64>().unwrap())
+        });
+        calls.sum()
+    }
+
+    pub(crate) fn bytes_received(&self) -> u64 {
+        let bytes = self.info("stats", "total_net_input_bytes");
+        bytes.parse().unwrap()
     }
 
     pub(crate) fn version(&self) -> String {
