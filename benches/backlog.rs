@@ -110,6 +110,11 @@ impl Queue {
         usize::try_from(len).unwrap()
     }
 
+    pub(crate) fn dead(&mut self) -> usize {
+        let len = self.conn.ask_int(&["XLEN", &self.keys.dead]);
+        usize::try_from(len).unwrap()
+    }
+
     /// Waits until this number of `workers` wait for jobs, on any queue.
     pub(crate) fn wait_for_workers(&mut self, workers: usize) {
         wait_for("the workers", TIME_LIMIT, || {

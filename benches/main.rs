@@ -26,6 +26,7 @@ mod growth;
 mod http;
 mod latency;
 mod limit;
+mod path;
 mod plot;
 mod process;
 mod program;
@@ -55,7 +56,7 @@ const POLL: Duration = Duration::from_millis(1);
 type Part = (&'static [&'static str], fn(&mut Bench));
 
 /// Each part of the bench, with the beginnings of the names of its figures.
-const PARTS: [Part; 12] = [
+const PARTS: [Part; 13] = [
     (
         &["limit.xadd", "enqueue.client", "enqueue.batch"],
         enqueue::run,
@@ -69,6 +70,7 @@ const PARTS: [Part; 12] = [
     (&["cost"], cost::run),
     (&["growth"], growth::run),
     (&["workers"], workers::run),
+    (&["path"], path::run),
     (&["far.drain"], far::run),
     (&["far.enqueue", "far.http"], far_producers::run),
 ];

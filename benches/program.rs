@@ -12,7 +12,7 @@ use axum::response::IntoResponse;
 use axum::routing::post;
 use dm_jobqueue::program::LineWriter;
 use dm_jobqueue::program::inside::{self, Config, listen, serve};
-use dm_jobqueue::{JobError, Mux};
+use dm_jobqueue::{Context, JobError, Mux};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,10 @@ pub(crate) const NOOP: &str = "bench:noop";
 /// The handlers of these two sleep for the time in the name.
 pub(crate) const SLEEP_5_MS: &str = "bench:sleep_5_ms";
 pub(crate) const SLEEP_1_S: &str = "bench:sleep_1_s";
+/// Its first attempt fails.
+pub(crate) const FAIL_ONCE: &str = "bench:fail_once";
+/// It can never succeed.
+pub(crate) const MALFORMED: &str = "bench:malformed";
 /// Its handler prints the payload and the time of its start, in microseconds. The time is the wall
 /// clock's. A Redis on this host has the same clock.
 pub(crate) const CLOCK: &str = "bench:clock";
@@ -59,6 +63,15 @@ fn add_handlers(mux: &mut Mux, out: &LineWriter) {
     });
     mux.handle(SLEEP_1_S, async |_: IgnoredAny, _| {
         sleep(Duration::from_secs(1)).await
+    });
+    mux.handle(FAIL_ONCE, async |_: IgnoredAny, job: Context| {
+        match job.attempt() {
+            0 => Err(JobError::Failed("the first attempt".to_owned())),
+            _ => Ok(()),
+        }
+    });
+    mux.handle(MALFORMED, async |_: IgnoredAny, _| {
+        Err::<(), _>(JobError::Malformed("always".to_owned()))
     });
     let clock = out.clone();
     mux.handle(CLOCK, move |payload, _| {
