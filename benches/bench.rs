@@ -132,6 +132,11 @@ impl Bench {
         self.names.is_empty() || self.names.iter().any(related)
     }
 
+    /// Whether the command line names this part, and does not just ask for everything.
+    pub(crate) fn names(&self, part: &str) -> bool {
+        self.names.iter().any(|name| name.starts_with(part))
+    }
+
     /// Measures each subject, and the limit before each measurement of a subject.
     pub(crate) fn compare(&mut self, mut limit: Subject<'_>, mut subjects: Vec<Subject<'_>>) {
         subjects.retain(|subject| self.wants(&subject.name));

@@ -51,13 +51,14 @@ pub(crate) fn register(redis: &Redis, server: Program, port: u16, time: Duration
     load.rate
 }
 
-struct Load {
+pub(crate) struct Load {
     /// How many requests were made, with those of the warm-up.
-    requests: usize,
+    pub(crate) requests: usize,
     rate: f64,
 }
 
-fn load(port: u16, time: Duration) -> Load {
+/// Registers jobs on all connections for `time`, after a warm-up.
+pub(crate) fn load(port: u16, time: Duration) -> Load {
     let request = request();
     let mut threads: Vec<_> = (0..THREADS).map(|_| Thread::new(port)).collect();
     let mut run_all = |time: Duration| -> usize {
@@ -86,7 +87,7 @@ fn request() -> Vec<u8> {
     .into_bytes()
 }
 
-fn wait_until_ready(port: u16) {
+pub(crate) fn wait_until_ready(port: u16) {
     super::wait_for("the server's Redis", READ_LIMIT, || {
         let mut stream = connect(port);
         stream

@@ -34,6 +34,7 @@ mod proxy;
 mod recovery;
 mod redis;
 mod report;
+mod soak;
 mod usage;
 mod wire;
 mod workers;
@@ -56,7 +57,7 @@ const POLL: Duration = Duration::from_millis(1);
 type Part = (&'static [&'static str], fn(&mut Bench));
 
 /// Each part of the bench, with the beginnings of the names of its figures.
-const PARTS: [Part; 13] = [
+const PARTS: [Part; 14] = [
     (
         &["limit.xadd", "enqueue.client", "enqueue.batch"],
         enqueue::run,
@@ -71,6 +72,7 @@ const PARTS: [Part; 13] = [
     (&["growth"], growth::run),
     (&["workers"], workers::run),
     (&["path"], path::run),
+    (&["soak"], soak::run),
     (&["far.drain"], far::run),
     (&["far.enqueue", "far.http"], far_producers::run),
 ];

@@ -142,19 +142,12 @@ impl Process {
 
     /// How much of its memory is in RAM now, in MiB.
     pub(crate) fn rss_mib(&self) -> f64 {
-        self.status_mib("VmRSS:")
+        rss_mib(self.pid())
     }
 
     /// The most of its memory that was ever in RAM, in MiB.
     pub(crate) fn peak_rss_mib(&self) -> f64 {
-        self.status_mib("VmHWM:")
-    }
-
-    fn status_mib(&self, field: &str) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let kib = status.lines().find_map(|line| line.strip_prefix(field));
-        let kib = kib.unwrap().trim().trim_end_matches(" kB");
-        kib.parse::<f64>().unwrap() / 1024.0
+        status_mib(self.pid(), "VmHWM:")
     }
 }
 
@@ -162,6 +155,18 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// How much of a process' memory is in RAM now, in MiB.
+pub(crate) fn rss_mib(pid: u32) -> f64 {
+    status_mib(pid, "VmRSS:")
+}
+
+fn status_mib(pid: u32, field: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let kib = status.lines().find_map(|line| line.strip_prefix(field));
+    let kib = kib.unwrap().trim().trim_end_matches(" kB");
+    kib.parse::<f64>().unwrap() / 1024.0
 }
 
 /// The CPU time that the living threads of a process have used. The scheduler counts it in

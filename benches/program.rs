@@ -10,8 +10,8 @@ use axum::body::Bytes;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::post;
-use dm_jobqueue::program::LineWriter;
 use dm_jobqueue::program::inside::{self, Config, listen, serve};
+use dm_jobqueue::program::{LineWriter, register};
 use dm_jobqueue::{Context, JobError, Mux};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -57,6 +57,7 @@ pub(crate) fn run(name: &str) -> ExitCode {
 }
 
 fn add_handlers(mux: &mut Mux, out: &LineWriter) {
+    register(mux, out);
     mux.handle(NOOP, async |_: IgnoredAny, _| Ok(()));
     mux.handle(SLEEP_5_MS, async |_: IgnoredAny, _| {
         sleep(Duration::from_millis(5)).await
