@@ -6,7 +6,7 @@
 //!   slow jobs need fewer slots than there are, so the other jobs must not wait for them, even
 //!   when the worker fetches ahead.
 //!
-//! It also measures delayed jobs that are all due at once.
+//! It also measures delayed jobs that are all due at once, and drains on another server program.
 //!
 //! The measured time runs from the end of the first job to the end of the last one. So it does not
 //! include the start of the process, and there is no other warm-up. When all other jobs are done,
@@ -27,6 +27,8 @@ use super::program::{CLOCK, NOOP, SLEEP_1_S, SLEEP_5_MS};
 use super::redis::Redis;
 use super::{TIME_LIMIT, wait_for};
 
+/// The variable with the path of another redis-server or valkey-server.
+const OTHER_SERVER: &str = "BENCH_REDIS_SERVER";
 const JOBS: usize = 200_000;
 const DELAYED_JOBS: usize = 100_000;
 const EVERY_5_MS: usize = 10;
@@ -77,6 +79,32 @@ pub(crate) fn run(bench: &mut Bench) {
         Subject::new("limit.drain.2conn", JOBS_PER_S, limit),
         subjects,
     );
+}
+
+/// Measures drains on the server program that [`OTHER_SERVER`] names, beside the bare drain on it.
+/// The names of the figures have its version.
+pub(crate) fn other_server(bench: &mut Bench) {
+    let Some(program) = std::env::var_os(OTHER_SERVER) else {
+        return;
+    };
+    let redis = Redis::start_program(program);
+    let version = redis.name_and_version();
+    let drain = Drain {
+        redis: &redis,
+        jobs: bench.size(JOBS),
+    };
+    let mut subjects = Vec::new();
+    for concurrency in [10, 100] {
+        let name = format!("drain.server.{version}.noop.c{concurrency}");
+        subjects.push(Subject::new(name, JOBS_PER_S, move || {
+            drain.noop(concurrency, 1)
+        }));
+    }
+    let name = format!("drain.server.{version}.print.c100");
+    subjects.push(Subject::new(name, JOBS_PER_S, || drain.print(100)));
+    let name = format!("limit.drain.server.{version}");
+    let limit = || limit::drain(&redis, drain.jobs, 2);
+    bench.compare(Subject::new(name, JOBS_PER_S, limit), subjects);
 }
 
 /// A backlog of `jobs` jobs.

@@ -57,13 +57,14 @@ const POLL: Duration = Duration::from_millis(1);
 type Part = (&'static [&'static str], fn(&mut Bench));
 
 /// Each part of the bench, with the beginnings of the names of its figures.
-const PARTS: [Part; 14] = [
+const PARTS: [Part; 15] = [
     (
         &["limit.xadd", "enqueue.client", "enqueue.batch"],
         enqueue::run,
     ),
     (&["limit.http", "enqueue.http"], http::run),
     (&["limit.drain", "drain", "delayed"], drain::run),
+    (&["drain.server", "limit.drain.server"], drain::other_server),
     (&["pickup"], latency::pickup),
     (&["mixed"], latency::mixed),
     (&["lateness"], latency::lateness),

@@ -1,6 +1,7 @@
 //! Starts a redis-server for the bench. It listens on a free port of loopback and has no
 //! persistence. It is killed on drop, also after a panic.
 
+use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -20,13 +21,22 @@ pub(crate) struct Redis {
     port: u16,
     /// The server's working directory. It is removed on drop.
     home: TempDir,
+    program: OsString,
     /// `None` while the server is down.
     child: Option<Child>,
 }
 
 impl Redis {
+    /// Starts redis-server. `REDIS_SERVER=valkey-server` starts Valkey, which understands the same
+    /// arguments.
     pub(crate) fn start() -> Self {
+        let program = std::env::var_os("REDIS_SERVER");
+        Self::start_program(program.unwrap_or_else(|| "redis-server".into()))
+    }
+
+    pub(crate) fn start_program(program: OsString) -> Self {
         let mut redis = Self {
+            program,
             port: free_port(),
             home: tempfile::tempdir().unwrap(),
             child: None,
@@ -38,7 +48,7 @@ impl Redis {
     /// Starts the server, and waits until it answers. Returns the time of its first answer.
     pub(crate) fn up(&mut self) -> Instant {
         assert!(self.child.is_none(), "redis-server is up already");
-        self.child = Some(spawn(self.port, self.home.path()));
+        self.child = Some(spawn(&self.program, self.port, self.home.path()));
         wait_for("redis-server", START_LIMIT, || {
             let mut conn = Conn::try_open(&self.addr()).ok()?;
             // Another program on this port could answer as well.
@@ -98,12 +108,25 @@ impl Redis {
         self.info("server", "redis_version")
     }
 
+    /// The server's name and version, such as `redis_8.2.3` or `valkey_9.1.2`.
+    pub(crate) fn name_and_version(&self) -> String {
+        let valkey = self.find_info("server", "valkey_version");
+        valkey.map_or_else(
+            || format!("redis_{}", self.version()),
+            |version| format!("valkey_{version}"),
+        )
+    }
+
     fn info(&self, section: &str, field: &str) -> String {
+        let value = self.find_info(section, field);
+        value.expect("redis tells it")
+    }
+
+    fn find_info(&self, section: &str, field: &str) -> Option<String> {
         let info = self.open().ask_text(&["INFO", section]);
-        let value = info
-            .lines()
-            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        value.expect("redis tells it").to_owned()
+        let mut lines = info.lines();
+        let value = lines.find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.map(str::to_owned)
     }
 }
 
@@ -119,11 +142,9 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn spawn(port: u16, home: &Path) -> Child {
-    // Valkey understands the same arguments. REDIS_SERVER=valkey-server measures it.
-    let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+fn spawn(program: &OsStr, port: u16, home: &Path) -> Child {
     let port = port.to_string();
-    Command::new(&program)
+    Command::new(program)
         .args(["--port", &port, "--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no"])
         .current_dir(home)
