@@ -2,8 +2,9 @@
 //!
 //! `cargo bench` measures everything. `cargo bench -- NAME` measures the figures whose names start
 //! with NAME. `cargo bench -- plot` draws the plots from the last results. `BENCH_RUNS` is the
-//! number of times that each figure is measured. `BENCH_QUICK=1` checks in a minute that everything
-//! works, with one run and a twentieth of the sizes. Its figures say nothing about speed.
+//! number of times that each figure is measured. `BENCH_QUICK=1` checks in two minutes that
+//! everything works, with one run and a twentieth of the sizes. Its figures say nothing about
+//! speed.
 //!
 //! The speed of a machine changes with time. So each measurement of a figure comes right after a
 //! measurement of its limit. All traffic stays on this host, and every wait has a time limit.
