@@ -24,7 +24,7 @@ impl WorkerHandle {
         &self.consumer
     }
 
-    /// Asks the worker to stop. [`Worker::run`] says how long that takes.
+    /// Asks the worker to stop. [`Worker::run`](crate::Worker::run) says how long that takes.
     pub fn stop(&self) {
         self.flags.stop.cancel();
     }

@@ -1,6 +1,6 @@
 //! Ends the parts of a worker in an order that loses nothing.
 //!
-//! The end, from the request to stop until [`Worker::run`] returns:
+//! The end, from the request to stop until `Worker::run` returns:
 //!
 //! 1. What is ready is put back, and the fetcher ends. From here on nothing is delivered, so
 //!    nothing can be started any more. What its last read brought is put back too.
@@ -51,7 +51,7 @@ pub(super) struct Parts {
     pub(super) end: CancellationToken,
 }
 
-/// Ends all parts of a worker whose [`Worker::run`] is dropped before it is over.
+/// Ends all parts of a worker whose `Worker::run` is dropped before it is over.
 pub(super) struct EndWhenDropped {
     held: Arc<Held>,
     tokens: [CancellationToken; 4],
