@@ -18,9 +18,9 @@ const EAGERNESS: f64 = 1.25;
 /// The weight of the latest run in the mean of all.
 const WEIGHT: f64 = 0.125;
 /// How many jobs may be sent away in a second. When there are more, the longest pause grows.
-const VAIN: f64 = 100.0;
+const SENT_AWAY: f64 = 100.0;
 /// The same for each one that is expected: enough of them must come back.
-const VAIN_FOR_EACH: f64 = 2.0;
+const SENT_AWAY_FOR_EACH: f64 = 2.0;
 /// The time over which those are counted.
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -81,7 +81,7 @@ impl Spacing {
         let elapsed = now.saturating_duration_since(self.window);
         if elapsed >= WINDOW {
             let rate = f64::from(self.sent_away) / elapsed.as_secs_f64();
-            let wanted = VAIN.max(VAIN_FOR_EACH / step);
+            let wanted = SENT_AWAY.max(SENT_AWAY_FOR_EACH / step);
             // Slowly: a moment without jobs says little about how many are away, and if all of a burst
             // were sent away for long, there would be none to run meanwhile.
             let halvings = elapsed.as_secs_f64() / WINDOW.as_secs_f64();
@@ -178,7 +178,7 @@ mod tests {
         let (done, vain) = one_hour(1_000);
         assert_eq!(done, 1_000);
         assert!(vain < 1.0, "{vain}");
-        for (backlog, most) in [(10_000, 1.2 * VAIN), (100_000, 250.0)] {
+        for (backlog, most) in [(10_000, 1.2 * SENT_AWAY), (100_000, 250.0)] {
             let (done, vain) = one_hour(backlog);
             assert!(done > 3_400, "{backlog}: {done} of 3,600 that fit");
             assert!(vain < most, "{backlog}: {vain}");

@@ -175,9 +175,10 @@ impl Plan {
         self.next_reclaim = now + pause;
     }
 
-    /// What a reclaim brought was put back for other workers, or some of it runs here.
+    /// A reclaim brought entries. `all_put_back` says that this worker can run none of them, and that
+    /// they were put back for others.
     ///
-    /// When this happens twice, and nothing that runs here came between, the next look is the others'.
+    /// After two such reclaims, with nothing between them that runs here, the next look is the others'.
     /// One pass in an interval is for all workers. If this one always began it, it would claim the same
     /// entries again and again. The others also go on where its last look ended.
     pub(super) fn brought(&mut self, now: Instant, interval: Duration, all_put_back: bool) {
