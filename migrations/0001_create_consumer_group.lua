@@ -25,9 +25,6 @@ end
 
 if created == 1 then
   redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
-  -- The new group may be on a new stream, which may give the same entry ids again. Without
-  -- the old mark, 0002 writes a new one.
-  redis.call('HDEL', KEYS[2], 'incarnation')
 end
 if recorded < VERSION then
   redis.call('HSET', KEYS[2], 'version', VERSION)

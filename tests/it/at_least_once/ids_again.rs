@@ -1,5 +1,5 @@
 //! Entry ids occur again. This happens when Redis is back empty or with older data and its clock is
-//! behind, or when an operator deletes the stream. A worker that still holds the old entries must
+//! behind, or when an operator deletes the stream, or renames it and renames it back. A worker that still holds the old entries must
 //! not mistake the new ones for them: each new job runs.
 
 use std::collections::BTreeMap;
@@ -15,6 +15,8 @@ const PIPE_BYTES: usize = 65_536;
 /// The time in which the new jobs run, from the moment that the worker can go on.
 const RUN: Duration = Duration::from_secs(8);
 const HOUR_MS: i64 = 3_600_000;
+/// The key of the stream while it is renamed.
+const AWAY: &str = "jobqueue:{default}:away";
 
 fn job(message: &str) -> String {
     format!(r#"{{"type":"demo:delay_print","payload":{{"message":"{message}"}}}}"#)
@@ -46,6 +48,23 @@ impl Scene {
 
     /// The scene, with a snapshot that has only the first `in_snapshot` of the jobs that are held.
     async fn with_snapshot_behind(in_snapshot: usize) -> Self {
+        let mut scene = Self::without_jobs().await;
+        scene.hold(0, in_snapshot).await;
+        scene.redis.cmd(&["SAVE"]).await;
+        scene.hold(in_snapshot, HELD).await;
+        scene
+    }
+
+    /// The scene, with jobs of a stream that took the place of one that was renamed to `AWAY`.
+    async fn while_the_stream_is_away() -> Self {
+        let mut scene = Self::without_jobs().await;
+        scene.redis.cmd(&["RENAME", STREAM, AWAY]).await;
+        scene.hold(0, HELD).await;
+        scene
+    }
+
+    /// A worker that cannot write a line.
+    async fn without_jobs() -> Self {
         let clock = Clock::new();
         let redis = Redis::builder().clock(&clock).start().await;
         let (output, stdout) = full_pipe();
@@ -54,18 +73,14 @@ impl Scene {
             .stdout_to(stdout)
             .start();
         worker.wait_ready(PATIENCE).await;
-        let mut scene = Self {
+        Self {
             clock,
             redis,
             worker,
             output: Some(output),
             lines: Arc::default(),
             ids: Vec::new(),
-        };
-        scene.hold(0, in_snapshot).await;
-        scene.redis.cmd(&["SAVE"]).await;
-        scene.hold(in_snapshot, HELD).await;
-        scene
+        }
     }
 
     /// Adds these jobs and lets the worker fetch them. Each job has a millisecond of its own.
@@ -248,6 +263,14 @@ async fn a_stream_that_lost_its_state_too_loses_no_job_that_gets_an_old_id() {
     scene.redis.cmd(&["DEL", STREAM, STATE]).await;
     let new = scene.add_with_the_held_ids().await;
     scene.used_again().await;
+    scene.all_new_jobs_run(new).await;
+}
+
+#[tokio::test]
+async fn a_stream_that_was_renamed_and_renamed_back_loses_no_job_that_gets_an_old_id() {
+    let mut scene = Scene::while_the_stream_is_away().await;
+    scene.redis.cmd(&["RENAME", AWAY, STREAM]).await;
+    let new = scene.add_with_the_held_ids().await;
     scene.all_new_jobs_run(new).await;
 }
 

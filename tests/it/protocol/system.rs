@@ -197,13 +197,13 @@ impl<'a> System<'a> {
 
     fn acknowledge(&self, targets: &[Target], incarnation: &str) -> Cmd {
         let args = [GROUP, incarnation];
-        let mut command = eval(script!("acknowledge"), &[STREAM, STATE], &args);
+        let mut command = eval(script!("acknowledge"), &[STREAM], &args);
         command.arg(self.ids(targets));
         command
     }
 
     fn bury(&self, by: usize, targets: &[Target], incarnation: &str) -> Cmd {
-        let (keys, name) = ([STREAM, DEAD, STATE], worker(by));
+        let (keys, name) = ([STREAM, DEAD], worker(by));
         let args = [GROUP, &name, incarnation, "100"];
         let mut command = eval(script!("bury"), &keys, &args);
         for target in targets {
@@ -244,7 +244,7 @@ impl<'a> System<'a> {
     }
 
     fn moving(&self, by: usize, moves: &[(Target, Wait)], incarnation: &str) -> Cmd {
-        let (keys, name) = ([STREAM, SCHEDULED, STATE], worker(by));
+        let (keys, name) = ([STREAM, SCHEDULED], worker(by));
         let mut command = eval(script!("schedule"), &keys, &[GROUP, &name, incarnation]);
         for (target, wait) in moves {
             let (from, delay, tried) = match wait {
@@ -402,7 +402,7 @@ impl<'a> System<'a> {
         assert_eq!(after, kept, "{:?}", reference.jobs);
     }
 
-    /// The group's consumers, and how many entries are pending for each.
+    /// The group's consumers without its mark, and how many entries are pending for each.
     pub(crate) fn consumers(&mut self) -> BTreeMap<String, usize> {
         let rows: Vec<BTreeMap<String, Value>> = self.cmd(&["XINFO", "CONSUMERS", STREAM, GROUP]);
         rows.into_iter()
@@ -410,6 +410,7 @@ impl<'a> System<'a> {
                 let name = redis::from_redis_value_ref(&row["name"]).unwrap();
                 (name, redis::from_redis_value_ref(&row["pending"]).unwrap())
             })
+            .filter(|(name, _): &(String, _)| !name.starts_with("incarnation:"))
             .collect()
     }
 

@@ -53,7 +53,7 @@ pub(crate) struct Backlog {
     pub(crate) dead: u64,
     /// The group's lag; absent without a group, or when Redis does not know it.
     pub(crate) lag: Option<u64>,
-    /// The group's consumers.
+    /// The group's consumers without its mark.
     pub(crate) consumers: Vec<Consumer>,
 }
 
@@ -143,11 +143,11 @@ impl Redis {
         self.query(&["HGETALL", STATE]).await
     }
 
-    /// The group's consumers. There are none without a group.
+    /// The group's consumers without its mark. There are none without a group.
     pub(crate) async fn consumers(&self) -> Vec<Consumer> {
         let rows = self.try_cmd(&["XINFO", "CONSUMERS", STREAM, GROUP]).await;
         let rows = none_without_group(rows).map(items).unwrap_or_default();
-        rows.into_iter().map(consumer).collect()
+        workers_of(rows)
     }
 
     /// Redis' clock in ms. The queue uses no other clock.
@@ -167,7 +167,7 @@ impl Redis {
             scheduled,
             dead,
             lag: lag(groups),
-            consumers: consumers.into_iter().map(consumer).collect(),
+            consumers: workers_of(consumers),
         }
     }
 
@@ -194,6 +194,14 @@ fn lag(groups: Vec<Value>) -> Option<u64> {
     let mut groups = groups.into_iter().map(fields);
     let group = groups.find(|group| text(&group["name"]) == GROUP)?;
     redis::from_redis_value_ref(&group["lag"]).unwrap()
+}
+
+/// The consumers in the reply of `XINFO CONSUMERS` that read.
+fn workers_of(rows: Vec<Value>) -> Vec<Consumer> {
+    let consumers = rows.into_iter().map(consumer);
+    consumers
+        .filter(|consumer| !consumer.name.starts_with("incarnation:"))
+        .collect()
 }
 
 /// A consumer in the reply of `XINFO CONSUMERS`.

@@ -141,7 +141,7 @@ impl Broker {
 
     /// Acknowledges and deletes entries, in one step. It is not fenced, because their jobs ran.
     fn acknowledge(&self, incarnation: &str) -> Cmd {
-        let mut cmd = eval(ACKNOWLEDGE, &[&self.keys().stream, &self.keys().state]);
+        let mut cmd = eval(ACKNOWLEDGE, &[&self.keys().stream]);
         cmd.arg(GROUP).arg(incarnation);
         cmd
     }
@@ -149,7 +149,7 @@ impl Broker {
     /// Moves entries that this consumer owns to the scheduled set.
     fn schedule(&self, incarnation: &str) -> Cmd {
         let keys = self.keys();
-        let mut cmd = eval(SCHEDULE, &[&keys.stream, &keys.scheduled, &keys.state]);
+        let mut cmd = eval(SCHEDULE, &[&keys.stream, &keys.scheduled]);
         cmd.arg(GROUP).arg(self.consumer()).arg(incarnation);
         cmd
     }
@@ -157,7 +157,7 @@ impl Broker {
     /// Moves entries that this consumer owns to the dead letters, of which `max_len` are kept.
     fn bury(&self, incarnation: &str, max_len: u64) -> Cmd {
         let keys = self.keys();
-        let mut cmd = eval(BURY, &[&keys.stream, &keys.dead, &keys.state]);
+        let mut cmd = eval(BURY, &[&keys.stream, &keys.dead]);
         cmd.arg(GROUP).arg(self.consumer());
         cmd.arg(incarnation).arg(max_len);
         cmd

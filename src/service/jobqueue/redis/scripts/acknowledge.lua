@@ -1,6 +1,6 @@
 -- Acknowledges and deletes entries whose jobs have finished.
 --
--- KEYS[1] stream   KEYS[2] state
+-- KEYS[1] stream
 -- ARGV[1] group    ARGV[2] incarnation   ARGV[3...] entry ids
 -- Returns how many entries were still pending.
 --
@@ -8,18 +8,13 @@
 -- for ever. A script and not MULTI, because a Redis whose memory is full refuses to queue
 -- commands in MULTI, and the workers could not drain it.
 
-local refused = replaced(KEYS[2], ARGV[2]) or refusal(KEYS[1], 'stream', {
-  {'XDEL', KEYS[1], '0-1'}, {'XACK', KEYS[1], ARGV[1], '0-1'}, {'XPENDING', KEYS[1], ARGV[1]},
+local refused = replaced(KEYS[1], ARGV[1], ARGV[2]) or refusal(KEYS[1], 'stream', {
+  {'XDEL', KEYS[1], '0-1'}, {'XACK', KEYS[1], ARGV[1], '0-1'},
 })
 if refused then
   return refused
 end
 
 local acknowledged = redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 3))
-if acknowledged < #ARGV - 2 then
-  -- Some are not pending. They were settled before, or the group is gone, which this command
-  -- answers with an error. Without the group an id may be another job's already.
-  redis.call('XPENDING', KEYS[1], ARGV[1])
-end
 redis.call('XDEL', KEYS[1], unpack(ARGV, 3))
 return acknowledged

@@ -1,6 +1,6 @@
 -- Moves entries that this consumer owns to the dead letters.
 --
--- KEYS[1] stream   KEYS[2] dead letters   KEYS[3] state
+-- KEYS[1] stream   KEYS[2] dead letters
 -- ARGV[1] group    ARGV[2] this consumer   ARGV[3] incarnation
 -- ARGV[4] how many dead letters are kept
 -- ARGV[5...] fives: entry id, reason, error, attempt, deliveries
@@ -11,7 +11,7 @@
 -- that lost its lease buries nothing. Redis copies what the entry holds. So no line has to
 -- carry it, and an entry that is too large to be read can be buried.
 
-local refused = replaced(KEYS[3], ARGV[3]) or refusal(KEYS[2], 'stream', {
+local refused = replaced(KEYS[1], ARGV[1], ARGV[3]) or refusal(KEYS[2], 'stream', {
   {'XADD', KEYS[2], '*', 'job', ''}, {'XTRIM', KEYS[2], 'MAXLEN', '1'},
   {'XACK', KEYS[1], ARGV[1], '0-1'}, {'XDEL', KEYS[1], '0-1'},
 })

@@ -36,14 +36,27 @@ local function refusal(key, kind, commands)
   end
 end
 
+-- The consumer that marks the stream. Nobody reads under this name.
+local function mark_of(incarnation)
+  return 'incarnation:' .. incarnation
+end
+
 -- A Redis that lost its data, and whose clock is behind, gives the same ids again, to other
--- entries. So the group gets another mark each time it is made anew. Returns an error when
--- the stream is not the one that the caller has read from, or nil.
-local function replaced(state, incarnation)
-  local mark = redis.pcall('HGET', state, 'incarnation')
-  -- A key of another type is an operator's mistake and no loss of data, so jobs go on.
-  local broken = type(mark) == 'table'
-  if mark ~= incarnation and not broken then
+-- entries. So does a stream that an operator has renamed and renamed back. So each group has
+-- a mark, which stays with the group wherever it goes: a consumer that nobody else creates.
+-- Returns an error when the group is not the one that the caller has read from, or nil.
+--
+-- Of the commands that tell whether a consumer exists this is the only one that does not
+-- list all of them.
+local function replaced(stream, group, incarnation)
+  local created = redis.pcall('XGROUP', 'CREATECONSUMER', stream, group, mark_of(incarnation))
+  if type(created) == 'table' then
+    -- XPENDING says in one way that the stream or the group is missing, and XGROUP in two.
+    local missing = redis.pcall('XPENDING', stream, group)
+    return missing.err and missing or created
+  end
+  if created == 1 then
+    redis.call('XGROUP', 'DELCONSUMER', stream, group, mark_of(incarnation))
     return redis.error_reply('INCARNATION the stream is not the one that was read')
   end
 end

@@ -26,6 +26,9 @@ end
 
 -- The consumer's own lease counts, and not that of the worker that looks.
 local function is_gone(consumer)
+  if string.find(consumer.name, mark_of(''), 1, true) == 1 then
+    return false
+  end
   if leaving or consumer.name == ARGV[2] then
     return leaving and consumer.name == ARGV[2]
   end

@@ -1,7 +1,7 @@
 -- Moves entries that this consumer owns to the scheduled set: parks a job until
 -- its delay is over, or a failed one until its next attempt.
 --
--- KEYS[1] stream   KEYS[2] scheduled   KEYS[3] state
+-- KEYS[1] stream   KEYS[2] scheduled
 -- ARGV[1] group    ARGV[2] this consumer   ARGV[3] incarnation
 -- ARGV[4...] for each entry: its id, what the delay counts from ('entry' or 'now'),
 --   delay_ms, how many bytes its job has, the number n of edits that follow, and n times
@@ -19,7 +19,7 @@
 -- lost its lease moves nothing. Redis' clock decides when a job is due. Redis copies the
 -- job from the entry, so that no line has to carry it back.
 
-local refused = replaced(KEYS[3], ARGV[3]) or refusal(KEYS[2], 'zset', {
+local refused = replaced(KEYS[1], ARGV[1], ARGV[3]) or refusal(KEYS[2], 'zset', {
   {'ZADD', KEYS[2], '0', ''}, {'XACK', KEYS[1], ARGV[1], '0-1'}, {'XDEL', KEYS[1], '0-1'},
 })
 if refused then
