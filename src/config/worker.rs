@@ -35,6 +35,10 @@ section! {
         pub queue: String = "default".to_owned(), like QUEUE_NAME;
         /// How many jobs run at once in this process.
         pub concurrency: usize = 10, in 1..=10_000;
+        /// How many jobs beyond `concurrency` may have run without Redis knowing it yet. So a worker
+        /// that is killed leaves at most `concurrency + ahead` jobs that run twice. It also fetches so
+        /// many jobs ahead of its free slots at most, and only as far as its jobs are short.
+        pub ahead: usize = 512, in 0..=512;
         /// How long a worker owns a job after it last renewed its lease. After that another worker
         /// may reclaim the job and run it.
         pub lease: Duration = SECOND * 15, in ms(100)..=DAY;

@@ -13,5 +13,6 @@ mod leases;
 mod lost_leases;
 mod renewals;
 mod rhythms;
+mod run_twice;
 mod workers;
 mod zombies;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Run;
+use super::{AHEAD, CONCURRENCY, Run};
 use crate::support::{Direction, PATIENCE, Process, cut};
 
 impl Run {
@@ -11,7 +11,7 @@ impl Run {
         self.workers[worker].kill();
         tokio::time::sleep(length / 4).await;
         self.replace(place);
-        self.explained_by(worker, from);
+        self.explained_by_loss(worker, from, Some(CONCURRENCY + AHEAD[place]));
     }
 
     pub(super) async fn worker_frozen(&mut self, place: usize, length: Duration) {

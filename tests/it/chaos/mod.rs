@@ -29,8 +29,11 @@ use crate::support::{Clock, FaultProxy, LEASE, PATIENCE, Process, Redis, SlowLin
 const WORKERS: usize = 3;
 const CLIENTS: u64 = 4;
 const CONCURRENCY: usize = 10;
-/// The most jobs that a worker holds: its slots, and the jobs that it fetches ahead and has not
-/// settled.
+/// `ahead` of the worker at each place. One that is killed leaves at most so many jobs beyond its slots
+/// to run twice.
+const AHEAD: [usize; WORKERS] = [0, 16, 512];
+/// The most jobs that a worker holds: those that run or are not settled, and as many that it has
+/// fetched.
 const HELD: usize = 2 * (CONCURRENCY + 512);
 /// How long an operator tries again while Redis is busy with its disk.
 const INSISTS: Duration = Duration::from_secs(30);
@@ -103,6 +106,7 @@ impl Run {
     fn worker(&self, place: usize) -> Process {
         Process::jobqueue(&self.redis)
             .envs(&[LEASE, ("APP__JOBQUEUE__SHUTDOWN_TIMEOUT", "2s")])
+            .env("APP__JOBQUEUE__AHEAD", &AHEAD[place].to_string())
             .redis_addr(self.lines[place].addr())
             .small_pipes()
             .start()

@@ -142,7 +142,7 @@ fn drop_lost(held: &Held, leases: &[Lease], owned: &[bool]) {
 mod tests {
     use super::*;
     use crate::service::jobqueue::worker::held::Admission;
-    use crate::service::jobqueue::worker::held::tests::{delivery, id};
+    use crate::service::jobqueue::worker::held::tests::{LIMITS, delivery, id};
 
     #[test]
     fn a_batch_is_what_a_command_and_the_line_carry() {
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_another_worker_has_taken_is_dropped_and_the_rest_stays() {
-        let (held, now) = (Held::new(1, || {}), Instant::now());
+        let (held, now) = (Held::new(LIMITS, || {}), Instant::now());
         let admission = Admission {
             ready: (1..=4).map(delivery).collect(),
             ..Admission::default()

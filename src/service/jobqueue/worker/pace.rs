@@ -4,9 +4,6 @@ use std::time::{Duration, Instant};
 
 use crate::service::jobqueue::redis::scaled;
 
-/// How far a worker fetches ahead of its free slots at most. These are two replies: one is run
-/// and settled while the other is on its way. Half of it costs a tenth of the drain rate.
-pub(crate) const MAX_AHEAD: usize = 512;
 /// The time over which the pace is measured.
 const PACE_WINDOW: Duration = Duration::from_millis(5);
 
@@ -38,7 +35,7 @@ impl Pace {
                 previous: scaled(self.current, share),
             };
         }
-        self.previous.max(self.current).min(MAX_AHEAD)
+        self.previous.max(self.current)
     }
 }
 
@@ -55,7 +52,7 @@ mod tests {
         assert_eq!(pace.ahead(start + Duration::from_millis(10)), 25);
         assert_eq!(pace.ahead(start + Duration::from_millis(15)), 0);
         (0..5000).for_each(|_| pace.count());
-        assert_eq!(pace.ahead(start + Duration::from_millis(16)), MAX_AHEAD);
+        assert_eq!(pace.ahead(start + Duration::from_millis(16)), 5000);
         assert_eq!(pace.ahead(start + Duration::from_secs(60)), 0);
     }
 }

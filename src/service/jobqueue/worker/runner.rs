@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, error};
 
 use super::decide::{self, Rules};
-use super::held::Held;
+use super::held::{Held, Limits};
 use super::job_log::JobLog;
 use super::outcome::{Delivery, Outcome};
 use super::shared::Flags;
@@ -118,6 +118,10 @@ impl Runners {
     ) -> std::io::Result<Arc<Self>> {
         let handlers = Handlers::new()?;
         let type_limits = type_limits(&mux);
+        let limits = Limits {
+            concurrency: config.concurrency,
+            ahead: config.ahead,
+        };
         // The runners own what they take deliveries from, which only knows how to start one.
         Ok(Arc::new_cyclic(|runners: &Weak<Self>| {
             let runners = runners.clone();
@@ -127,7 +131,7 @@ impl Runners {
                 }
             };
             Self {
-                held: Arc::new(Held::new(config.concurrency, start_runner)),
+                held: Arc::new(Held::new(limits, start_runner)),
                 mux,
                 log,
                 rules: Rules::new(config),

@@ -10,7 +10,17 @@ use super::phase::Event;
 use super::tries::TryLog;
 use crate::service::jobqueue::redis::EntryId;
 use crate::service::jobqueue::worker::outcome::{Delivery, Outcome, Settlement};
-use crate::service::jobqueue::worker::pace::{MAX_AHEAD, Pace};
+use crate::service::jobqueue::worker::pace::Pace;
+
+/// How many jobs a worker runs at once, and what it may have beyond those.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The number of slots.
+    pub(crate) concurrency: usize,
+    /// How many jobs may have run without Redis knowing it, beyond the number of slots. It is also how
+    /// many are fetched ahead of the free slots at most.
+    pub(crate) ahead: usize,
+}
 
 /// What the fetcher may do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,16 +52,14 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    pub(super) fn room(&mut self, concurrency: usize, now: Instant) -> Room {
+    pub(super) fn room(&mut self, limits: Limits, now: Instant) -> Room {
         let waiting_since = self.ready.front().map(|(since, _)| *since);
-        let counts = self.entries.counts();
-        // Redis is slower than the handlers, or away: what has ended must go out first.
-        let behind = counts.sending >= MAX_AHEAD + concurrency;
-        let entries = if self.stuck || behind {
+        let entries = if self.stuck || self.is_behind(limits) {
             0
         } else {
-            let taken = self.ready.len() + counts.slots();
-            (concurrency + self.pace.ahead(now)).saturating_sub(taken)
+            let ahead = self.pace.ahead(now).min(limits.ahead);
+            let taken = self.ready.len() + self.entries.counts().slots();
+            (limits.concurrency + ahead).saturating_sub(taken)
         };
         Room {
             entries,
@@ -104,17 +112,28 @@ impl Inner {
         self.runner_comes = false;
     }
 
+    /// Whether Redis is slower than the handlers, or away: what has ended must go out before more is
+    /// started. All that runs or has ended runs twice if this process is killed now.
+    fn is_behind(&self, limits: Limits) -> bool {
+        let counts = self.entries.counts();
+        counts.slots() + counts.sending >= limits.concurrency + limits.ahead
+    }
+
+    /// Whether a job may start.
+    pub(super) fn may_start(&self, limits: Limits) -> bool {
+        self.entries.counts().slots() < limits.concurrency && !self.is_behind(limits)
+    }
+
     /// Whether a runner is to be started now.
-    pub(super) fn wants_runner(&mut self, concurrency: usize) -> bool {
-        let slot_is_free = self.entries.counts().slots() < concurrency;
-        let wants = !self.runner_comes && !self.ready.is_empty() && slot_is_free;
+    pub(super) fn wants_runner(&mut self, limits: Limits) -> bool {
+        let wants = !self.runner_comes && !self.ready.is_empty() && self.may_start(limits);
         self.runner_comes |= wants;
         wants
     }
 
     /// A runner takes the next delivery and a slot, if there is one of each.
-    pub(super) fn start_next(&mut self, concurrency: usize, now: Instant) -> Option<Arc<Delivery>> {
-        if self.entries.counts().slots() >= concurrency {
+    pub(super) fn start_next(&mut self, limits: Limits, now: Instant) -> Option<Arc<Delivery>> {
+        if !self.may_start(limits) {
             return None;
         }
         let (_, delivery) = self.ready.pop_front()?;

@@ -39,13 +39,13 @@ use crate::lock::lock;
 use crate::service::jobqueue::redis::EntryId;
 
 pub(crate) use self::aside::Aside;
-pub(crate) use self::inner::Room;
+pub(crate) use self::inner::{Limits, Room};
 pub(crate) use self::leases::Lease;
 pub(crate) use self::tries::Tries;
 
 /// The entries of one worker, and who is to be woken for them.
 pub(crate) struct Held {
-    concurrency: usize,
+    limits: Limits,
     inner: Mutex<Inner>,
     /// Starts a runner. Called without the lock.
     start_runner: Box<dyn Fn() + Send + Sync>,
@@ -79,9 +79,9 @@ impl fmt::Debug for Held {
 impl Held {
     /// `start_runner` is called whenever something is ready, a slot is free and no other runner is
     /// on its way. The runner that it starts begins with [`Self::start`].
-    pub(crate) fn new(concurrency: usize, start_runner: impl Fn() + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(limits: Limits, start_runner: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
-            concurrency,
+            limits,
             inner: Mutex::default(),
             start_runner: Box::new(start_runner),
             room: Notify::new(),
@@ -97,7 +97,7 @@ impl Held {
 
     /// Releases the lock, and starts a runner if one is wanted.
     fn release(&self, mut inner: MutexGuard<'_, Inner>) {
-        let wanted = inner.wants_runner(self.concurrency);
+        let wanted = inner.wants_runner(self.limits);
         drop(inner);
         if wanted {
             (self.start_runner)();
@@ -105,7 +105,7 @@ impl Held {
     }
 
     pub(crate) fn room(&self, now: Instant) -> Room {
-        self.lock().room(self.concurrency, now)
+        self.lock().room(self.limits, now)
     }
 
     /// Waits until there may be more room than there was. Cancel safe.
@@ -174,7 +174,7 @@ impl Held {
         for (_, delivery) in inner.ready.drain(..old).collect::<Vec<_>>() {
             inner.put_back(delivery.id);
         }
-        inner.stuck |= old > 0 && inner.entries.counts().slots() < self.concurrency;
+        inner.stuck |= old > 0 && inner.may_start(self.limits);
         drop(inner);
         if old > 0 {
             self.outcomes.notify_one();

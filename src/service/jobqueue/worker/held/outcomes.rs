@@ -57,7 +57,7 @@ impl Held {
         for settlement in settlements {
             inner.entries.step_settlement(&settlement, Event::Confirm);
         }
-        drop(inner);
+        self.release(inner);
         self.room.notify_one();
     }
 
@@ -81,7 +81,7 @@ impl Held {
                 inner.entries.step_settlement(settlement, Event::Refuse);
             }
         }
-        drop(inner);
+        self.release(inner);
         self.room.notify_one();
     }
 
@@ -131,7 +131,7 @@ impl Held {
         let lost = inner.entries.forget_others(epoch, same);
         inner.keep_held_ready();
         inner.keep_held_outcomes();
-        drop(inner);
+        self.release(inner);
         self.recognised.send_replace(epoch);
         self.room.notify_one();
         lost

@@ -13,7 +13,7 @@ impl Held {
         let mut inner = self.lock();
         inner.runner_came();
         let was_stuck = std::mem::take(&mut inner.stuck);
-        let next = inner.start_next(self.concurrency, now);
+        let next = inner.start_next(self.limits, now);
         self.release(inner);
         if was_stuck {
             self.room.notify_one();
@@ -33,7 +33,7 @@ impl Held {
         let mut inner = self.lock();
         inner.stuck = false;
         inner.end_run(delivery, outcome);
-        let next = inner.start_next(self.concurrency, now);
+        let next = inner.start_next(self.limits, now);
         self.release(inner);
         self.notify_of_end();
         next
@@ -50,7 +50,7 @@ impl Held {
     ) -> Option<Arc<Delivery>> {
         let mut inner = self.lock();
         inner.entries.step_delivery(delivery, Event::LeaveToOutput);
-        let next = inner.start_next(self.concurrency, now);
+        let next = inner.start_next(self.limits, now);
         self.release(inner);
         next
     }
@@ -70,7 +70,7 @@ impl Held {
 
     /// Whether another job could start now.
     pub(crate) fn has_free_slot(&self) -> bool {
-        self.running() < self.concurrency
+        self.running() < self.limits.concurrency
     }
 
     /// How many slots are taken.

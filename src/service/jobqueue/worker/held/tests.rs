@@ -9,8 +9,13 @@ use rustc_hash::FxHashSet;
 use super::tries::PAUSE;
 use super::*;
 use crate::service::jobqueue::job::Job;
-use crate::service::jobqueue::worker::pace::MAX_AHEAD;
 
+/// One slot.
+pub(crate) const LIMITS: Limits = Limits {
+    concurrency: 1,
+    ahead: MAX_AHEAD,
+};
+const MAX_AHEAD: usize = 512;
 /// That of all deliveries here.
 const HANG_LIMIT: Duration = Duration::from_secs(10);
 
@@ -36,7 +41,11 @@ fn held(concurrency: usize) -> (Held, Arc<AtomicUsize>) {
     let count = move || {
         counter.fetch_add(1, Ordering::Relaxed);
     };
-    (Held::new(concurrency, count), started)
+    let limits = Limits {
+        concurrency,
+        ..LIMITS
+    };
+    (Held::new(limits, count), started)
 }
 
 fn without_runners(concurrency: usize) -> Held {

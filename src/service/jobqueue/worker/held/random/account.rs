@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::{How, Op};
 use crate::service::jobqueue::worker::held::phase::Sending;
 use crate::service::jobqueue::worker::held::tests::{delivery, id};
-use crate::service::jobqueue::worker::held::{Admission, Held, Lease};
+use crate::service::jobqueue::worker::held::{Admission, Held, Lease, Limits};
 use crate::service::jobqueue::worker::outcome::{Delivery, Outcome, Settlement};
 
 /// Where an entry is, by the account.
@@ -44,7 +44,7 @@ pub(super) struct Run {
 
 pub(super) struct Account {
     pub(super) held: Held,
-    pub(super) concurrency: usize,
+    pub(super) limits: Limits,
     pub(super) runners_started: Arc<AtomicUsize>,
     pub(super) runners_came: usize,
     pub(super) entries: BTreeMap<u64, Noted>,
@@ -62,15 +62,15 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn new(concurrency: usize) -> Self {
+    pub(super) fn new(limits: Limits) -> Self {
         let runners_started = Arc::<AtomicUsize>::default();
         let counter = Arc::clone(&runners_started);
         let start = move || {
             counter.fetch_add(1, Ordering::Relaxed);
         };
         Self {
-            held: Held::new(concurrency, start),
-            concurrency,
+            held: Held::new(limits, start),
+            limits,
             runners_started,
             runners_came: 0,
             entries: BTreeMap::new(),
@@ -135,10 +135,24 @@ impl Account {
         }
     }
 
+    /// Whether there is a slot, and few enough jobs have run that Redis does not know of.
+    pub(super) fn may_start(&self) -> bool {
+        let is_sending = |entry: &&Noted| match entry.place {
+            Place::Ending { sending, .. } => sending != Sending::Refused,
+            _ => false,
+        };
+        let sending = self.entries.values().filter(is_sending).count();
+        let Limits { concurrency, ahead } = self.limits;
+        self.runs.len() < concurrency && self.runs.len() + sending < concurrency + ahead
+    }
+
     /// What a runner got, and should have got.
     fn took(&mut self, got: Option<Arc<Delivery>>) {
-        let free = self.runs.len() < self.concurrency;
-        let number = if free { self.ready.pop_front() } else { None };
+        let number = if self.may_start() {
+            self.ready.pop_front()
+        } else {
+            None
+        };
         assert_eq!(
             got.is_some(),
             number.is_some(),

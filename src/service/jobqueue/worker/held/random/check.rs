@@ -31,7 +31,7 @@ impl Account {
             .map(|(_, delivery)| delivery.id)
             .collect();
         assert_eq!(ready.len(), self.ready.len(), "{ready:?} are ready");
-        let wanted = !self.ready.is_empty() && self.runs.len() < self.concurrency;
+        let wanted = !self.ready.is_empty() && self.may_start();
         let on_its_way = self.on_its_way();
         assert!(on_its_way <= 1, "one runner at a time");
         assert!(!wanted || on_its_way == 1, "a runner is on its way");

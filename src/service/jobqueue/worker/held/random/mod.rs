@@ -11,6 +11,7 @@ mod settling;
 use proptest::prelude::*;
 
 use self::account::Account;
+use super::Limits;
 
 /// So few ids that entries meet others of the same id.
 const IDS: u64 = 6;
@@ -84,8 +85,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
     #[test]
-    fn whatever_happens_agrees_with_the_table(concurrency in 1..4_usize, ops in ops()) {
-        let mut account = Account::new(concurrency);
+    fn whatever_happens_agrees_with_the_table(concurrency in 1..4_usize, ahead in 0..4_usize, ops in ops()) {
+        let mut account = Account::new(Limits { concurrency, ahead });
         for op in ops {
             account.apply(op);
             account.check();
