@@ -25,6 +25,8 @@ end
 
 if created == 1 then
   redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+  -- Workers of version 0.1.0 keep the mark of 0002 here, and make a new one when it is absent.
+  redis.call('HDEL', KEYS[2], 'incarnation')
 end
 if recorded < VERSION then
   redis.call('HSET', KEYS[2], 'version', VERSION)

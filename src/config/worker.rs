@@ -37,7 +37,8 @@ section! {
         pub concurrency: usize = 10, in 1..=10_000;
         /// How many jobs beyond `concurrency` may have run without Redis knowing it yet. So a worker
         /// that is killed leaves at most `concurrency + ahead` jobs that run twice. It also fetches so
-        /// many jobs ahead of its free slots at most, and only as far as its jobs are short.
+        /// many jobs ahead of its free slots at most, and asks for up to twice as many more while Redis
+        /// is far away, and only as far as its jobs are short.
         pub ahead: usize = 512, in 0..=512;
         /// How long a worker owns a job after it last renewed its lease. After that another worker
         /// may reclaim the job and run it.

@@ -274,7 +274,7 @@ async fn a_permission_that_a_worker_lacks_is_named_and_waited_for() {
             scene.redis.drained(PATIENCE).await;
         }
     };
-    tokio::join!(lacks("xreadgroup"), lacks("eval"), lacks("xclaim"));
+    tokio::join!(lacks("xreadgroup"), lacks("evalsha"), lacks("xclaim"));
 }
 
 #[tokio::test]

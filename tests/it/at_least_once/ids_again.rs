@@ -274,16 +274,6 @@ async fn a_stream_that_was_renamed_and_renamed_back_loses_no_job_that_gets_an_ol
     scene.all_new_jobs_run(new).await;
 }
 
-/// How many times Redis ran a command since it started.
-async fn calls(redis: &Redis, command: &str) -> u64 {
-    let info: String = redis.query(&["INFO", "commandstats"]).await;
-    let calls = info.lines().find_map(|line| {
-        let calls = line.strip_prefix(&format!("cmdstat_{command}:calls="))?;
-        calls.split(',').next()?.parse().ok()
-    });
-    calls.unwrap_or(0)
-}
-
 #[tokio::test]
 async fn ids_that_went_back_cost_no_more_than_a_moment() {
     const JOBS: u64 = 300;
@@ -306,8 +296,8 @@ async fn ids_that_went_back_cost_no_more_than_a_moment() {
     )
     .await;
     let (asked, read) = (
-        calls(&redis, "xpending").await,
-        calls(&redis, "xreadgroup").await,
+        redis.calls("xpending").await,
+        redis.calls("xreadgroup").await,
     );
     for n in 2..JOBS {
         redis.add_test_job("sleep", n, 0).await;
@@ -315,8 +305,8 @@ async fn ids_that_went_back_cost_no_more_than_a_moment() {
             .wait_for_line(|line| line == format!("end {n}"), PATIENCE)
             .await;
     }
-    let asked = calls(&redis, "xpending").await - asked;
-    let read = calls(&redis, "xreadgroup").await - read;
+    let asked = redis.calls("xpending").await - asked;
+    let read = redis.calls("xreadgroup").await - read;
     assert!(read > JOBS / 2, "{read} reads");
     assert!(
         asked < read / 10,

@@ -190,7 +190,8 @@ impl Run {
             answers,
             faults: self.faults.clone(),
             held: HELD,
-            window: Duration::from_secs(10),
+            // What a fault took from a worker may wait behind all that was registered meanwhile.
+            window: Duration::from_secs(30),
             ..Ledger::default()
         };
         for (worker, process) in self.workers.iter().enumerate() {

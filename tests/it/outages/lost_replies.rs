@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::support::{DEAD, LEASE, PATIENCE, Process, Redis, SCHEDULED, TestApp, Wire, within};
+use crate::support::{
+    DEAD, GROUP, LEASE, PATIENCE, Process, Redis, SCHEDULED, TestApp, Wire, within,
+};
 
 /// The longest time that a read blocks.
 const BLOCK: Duration = Duration::from_secs(1);
@@ -109,6 +111,12 @@ async fn a_lost_claim_is_found_and_counted_once() {
     stays(1, LEASE_TIME, async || heir.count("start 1")).await;
 }
 
+/// What only an acknowledgement has on the line: the group, and behind it the group's mark.
+async fn in_acknowledgement(redis: &Redis) -> String {
+    let mark = redis.mark().await;
+    format!("{GROUP}\r\n${}\r\n{mark}\r\n", mark.len())
+}
+
 #[tokio::test]
 async fn a_settlement_whose_reply_is_lost_is_sent_again_and_changes_nothing() {
     let redis = Redis::start().await;
@@ -116,8 +124,8 @@ async fn a_settlement_whose_reply_is_lost_is_sent_again_and_changes_nothing() {
     let worker = Process::test_worker(&redis).redis_addr(wire.addr()).start();
     redis.wait_for_reader().await;
 
-    // Done. Only this script is sent with these words.
-    wire.lose_reply_to("Acknowledges and deletes");
+    // Done.
+    wire.lose_reply_to(&in_acknowledgement(&redis).await);
     redis.add_test_job("sleep", 1, 0).await;
     wire.lost(PATIENCE).await;
     redis.drained(PATIENCE).await;
@@ -138,7 +146,7 @@ async fn a_settlement_whose_reply_is_lost_is_sent_again_and_changes_nothing() {
     redis.drained(PATIENCE).await;
 
     // Buried.
-    wire.lose_reply_to("died_from");
+    wire.lose_reply_to("$9\r\nmalformed\r\n");
     redis.add_test_job("malformed", 4, 0).await;
     wire.lost(PATIENCE).await;
     redis.drained(PATIENCE).await;
@@ -157,10 +165,11 @@ async fn a_settlement_that_never_arrived_is_sent_again_and_its_job_is_not_run_ag
     let wire = Wire::to(&redis).await;
     let worker = Process::test_worker(&redis).redis_addr(wire.addr()).start();
     redis.wait_for_reader().await;
+    let acknowledgement = in_acknowledgement(&redis).await;
     for (n, kind, command) in [
-        (1, "sleep", "Acknowledges and deletes"),
+        (1, "sleep", acknowledgement.as_str()),
         (2, "fail", "$3\r\nnow\r\n"),
-        (3, "malformed", "died_from"),
+        (3, "malformed", "$9\r\nmalformed\r\n"),
     ] {
         wire.lose_command(command);
         redis.add_test_job(kind, n, 1).await;

@@ -14,6 +14,8 @@ pub(crate) const DEAD: &str = "jobqueue:{default}:dead";
 pub(crate) const STATE: &str = "jobqueue:{default}:state";
 pub(crate) const LEASES: &str = "jobqueue:{default}:leases";
 pub(crate) const GROUP: &str = "jobqueue";
+/// How the name of the consumer begins that is the mark of the group.
+const MARK: &str = "incarnation:";
 
 /// Counts everything of a [`Backlog`] in one step, since a job may move from one place to another
 /// between two commands. It is a script and not MULTI, because a full memory refuses every command
@@ -145,15 +147,35 @@ impl Redis {
 
     /// The group's consumers without its mark. There are none without a group.
     pub(crate) async fn consumers(&self) -> Vec<Consumer> {
+        workers_of(self.all_consumers().await)
+    }
+
+    /// The mark of the group.
+    pub(crate) async fn mark(&self) -> String {
+        let names = self.all_consumers().await.into_iter().map(consumer);
+        let mark = names.filter_map(|one| Some(one.name.strip_prefix(MARK)?.to_owned()));
+        mark.last().expect("a group has a mark")
+    }
+
+    async fn all_consumers(&self) -> Vec<Value> {
         let rows = self.try_cmd(&["XINFO", "CONSUMERS", STREAM, GROUP]).await;
-        let rows = none_without_group(rows).map(items).unwrap_or_default();
-        workers_of(rows)
+        none_without_group(rows).map(items).unwrap_or_default()
     }
 
     /// Redis' clock in ms. The queue uses no other clock.
     pub(crate) async fn now_ms(&self) -> u64 {
         let (seconds, micros): (u64, u64) = self.query(&["TIME"]).await;
         seconds * 1000 + micros / 1000
+    }
+
+    /// How many times Redis ran a command since it started.
+    pub(crate) async fn calls(&self, command: &str) -> u64 {
+        let info: String = self.query(&["INFO", "commandstats"]).await;
+        let calls = info.lines().find_map(|line| {
+            let calls = line.strip_prefix(&format!("cmdstat_{command}:calls="))?;
+            calls.split(',').next()?.parse().ok()
+        });
+        calls.unwrap_or(0)
     }
 
     /// All of it, as it was at one moment.
@@ -200,7 +222,7 @@ fn lag(groups: Vec<Value>) -> Option<u64> {
 fn workers_of(rows: Vec<Value>) -> Vec<Consumer> {
     let consumers = rows.into_iter().map(consumer);
     consumers
-        .filter(|consumer| !consumer.name.starts_with("incarnation:"))
+        .filter(|consumer| !consumer.name.starts_with(MARK))
         .collect()
 }
 

@@ -1,18 +1,15 @@
-//! A batch of settlements on its way to Redis: which of them one command settles, and which
-//! commands go out in one round trip.
+//! The settlements that go to Redis in one round trip, and which of them one command settles.
 //!
 //! Everything here is decided from values. Nothing here writes a command or waits for a reply:
 //! `settling` does both.
-
-use std::collections::VecDeque;
 
 use super::destination::{CommandKind, Destination};
 use super::entry::EntryId;
 
 /// How many bytes of jobs one command moves. Redis serves nobody else while it works on one.
 const MAX_SCRIPTED_BYTES: usize = 1024 * 1024;
-/// About how many bytes a command has on the wire before its first entry: the script.
-const SCRIPT_BYTES: usize = 2048;
+/// About how many bytes a command has on the wire before its first entry.
+const COMMAND_BYTES: usize = 256;
 
 /// Tells which entry a settlement is for, and where the entry goes.
 pub(crate) type Address<S> = fn(&S) -> (EntryId, Destination<'_>);
@@ -28,17 +25,20 @@ pub(super) struct Part<S> {
     pub(super) sent_bytes: usize,
 }
 
-/// What is left to be sent of the settlements that were taken together.
+/// The settlements of one round trip.
 #[derive(Debug)]
 pub(crate) struct Batch<S> {
     pub(super) address: Address<S>,
-    parts: VecDeque<Part<S>>,
+    pub(super) parts: Vec<Part<S>>,
 }
 
 impl<S> Batch<S> {
-    /// Sorts settlements by the command that settles them, within the limits of the commands
-    /// and within `window`, the number of bytes of a round trip.
-    pub(crate) fn new(settlements: Vec<S>, window: usize, address: Address<S>) -> Self {
+    /// Sorts settlements by the command that settles them, within the limits of the commands.
+    ///
+    /// A round trip has to end within the time that a reply may take, or it would be given up and sent
+    /// again for ever. So the batch has as many commands as `window` allows, a number of bytes, and one
+    /// at least. The settlements of the other commands are given back, in their order within each kind.
+    pub(crate) fn new(settlements: Vec<S>, window: usize, address: Address<S>) -> (Self, Vec<S>) {
         let mut parts: Vec<Part<S>> = Vec::new();
         for settlement in settlements {
             let (_, destination) = address(&settlement);
@@ -59,40 +59,20 @@ impl<S> Batch<S> {
             part.moved_bytes += moved;
             part.sent_bytes += sent;
         }
-        Self {
-            address,
-            parts: parts.into(),
-        }
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.parts.is_empty()
-    }
-
-    /// All settlements that were not answered, in their order within each kind.
-    pub(crate) fn into_settlements(self) -> Vec<S> {
-        let parts = self.parts.into_iter();
-        parts.flat_map(|part| part.settlements).collect()
-    }
-
-    /// Takes the parts that go out together: as many as `window` allows, and one at least.
-    /// A round trip has to end within the time that a reply may take, or it would be given up
-    /// and sent again for ever.
-    pub(super) fn next_trip(&mut self, window: usize) -> Vec<Part<S>> {
         let mut bytes = 0;
         let fits = |part: &&Part<S>| {
             bytes += part.sent_bytes;
             bytes <= window
         };
-        let count = self.parts.iter().take_while(fits).count().max(1);
-        self.parts.drain(..count.min(self.parts.len())).collect()
+        let count = parts.iter().take_while(fits).count().max(1);
+        let rest = parts.split_off(count.min(parts.len()));
+        let rest = rest.into_iter().flat_map(|part| part.settlements).collect();
+        (Self { address, parts }, rest)
     }
 
-    /// No reply came to a round trip: its parts are the first again.
-    pub(super) fn restore(&mut self, trip: Vec<Part<S>>) {
-        for part in trip.into_iter().rev() {
-            self.parts.push_front(part);
-        }
+    /// About how many bytes it has on the wire.
+    pub(crate) fn bytes(&self) -> usize {
+        self.parts.iter().map(|part| part.sent_bytes).sum()
     }
 }
 
@@ -102,7 +82,7 @@ impl<S> Part<S> {
             kind,
             settlements: Vec::new(),
             moved_bytes: 0,
-            sent_bytes: SCRIPT_BYTES,
+            sent_bytes: COMMAND_BYTES,
         }
     }
 
@@ -157,8 +137,11 @@ mod tests {
         (0..count).map(retry).collect()
     }
 
+    /// The batch alone. Nothing is left over.
     fn batch(settlements: Vec<TestSettlement>, window: usize) -> Batch<TestSettlement> {
-        Batch::new(settlements, window, address)
+        let (batch, rest) = Batch::new(settlements, window, address);
+        assert_eq!(rest, []);
+        batch
     }
 
     fn sizes<'a>(parts: impl IntoIterator<Item = &'a Part<TestSettlement>>) -> Vec<usize> {
@@ -183,15 +166,19 @@ mod tests {
 
     #[test]
     fn a_round_trip_has_no_more_bytes_than_the_line_carries() {
-        let window = SCRIPT_BYTES + 10 * NAME_BYTES;
-        let mut settlements = done(0..25);
+        let window = COMMAND_BYTES + 10 * NAME_BYTES;
+        let (batch, rest) = Batch::new(done(0..35), window, address);
+        assert_eq!((sizes(&batch.parts), rest), (vec![10], done(10..35)));
+        let (batch, rest) = Batch::new(done(0..2), 10, address);
+        assert_eq!(
+            (sizes(&batch.parts), rest.len()),
+            (vec![1], 1),
+            "one at least"
+        );
+        let mut settlements = done(0..5);
         settlements.extend(retries(1, 0));
-        let mut batch = batch(settlements, window);
-        assert_eq!(sizes(&batch.next_trip(window)), [10]);
-        assert_eq!(sizes(&batch.next_trip(10)), [10], "one part at least");
-        let trip = batch.next_trip(3 * window);
-        assert_eq!(sizes(&trip), [5, 1], "parts of all kinds go together");
-        assert!(batch.is_empty());
+        let both = self::batch(settlements, 3 * window);
+        assert_eq!(sizes(&both.parts), [5, 1], "parts of all kinds go together");
     }
 
     #[test]
@@ -200,16 +187,5 @@ mod tests {
         settlements.extend((3..5).map(TestSettlement::PutBack));
         settlements.extend(done(5..8));
         assert_eq!(sizes(&batch(settlements, WINDOW).parts), [6, 2]);
-    }
-
-    #[test]
-    fn what_got_no_reply_is_left_in_its_old_order() {
-        let window = SCRIPT_BYTES + 10 * NAME_BYTES;
-        let mut batch = batch(done(0..35), window);
-        drop(batch.next_trip(window));
-        let trip = batch.next_trip(2 * window);
-        assert_eq!(sizes(&trip), [10, 10]);
-        batch.restore(trip);
-        assert_eq!(batch.into_settlements(), done(10..35));
     }
 }

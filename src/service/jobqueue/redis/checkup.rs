@@ -22,15 +22,18 @@ pub(super) struct Checkup {
     /// Each of these commands shows by running that Redis can be used. It answers 1 when it had
     /// to create the consumer group, or the mark of the stream.
     setup: Vec<Cmd>,
+    /// These make the scripts known to Redis. It may refuse them.
+    loads: Pipeline,
     condition: Mutex<Condition>,
 }
 
 impl Checkup {
     /// `redis` is the address of the Redis, without secrets.
-    pub(super) fn new(redis: String, keys: &Keys, setup: Vec<Cmd>) -> Self {
+    pub(super) fn new(redis: String, keys: &Keys, setup: Vec<Cmd>, loads: Pipeline) -> Self {
         Self {
             keys: keys.clone(),
             setup,
+            loads,
             condition: Mutex::new(Condition::new(redis, keys)),
         }
     }
@@ -74,6 +77,13 @@ impl Checkup {
             }
         }
         Ok(incarnation.into())
+    }
+
+    /// Makes the scripts known to Redis, which may refuse it: a script that it does not know is sent
+    /// with the first command that needs it. Cancel safe.
+    pub(super) async fn load_scripts(&self, mut connection: MultiplexedConnection) {
+        let loads = connection.send_packed_commands(&self.loads, 0, self.loads.len());
+        drop(loads.await);
     }
 
     /// Asks how Redis is. Whoever needs Redis finds out when it does not answer. Cancel safe.

@@ -7,7 +7,7 @@ use super::error::Error;
 use super::link::Link;
 use super::reclaiming::LeaseTimes;
 use super::reply::int;
-use super::scripts::{REMOVE_CONSUMERS, eval, millis};
+use super::scripts::{REMOVE_CONSUMERS, evalsha, millis};
 use crate::service::jobqueue::constants::GROUP;
 
 /// A living worker looks for expired leases more often than this, however far away it is.
@@ -39,7 +39,10 @@ impl Broker {
         recovery: Duration,
     ) -> Result<i64, Error> {
         let keys = self.keys();
-        let mut cmd = eval(REMOVE_CONSUMERS, &[&keys.stream, &keys.leases, &keys.state]);
+        let mut cmd = evalsha(
+            &REMOVE_CONSUMERS,
+            &[&keys.stream, &keys.leases, &keys.state],
+        );
         cmd.arg(GROUP).arg(self.consumer()).arg(u8::from(leaving));
         cmd.arg(millis(MIN_CONSUMER_IDLE)).arg(millis(recovery));
         let reply = link.call("remove consumers", &cmd).await?;

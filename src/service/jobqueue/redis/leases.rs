@@ -10,7 +10,7 @@ use super::entry::EntryId;
 use super::error::Error;
 use super::link::Link;
 use super::reply::flags;
-use super::scripts::{TOUCH, eval, millis};
+use super::scripts::{TOUCH, evalsha, millis};
 use crate::service::jobqueue::constants::GROUP;
 
 /// How the log calls whatever needs to XCLAIM. All of it has one name, because the heartbeat
@@ -72,7 +72,7 @@ impl Broker {
     /// The command that does `touch` to entries. Each entry is added by its id and the delivery
     /// count that it gets; an empty string leaves the count.
     pub(super) fn touch(&self, touch: Touch) -> Cmd {
-        let mut cmd = eval(TOUCH, &[&self.keys().stream]);
+        let mut cmd = evalsha(&TOUCH, &[&self.keys().stream]);
         cmd.arg(GROUP).arg(self.consumer());
         cmd.arg(touch.word().as_ref());
         cmd

@@ -14,6 +14,7 @@ use tracing::{debug, warn};
 use super::backoff::gap_left;
 use super::connector::Connector;
 use super::error::{Class, Error};
+use super::scripts;
 
 /// A part's connection that has ended so many times is told, but no more often than once in
 /// this interval.
@@ -92,6 +93,11 @@ impl Link {
         self.epoch
     }
 
+    /// Whether there is a connection, as far as is known.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// The mark of the stream in that epoch.
     pub(super) fn incarnation(&self) -> &str {
         &self.incarnation
@@ -134,32 +140,47 @@ impl Link {
         let Some((_, connection)) = &mut self.open else {
             return Err(not_connected());
         };
-        match connection.send_packed_command(cmd).await {
-            Ok(Value::ServerError(error)) => Err(Error::from(&error)),
-            Ok(reply) => Ok(reply),
-            Err(error) => Err(Error::from(error)),
+        let mut reply = connection.send_packed_command(cmd).await?;
+        if let Value::ServerError(error) = &reply
+            && scripts::is_unknown(error)
+            && let Some(whole) = scripts::whole(cmd)
+        {
+            reply = connection.send_packed_command(&whole).await?;
+        }
+        match reply {
+            Value::ServerError(error) => Err(Error::from(&error)),
+            reply => Ok(reply),
         }
     }
 
-    /// Sends commands in one round trip that may take `time` longer than others. When Redis
-    /// answers one of them with an error, that error stands among the replies, and the caller
-    /// gives it to [`Self::judge`].
+    /// Sends commands in one round trip that may take `time` longer than others. The link can send
+    /// more of them meanwhile. When Redis answers one of them with an error, that error stands among
+    /// the replies. The caller gives the result and such errors to [`Self::judge_in`].
     ///
     /// Not cancel safe: a dropped future's commands may still run.
-    pub(super) async fn send(
-        &mut self,
-        pipeline: &Pipeline,
+    pub(super) fn send(
+        &self,
+        pipeline: Pipeline,
         time: Duration,
-    ) -> Result<Vec<Value>, Error> {
-        self.allow(time);
-        let Some((_, connection)) = &mut self.open else {
-            return Err(not_connected());
-        };
-        let replies = connection
-            .send_packed_commands(pipeline, 0, pipeline.len())
-            .await;
-        self.allow(Duration::ZERO);
-        self.judge("pipeline", replies.map_err(Error::from))
+    ) -> impl Future<Output = Result<Vec<Value>, Error>> + use<> {
+        let open = self.open.clone();
+        let timeout = self.response_timeout + time;
+        async move {
+            let (_, mut connection) = open.ok_or_else(not_connected)?;
+            connection.set_response_timeout(timeout);
+            let mut replies = connection
+                .send_packed_commands(&pipeline, 0, pipeline.len())
+                .await?;
+            for (cmd, reply) in pipeline.cmd_iter().zip(&mut replies) {
+                if let Value::ServerError(error) = reply
+                    && scripts::is_unknown(error)
+                    && let Some(whole) = scripts::whole(cmd)
+                {
+                    *reply = connection.send_packed_command(&whole).await?;
+                }
+            }
+            Ok(replies)
+        }
     }
 
     /// This part's own connection has ended. That is worth a warning when it happens again and
@@ -213,6 +234,21 @@ impl Link {
             }
         }
         result
+    }
+
+    /// Draws the consequences of a command that was sent in `epoch`. When that epoch is over, they
+    /// were drawn.
+    pub(super) fn judge_in<T>(
+        &mut self,
+        epoch: u64,
+        what: &'static str,
+        result: Result<T, Error>,
+    ) -> Result<T, Error> {
+        if epoch == self.epoch {
+            self.judge(what, result)
+        } else {
+            result
+        }
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) use self::producing::{Appender, Appends};
 pub(crate) use self::promoting::{Promoted, PromotedJob};
 pub(crate) use self::reading::Take;
 pub(crate) use self::reclaiming::{LeaseTimes, Look, Reclaimed};
-pub(crate) use self::settling::{CommandEffects, CommandResult, SettlingRules};
+pub(crate) use self::settling::{CommandEffects, CommandResult, SettlingRules, Trip};
 #[cfg(test)]
 pub(crate) use self::window::CALM;
 pub(crate) use self::window::{LONG_TRIP, NAME_BYTES, Window, scaled, time_for};

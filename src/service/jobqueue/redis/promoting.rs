@@ -8,7 +8,7 @@ use super::broker::Broker;
 use super::error::Error;
 use super::link::Link;
 use super::reply::{array, int, items, micros, text};
-use super::scripts::{PROMOTE, eval};
+use super::scripts::{PROMOTE, evalsha};
 
 /// What a promotion did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Broker {
         limit: usize,
         tell: bool,
     ) -> Result<Promoted, Error> {
-        let mut cmd = eval(PROMOTE, &[&self.keys().scheduled, &self.keys().stream]);
+        let mut cmd = evalsha(&PROMOTE, &[&self.keys().scheduled, &self.keys().stream]);
         cmd.arg(limit).arg(u8::from(tell));
         let reply = link.call("promote", &cmd).await?;
         promoted(reply).ok_or_else(|| Error::unexpected_reply("the promote script"))

@@ -8,7 +8,7 @@ use super::error::Error;
 use super::leases::RENEW;
 use super::link::Link;
 use super::reply::{array, counted, delivered, entry_id, flags, int, items};
-use super::scripts::{READ, RECOGNISE, TAKE, eval, millis};
+use super::scripts::{READ, RECOGNISE, TAKE, evalsha, millis};
 use crate::service::jobqueue::constants::GROUP;
 
 /// What [`Broker::take`] is to bring.
@@ -57,7 +57,7 @@ impl Broker {
         max_bytes: usize,
         time: Duration,
     ) -> Result<Vec<Entry>, Error> {
-        let mut cmd = eval(READ, &[&self.keys().stream]);
+        let mut cmd = evalsha(&READ, &[&self.keys().stream]);
         cmd.arg(GROUP).arg(self.consumer());
         cmd.arg(count).arg(max_bytes);
         let reply = link.call_within("read", &cmd, time).await?;
@@ -94,7 +94,7 @@ impl Broker {
         take: Take,
         ids: &[EntryId],
     ) -> Result<(usize, Vec<Entry>), Error> {
-        let mut cmd = eval(TAKE, &[&self.keys().stream]);
+        let mut cmd = evalsha(&TAKE, &[&self.keys().stream]);
         cmd.arg(GROUP).arg(self.consumer());
         cmd.arg(millis(take.lease)).arg(take.max_bytes);
         cmd.arg(u8::from(take.counts)).arg(ids);
@@ -113,7 +113,7 @@ impl Broker {
         link: &mut Link,
         digests: Vec<(EntryId, String)>,
     ) -> Result<Vec<EntryId>, Error> {
-        let mut cmd = eval(RECOGNISE, &[&self.keys().stream]);
+        let mut cmd = evalsha(&RECOGNISE, &[&self.keys().stream]);
         for (id, digest) in &digests {
             cmd.arg(id).arg(digest);
         }

@@ -10,7 +10,7 @@ use super::entry::Entry;
 use super::error::Error;
 use super::link::Link;
 use super::reply::{array, counted, int};
-use super::scripts::{RECLAIM, eval, millis};
+use super::scripts::{RECLAIM, evalsha, millis};
 use crate::service::jobqueue::constants::GROUP;
 
 /// A worker's settings by which a stalled Redis is told from a dead worker.
@@ -84,7 +84,7 @@ impl Broker {
             max_bytes.to_string(),
         ];
         let keys = self.keys();
-        let mut cmd = eval(&RECLAIM, &[&keys.stream, &keys.state, &keys.leases]);
+        let mut cmd = evalsha(&RECLAIM, &[&keys.stream, &keys.state, &keys.leases]);
         cmd.arg(GROUP).arg(self.consumer()).arg(&numbers);
         let reply = link.call_within("reclaim", &cmd, time).await?;
         reclaimed(reply).ok_or_else(|| Error::unexpected_reply("the reclaim script"))

@@ -1,57 +1,147 @@
-//! The texts of the Lua scripts, and the command that runs one.
+//! The Lua scripts, and the commands that run them.
 //!
-//! Scripts are sent whole (EVAL) and not by their hash (EVALSHA). A Redis that has forgotten a
-//! script after a flush, a restart or a failover then needs no second round trip, and there is
-//! no error to handle. Hashing two kilobytes costs Redis a few microseconds for each batch.
+//! A script is named by its hash (EVALSHA), so its text is not on the line. Redis gets to know the
+//! scripts when a worker sets it up. A Redis that does not know one, since it was flushed or is another
+//! one after a failover, refuses the command with NOSCRIPT and does nothing. Then [`whole`] makes the
+//! command that has the text (EVAL), and Redis knows the script from then on. The link does this, and
+//! nobody else notices.
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::Cmd;
+use redis::{Arg, Cmd, Pipeline, ServerError};
 
 /// A script of `scripts/`. Before it stand the prelude, which all scripts share, and the other
 /// parts that are named.
 macro_rules! script {
     ($($name:literal),+) => {
-        concat!(
+        LazyLock::new(|| Script::new(concat!(
             include_str!("scripts/prelude.lua"),
             $(include_str!(concat!("scripts/", $name, ".lua"))),+
-        )
+        )))
     };
 }
 
-pub(super) const ACKNOWLEDGE: &str = script!("acknowledge");
-pub(super) const BURY: &str = script!("bury");
-pub(super) const PROMOTE: &str = script!("promote");
-pub(super) const READ: &str = script!("read");
-pub(super) const RECOGNISE: &str = script!("recognise");
-/// The longest script, and the one that is sent most often. Its comment lines are left out,
-/// which halves its length.
-pub(super) static RECLAIM: LazyLock<String> = LazyLock::new(|| {
-    let lines = script!("hold", "mend", "reclaim").lines();
-    let code = lines.enumerate().map(|(at, line)| match line.trim_start() {
-        // The first line looks like a comment and has the script's flags.
-        comment if at > 0 && comment.starts_with("--") => "",
-        code => code,
-    });
-    code.map(|line| format!("{line}\n")).collect()
-});
-pub(super) const REMOVE_CONSUMERS: &str = script!("remove_consumers");
-pub(super) const SCHEDULE: &str = script!("schedule");
-pub(super) const TAKE: &str = script!("take");
-pub(super) const TOUCH: &str = script!("touch");
-/// These two write nothing, so the prelude, which says what a script writes, is not for them.
+pub(super) static ACKNOWLEDGE: LazyLock<Script> = script!("acknowledge");
+pub(super) static BURY: LazyLock<Script> = script!("bury");
+pub(super) static PROMOTE: LazyLock<Script> = script!("promote");
+pub(super) static READ: LazyLock<Script> = script!("read");
+pub(super) static RECLAIM: LazyLock<Script> = script!("hold", "mend", "reclaim");
+pub(super) static RECOGNISE: LazyLock<Script> = script!("recognise");
+pub(super) static REMOVE_CONSUMERS: LazyLock<Script> = script!("remove_consumers");
+pub(super) static SCHEDULE: LazyLock<Script> = script!("schedule");
+pub(super) static TAKE: LazyLock<Script> = script!("take");
+pub(super) static TOUCH: LazyLock<Script> = script!("touch");
+
+/// All that are named by their hash.
+static ALL: [&LazyLock<Script>; 10] = [
+    &ACKNOWLEDGE,
+    &BURY,
+    &PROMOTE,
+    &READ,
+    &RECLAIM,
+    &RECOGNISE,
+    &REMOVE_CONSUMERS,
+    &SCHEDULE,
+    &TAKE,
+    &TOUCH,
+];
+
+/// These two write nothing, so the prelude, which says what a script writes, is not for them. They are
+/// run rarely, and sent whole.
 pub(super) const MAY_ENQUEUE: &str = include_str!("scripts/may_enqueue.lua");
 pub(super) const HAS_ROOM: &str = include_str!("scripts/has_room.lua");
 
-/// The command that runs a script with these keys. Its arguments follow.
-pub(super) fn eval(script: &str, keys: &[&String]) -> Cmd {
-    let mut cmd = redis::cmd("EVAL");
-    cmd.arg(script).arg(keys.len()).arg(keys);
+/// A script, and the hash by which Redis knows it. It is sent without its comment lines, which halves
+/// its length.
+#[derive(Debug)]
+pub(super) struct Script {
+    text: String,
+    hash: String,
+}
+
+impl Script {
+    fn new(text: &str) -> Self {
+        let lines = text.lines().enumerate();
+        let lines = lines.map(|(at, line)| match line.trim_start() {
+            // The first line looks like a comment and has the script's flags.
+            comment if at > 0 && comment.starts_with("--") => "",
+            code => code,
+        });
+        let text: String = lines.map(|line| format!("{line}\n")).collect();
+        let hash = sha1_smol::Sha1::from(&text).digest().to_string();
+        Self { text, hash }
+    }
+}
+
+/// The command that runs a script with these keys. Its arguments follow. Only a link may send it.
+pub(super) fn evalsha(script: &Script, keys: &[&String]) -> Cmd {
+    let mut cmd = redis::cmd("EVALSHA");
+    cmd.arg(&script.hash).arg(keys.len()).arg(keys);
     cmd
+}
+
+/// The commands that make Redis know all scripts.
+pub(super) fn loads() -> Pipeline {
+    let mut loads = Pipeline::new();
+    for script in ALL {
+        loads.cmd("SCRIPT").arg("LOAD").arg(&script.text);
+    }
+    loads
+}
+
+/// The command that runs a script whose text it has.
+pub(super) fn eval(text: &str, keys: &[&String]) -> Cmd {
+    let mut cmd = redis::cmd("EVAL");
+    cmd.arg(text).arg(keys.len()).arg(keys);
+    cmd
+}
+
+/// Whether Redis has refused a command because it does not know the script.
+pub(super) fn is_unknown(error: &ServerError) -> bool {
+    error.code() == "NOSCRIPT"
+}
+
+/// The command that does the same as one of [`evalsha`], and has the script's text. None for any other
+/// command.
+pub(super) fn whole(cmd: &Cmd) -> Option<Cmd> {
+    let mut args = cmd.args_iter().map(|arg| match arg {
+        Arg::Simple(bytes) => bytes,
+        // No command of this crate has one.
+        _ => &[],
+    });
+    let hash = args.next().zip(args.next());
+    let hash = hash.filter(|(name, _)| *name == b"EVALSHA")?.1;
+    let script = ALL.iter().find(|script| script.hash.as_bytes() == hash)?;
+    let mut whole = redis::cmd("EVAL");
+    whole.arg(&script.text);
+    for arg in args {
+        whole.arg(arg);
+    }
+    Some(whole)
 }
 
 /// A time as the scripts take it.
 pub(super) fn millis(duration: Duration) -> String {
     duration.as_millis().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_with_a_hash_has_one_with_the_text() {
+        let key = "a key".to_owned();
+        for script in ALL {
+            let mut by_hash = evalsha(script, &[&key]);
+            let mut by_text = eval(&script.text, &[&key]);
+            by_hash.arg("one").arg(2);
+            by_text.arg("one").arg(2);
+            let whole = whole(&by_hash).unwrap();
+            assert_eq!(whole.get_packed_command(), by_text.get_packed_command());
+        }
+        assert!(whole(&eval(MAY_ENQUEUE, &[&key])).is_none());
+        assert!(whole(redis::cmd("EVALSHA").arg("another")).is_none());
+    }
 }

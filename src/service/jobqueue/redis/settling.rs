@@ -16,7 +16,7 @@ use super::entry::EntryId;
 use super::error::Error;
 use super::leases::Touch;
 use super::link::Link;
-use super::scripts::{ACKNOWLEDGE, BURY, SCHEDULE, eval};
+use super::scripts::{ACKNOWLEDGE, BURY, SCHEDULE, evalsha};
 use super::window::Window;
 use crate::service::jobqueue::constants::GROUP;
 use crate::service::jobqueue::job;
@@ -76,44 +76,92 @@ pub(crate) struct SettlingRules {
     pub(crate) put_off_idle: Duration,
 }
 
-impl Broker {
-    /// Settles the first part of `batch` in one round trip, as much of it as `window` allows.
-    /// When no reply came, the batch is as it was before.
-    ///
-    /// Not cancel safe: a dropped future's commands may still run, and their settlements are
-    /// lost.
-    pub(crate) async fn settle<S>(
-        &self,
+/// Settlements on their way to Redis.
+#[derive(Debug)]
+pub(crate) struct Trip<S> {
+    parts: Vec<Part<S>>,
+    bytes: usize,
+    /// The epoch of the link when they were sent.
+    epoch: u64,
+    took: Duration,
+    replies: Result<Vec<Value>, Error>,
+}
+
+impl<S> Trip<S> {
+    /// The epoch of the link when they were sent.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// About how many bytes it has on the wire.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What became of the settlements. When no reply came, they are given back: nobody knows whether
+    /// they had an effect.
+    pub(crate) fn results(
+        self,
         link: &mut Link,
         window: &mut Window,
-        rules: SettlingRules,
-        batch: &mut Batch<S>,
-    ) -> Result<Vec<CommandResult<S>>, Error> {
-        let trip = batch.next_trip(window.bytes());
-        let mut pipeline = Pipeline::with_capacity(trip.len());
-        for part in &trip {
-            let addressed = part.settlements.iter().map(batch.address);
-            pipeline.add_command(self.command(part.kind, rules, link.incarnation(), addressed));
-        }
-        let bytes = trip.iter().map(|part| part.sent_bytes).sum();
-        let moved: u64 = trip.iter().map(|part| part.moved_bytes as u64).sum();
-        let time = window.time(bytes) + Duration::from_millis(moved / MOVED_BYTES_A_MS);
-        let began = Instant::now();
-        match link.send(&pipeline, time).await {
+    ) -> Result<Vec<CommandResult<S>>, Vec<S>> {
+        // The trips that end with one connection end together, and the first of them tells of it.
+        let is_news = self.epoch == link.epoch() && link.is_open();
+        match link.judge_in(self.epoch, "pipeline", self.replies) {
             Ok(replies) => {
-                window.passed(bytes, began.elapsed());
+                if is_news {
+                    window.passed(self.bytes, self.took);
+                }
                 let mut replies = replies.into_iter();
-                let results = trip.into_iter().map(|part| {
+                let results = self.parts.into_iter().map(|part| {
                     // Where a reply is missing, the result is an error.
                     let reply = replies.next().unwrap_or_default();
-                    CommandResult::of(part, reply, link)
+                    CommandResult::of(part, reply, self.epoch, link)
                 });
                 Ok(results.collect())
             }
-            Err(error) => {
-                window.lost(bytes);
-                batch.restore(trip);
-                Err(error)
+            Err(_) => {
+                if is_news {
+                    window.lost(self.bytes);
+                }
+                let parts = self.parts.into_iter();
+                Err(parts.flat_map(|part| part.settlements).collect())
+            }
+        }
+    }
+}
+
+impl Broker {
+    /// Settles what `batch` has for one round trip. The future sends it when it is polled first, and
+    /// ends with the replies. More may be sent over the link meanwhile.
+    ///
+    /// Not cancel safe: a dropped future's commands may still run, and their settlements are
+    /// lost.
+    pub(crate) fn settle<S>(
+        &self,
+        link: &Link,
+        window: &Window,
+        rules: SettlingRules,
+        batch: Batch<S>,
+    ) -> impl Future<Output = Trip<S>> + use<S> {
+        let bytes = batch.bytes();
+        let parts = batch.parts;
+        let mut pipeline = Pipeline::with_capacity(parts.len());
+        for part in &parts {
+            let addressed = part.settlements.iter().map(batch.address);
+            pipeline.add_command(self.command(part.kind, rules, link.incarnation(), addressed));
+        }
+        let moved: u64 = parts.iter().map(|part| part.moved_bytes as u64).sum();
+        let time = window.time(bytes) + Duration::from_millis(moved / MOVED_BYTES_A_MS);
+        let (epoch, began) = (link.epoch(), Instant::now());
+        let replies = link.send(pipeline, time);
+        async move {
+            Trip {
+                replies: replies.await,
+                took: began.elapsed(),
+                parts,
+                bytes,
+                epoch,
             }
         }
     }
@@ -141,7 +189,7 @@ impl Broker {
 
     /// Acknowledges and deletes entries, in one step. It is not fenced, because their jobs ran.
     fn acknowledge(&self, incarnation: &str) -> Cmd {
-        let mut cmd = eval(ACKNOWLEDGE, &[&self.keys().stream]);
+        let mut cmd = evalsha(&ACKNOWLEDGE, &[&self.keys().stream]);
         cmd.arg(GROUP).arg(incarnation);
         cmd
     }
@@ -149,7 +197,7 @@ impl Broker {
     /// Moves entries that this consumer owns to the scheduled set.
     fn schedule(&self, incarnation: &str) -> Cmd {
         let keys = self.keys();
-        let mut cmd = eval(SCHEDULE, &[&keys.stream, &keys.scheduled]);
+        let mut cmd = evalsha(&SCHEDULE, &[&keys.stream, &keys.scheduled]);
         cmd.arg(GROUP).arg(self.consumer()).arg(incarnation);
         cmd
     }
@@ -157,7 +205,7 @@ impl Broker {
     /// Moves entries that this consumer owns to the dead letters, of which `max_len` are kept.
     fn bury(&self, incarnation: &str, max_len: u64) -> Cmd {
         let keys = self.keys();
-        let mut cmd = eval(BURY, &[&keys.stream, &keys.dead]);
+        let mut cmd = evalsha(&BURY, &[&keys.stream, &keys.dead]);
         cmd.arg(GROUP).arg(self.consumer());
         cmd.arg(incarnation).arg(max_len);
         cmd
@@ -202,13 +250,13 @@ fn add_move(cmd: &mut Cmd, id: EntryId, from: &str, delay_ms: u64, edits: &job::
 }
 
 impl<S> CommandResult<S> {
-    /// The result of the command of `part`, from its reply.
-    fn of(part: Part<S>, reply: Value, link: &mut Link) -> Self {
+    /// The result of the command of `part`, which was sent in `epoch`, from its reply.
+    fn of(part: Part<S>, reply: Value, epoch: u64, link: &mut Link) -> Self {
         let Part {
             kind, settlements, ..
         } = part;
         let effects = effects_of(kind, settlements.len(), reply);
-        match link.judge(kind.name(), effects) {
+        match link.judge_in(epoch, kind.name(), effects) {
             Ok(effects) => Self::Settled(CommandEffects {
                 settlements,
                 effects: effects.each,

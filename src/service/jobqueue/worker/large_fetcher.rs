@@ -92,7 +92,7 @@ impl LargeEntryFetcher {
     }
 
     fn may_fetch(&self, now: Instant) -> bool {
-        self.flags.taking() == Taking::All && self.held.room(now).entries > 0
+        self.flags.taking() == Taking::All && self.held.room(0, Duration::ZERO, now).entries > 0
     }
 
     /// Tries to fetch one entry.

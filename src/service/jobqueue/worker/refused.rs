@@ -42,7 +42,7 @@ impl Refused {
     }
 
     /// Keeps settlements that were refused at `now`, and returns those beyond the bound. Outcomes
-    /// of jobs that ran are always kept. Many of them stop the fetching.
+    /// of jobs that ran are always kept. Many of them stop others from being started.
     pub(crate) fn keep(&mut self, refused: Vec<Settlement>, now: Instant) -> Beyond {
         self.retry_at = now + OPERATOR_RETRY;
         let mut beyond = Beyond::default();

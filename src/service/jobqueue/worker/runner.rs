@@ -228,7 +228,7 @@ impl Runners {
             // The thread belongs to something else, a writer of lines for example.
             runners.flags.guard_call(PART, || {
                 let outcome = runners.decide(&delivery, result);
-                runners.held.end_output(&delivery, outcome);
+                runners.held.end_output(&delivery, outcome, Instant::now());
             });
             drop((place, token));
         })

@@ -1,7 +1,9 @@
 //! Tells Redis how deliveries ended.
 //!
-//! Group commit: everything that ended while the last batch was on its way goes out together
-//! in one round trip, without a timer. Through an outage the settlements are kept and sent
+//! Group commit: everything that ended while a batch was on its way goes out together in one round
+//! trip, without a timer. Where Redis is far away so much ends meanwhile that several batches are on
+//! their way at once: a job that ran counts as one that may run twice until Redis has confirmed it,
+//! and only so many of those may be. Through an outage the settlements are kept and sent
 //! afterwards, so that a job that finished is not run again. A settlement that got no reply is
 //! sent again, which is harmless: the second time it changes nothing.
 //!
@@ -10,6 +12,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -23,7 +27,7 @@ use super::refused::Refused;
 use super::trail::{self, Step};
 use crate::service::jobqueue::redis::{
     Batch, Broker, Class, CommandEffects, CommandResult, Destination, Effect, EntryId, Error,
-    LONG_TRIP, Link, SettlingRules, Window,
+    LONG_TRIP, Link, SettlingRules, Trip, Window,
 };
 
 /// How many settlements are taken together.
@@ -46,6 +50,8 @@ pub(crate) struct Settler {
     refused: Refused,
     /// The epoch in which all that is held was recognised.
     epoch: u64,
+    /// How many bytes are on their way to Redis.
+    bytes_sent: usize,
     /// Cancelled when no more deliveries will end. Then the settler settles what is left and ends.
     finish: CancellationToken,
 }
@@ -71,6 +77,7 @@ impl Settler {
             rules,
             refused: Refused::new(Instant::now()),
             epoch: 0,
+            bytes_sent: 0,
             finish,
         }
     }
@@ -78,27 +85,38 @@ impl Settler {
     /// Settles until `finish`, and then until nothing is left that Redis takes. When it is
     /// dropped earlier, settlements are left over: [`Held::unsettled`] tells how many.
     pub(crate) async fn run(mut self) {
-        while self.wait_for_work().await {
-            self.link.connect().await;
-            if self.link.epoch() != self.epoch && self.begin_epoch().await.is_err() {
-                continue;
+        let mut trips = FuturesUnordered::new();
+        loop {
+            let sent = trips.len();
+            tokio::select! {
+                biased;
+                Some(trip) = trips.next() => self.arrived(trip),
+                more = self.wait_for_work(sent) => {
+                    if !more {
+                        return;
+                    }
+                    self.link.connect().await;
+                    if self.link.epoch() == self.epoch || self.begin_epoch().await.is_ok() {
+                        trips.extend(self.send());
+                    }
+                }
             }
-            let batch = self.next_batch();
-            self.settle(batch).await;
         }
     }
 
-    /// Waits until there is something to settle, or another epoch begins. False at the end.
-    async fn wait_for_work(&mut self) -> bool {
+    /// Waits until there is something to settle, or another epoch begins, while `sent` round trips are
+    /// on their way. False at the end. Cancel safe.
+    async fn wait_for_work(&self, sent: usize) -> bool {
         loop {
             let recognised = self.link.epoch() == self.epoch;
-            if !recognised || self.held.has_outcomes() || self.refused_are_due() {
+            if !recognised || self.may_send(sent) {
                 return true;
             }
-            if self.finish.is_cancelled() {
+            let over = self.finish.is_cancelled();
+            if over && sent == 0 {
                 return false;
             }
-            let retry_at = self.refused.retry_at();
+            let retry_at = self.refused.retry_at().filter(|_| sent == 0);
             let retry = async {
                 sleep_until(retry_at?.into()).await;
                 Some(())
@@ -106,10 +124,19 @@ impl Settler {
             tokio::select! {
                 () = self.held.wait_for_outcomes() => {}
                 Some(()) = retry => {}
-                () = self.finish.cancelled() => {}
+                () = self.finish.cancelled(), if !over => {}
                 () = self.link.next_epoch() => return true,
             }
         }
+    }
+
+    /// Whether another round trip may begin: when none is on its way, or when much has gathered
+    /// and the line has room for it.
+    fn may_send(&self, sent: usize) -> bool {
+        if sent == 0 {
+            return self.held.has_outcomes() || self.refused_are_due();
+        }
+        self.held.has_many_outcomes() && self.bytes_sent < self.window.bytes()
     }
 
     fn refused_are_due(&self) -> bool {
@@ -140,22 +167,39 @@ impl Settler {
         Ok(())
     }
 
-    async fn settle(&mut self, batch: Vec<Settlement>) {
-        let mut batch = Batch::new(batch, self.window.bytes(), address);
-        while !batch.is_empty() {
-            let (link, window) = (&mut self.link, &mut self.window);
-            let results = self.broker.settle(link, window, self.rules, &mut batch);
-            match results.await {
-                Ok(results) => results.into_iter().for_each(|result| self.take_in(result)),
-                Err(_) => return self.held.unsettle(batch.into_settlements()),
+    /// A round trip for what there is to settle, if there is anything. It begins when it is polled.
+    fn send(&mut self) -> Option<impl Future<Output = Trip<Settlement>> + use<>> {
+        let settlements = self.next_batch();
+        if settlements.is_empty() {
+            return None;
+        }
+        let (batch, rest) = Batch::new(settlements, self.window.bytes(), address);
+        self.held.unsettle(rest);
+        self.bytes_sent += batch.bytes();
+        let (link, window) = (&self.link, &self.window);
+        Some(self.broker.settle(link, window, self.rules, batch))
+    }
+
+    fn arrived(&mut self, trip: Trip<Settlement>) {
+        self.bytes_sent -= trip.bytes();
+        // What was sent before the last recognition may be of entries that are forgotten. So what
+        // failed of it is not kept here: `unsettle` knows which are still held.
+        let recognised = trip.epoch() == self.epoch;
+        match trip.results(&mut self.link, &mut self.window) {
+            Ok(results) => {
+                let results = results.into_iter();
+                results.for_each(|result| self.take_in(result, recognised));
             }
+            Err(settlements) => self.held.unsettle(settlements),
         }
     }
 
-    fn take_in(&mut self, result: CommandResult<Settlement>) {
+    fn take_in(&mut self, result: CommandResult<Settlement>, recognised: bool) {
         match result {
             CommandResult::Settled(effects) => self.settled(effects),
-            CommandResult::Failed { error, settlements } if error.class == Class::Operator => {
+            CommandResult::Failed { error, settlements }
+                if recognised && error.class == Class::Operator =>
+            {
                 self.held.refuse(&settlements);
                 let beyond = self.refused.keep(settlements, Instant::now());
                 self.held.settled(beyond.let_go.into_iter());

@@ -49,6 +49,10 @@ end
 -- Of the commands that tell whether a consumer exists this is the only one that does not
 -- list all of them.
 local function replaced(stream, group, incarnation)
+  -- Without this permission a mark that was created here would stay, and pass for the right one.
+  if not redis.acl_check_cmd('XGROUP', 'DELCONSUMER', stream, group, mark_of(incarnation)) then
+    return redis.error_reply('NOPERM this user has no permissions to run xgroup|delconsumer on ' .. stream)
+  end
   local created = redis.pcall('XGROUP', 'CREATECONSUMER', stream, group, mark_of(incarnation))
   if type(created) == 'table' then
     -- XPENDING says in one way that the stream or the group is missing, and XGROUP in two.

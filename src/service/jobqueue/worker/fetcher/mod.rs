@@ -134,8 +134,7 @@ impl Fetcher {
 
     /// What to do next, while `fetched` entries are here that are not handed on yet.
     fn next_action(&self, now: Instant, fetched: usize) -> Action {
-        let mut room = self.held.room(now);
-        room.entries = room.entries.saturating_sub(fetched);
+        let room = self.held.room(fetched, self.rhythm.round_trip(), now);
         self.plan.next_action(now, self.flags.taking(), room)
     }
 
@@ -147,7 +146,7 @@ impl Fetcher {
     async fn read(&mut self, room: usize, block: Duration) -> Result<(), Error> {
         let epoch = self.epoch;
         let mut began = Instant::now();
-        let count = self.reply_size.ask(room);
+        let count = self.reply_size.ask(room, self.rhythm.round_trip());
         let time = self.reply_size.time();
         let read = self.broker.read(&mut self.link, count, block, time);
         let mut entries = read.await?;
@@ -162,7 +161,7 @@ impl Fetcher {
                 break;
             }
             began = Instant::now();
-            let count = self.reply_size.ask(room);
+            let count = self.reply_size.ask(room, self.rhythm.round_trip());
             let time = self.reply_size.time();
             let read = self.broker.read(&mut self.link, count, block, time);
             let triage = &self.triage;
@@ -178,7 +177,7 @@ impl Fetcher {
     /// Reads entries that wait, and no more bytes of them than one reply carries.
     async fn read_bounded(&mut self, room: usize) -> Result<(), Error> {
         let began = Instant::now();
-        let count = self.reply_size.ask(room);
+        let count = self.reply_size.ask(room, self.rhythm.round_trip());
         let (bytes, time) = self.reply_size.bytes_and_time();
         let read = self.broker.read_bounded(&mut self.link, count, bytes, time);
         let mut entries = read.await?;

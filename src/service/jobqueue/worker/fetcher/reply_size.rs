@@ -5,11 +5,16 @@
 
 use std::time::Duration;
 
-use crate::service::jobqueue::redis::{LONG_TRIP, Window};
+use crate::service::jobqueue::redis::{LONG_TRIP, Window, scaled};
 
-/// How many entries one reply brings at most: enough that a round trip costs little by the job,
-/// and few enough that Redis has the next command before it gets idle.
+/// How many entries one reply brings at most, when Redis is near: enough that a round trip costs
+/// little by the job, and few enough that Redis has the next command before it gets idle.
 pub(super) const MAX_REPLY: usize = 256;
+/// One reply is on its way at a time. So it brings more entries where Redis is further away: as many
+/// in a millisecond of round trip as Redis and a worker can do in one and more, and up to
+/// [`MAX_FAR_REPLY`]. Redis serves nobody else while it makes such a reply, for about a millisecond.
+const A_MS_AWAY: usize = 1024;
+const MAX_FAR_REPLY: usize = 1024;
 /// The estimated size of an entry before any was seen, in bytes.
 const USUAL_BYTES: usize = 1024;
 
@@ -33,8 +38,10 @@ impl ReplySize {
     }
 
     /// How many of `wanted` entries the next command asks for.
-    pub(super) fn ask(&mut self, wanted: usize) -> usize {
-        let fit = (self.window.bytes() / self.average).clamp(1, MAX_REPLY);
+    pub(super) fn ask(&mut self, wanted: usize, round_trip: Duration) -> usize {
+        let far = scaled(A_MS_AWAY, round_trip.as_secs_f64() * 1000.0);
+        let most = (MAX_REPLY + far).min(MAX_FAR_REPLY);
+        let fit = (self.window.bytes() / self.average).clamp(1, most);
         self.asked = wanted.min(fit);
         self.asked
     }
@@ -93,21 +100,40 @@ mod tests {
     use super::*;
     use crate::service::jobqueue::redis::CALM;
 
+    /// What is asked of a Redis that is near.
+    fn ask(size: &mut ReplySize, wanted: usize) -> usize {
+        size.ask(wanted, Duration::ZERO)
+    }
+
+    #[test]
+    fn a_reply_brings_more_where_redis_is_further_away() {
+        let mut size = ReplySize::new();
+        for _ in 0..30 {
+            let count = ask(&mut size, MAX_REPLY);
+            size.measure(count, count * 20, Duration::ZERO);
+        }
+        for (micros, most) in [(0, 256), (125, 384), (500, 768), (2000, 1024)] {
+            let round_trip = Duration::from_micros(micros);
+            assert_eq!(size.ask(5000, round_trip), most, "{micros}");
+            assert_eq!(size.ask(100, round_trip), 100, "{micros}");
+        }
+    }
+
     #[test]
     fn a_lost_reply_is_asked_for_in_halves() {
         let mut size = ReplySize::new();
-        assert_eq!(size.ask(0), 0);
+        assert_eq!(ask(&mut size, 0), 0);
         size.lost();
-        assert_eq!(size.ask(MAX_REPLY), 64);
+        assert_eq!(ask(&mut size, MAX_REPLY), 64);
         for smaller in [32, 16, 8, 4, 2, 1, 1] {
             size.lost();
-            assert_eq!(size.ask(64), smaller);
+            assert_eq!(ask(&mut size, 64), smaller);
         }
         for _ in 0..2 * CALM {
-            let count = size.ask(64);
+            let count = ask(&mut size, 64);
             size.measure(count, count * 100, Duration::ZERO);
         }
-        assert_eq!(size.ask(64), 64);
+        assert_eq!(ask(&mut size, 64), 64);
     }
 
     #[test]
@@ -122,26 +148,26 @@ mod tests {
     #[test]
     fn a_reply_brings_as_many_entries_as_have_the_bytes() {
         let mut size = ReplySize::new();
-        size.ask(10);
+        ask(&mut size, 10);
         size.measure(10, 10 * 32 * 1024, Duration::ZERO);
-        assert_eq!(size.ask(MAX_REPLY), 4, "128 KiB in all");
+        assert_eq!(ask(&mut size, MAX_REPLY), 4, "128 KiB in all");
         for _ in 0..30 {
-            let count = size.ask(MAX_REPLY);
+            let count = ask(&mut size, MAX_REPLY);
             size.measure(count, count * 100, Duration::ZERO);
         }
-        assert_eq!(size.ask(MAX_REPLY + 1), MAX_REPLY);
+        assert_eq!(ask(&mut size, MAX_REPLY + 1), MAX_REPLY);
     }
 
     #[test]
     fn a_reply_that_may_have_waited_says_nothing_about_the_line() {
         let mut size = ReplySize::new();
-        size.ask(1);
+        ask(&mut size, 1);
         size.measure(1, 1024, Duration::from_millis(1));
         let before = size.bytes_and_time().0;
-        size.ask(10);
+        ask(&mut size, 10);
         size.measure(9, 9 * 1024, Duration::from_secs(60));
         assert_eq!(size.bytes_and_time().0, before);
-        size.ask(10);
+        ask(&mut size, 10);
         size.measure(10, 10 * 1024, Duration::from_secs(60));
         assert!(size.bytes_and_time().0 < before, "a full one does");
     }

@@ -44,9 +44,14 @@ impl Rhythm {
         self.round_trips.add(took);
     }
 
+    /// How long a command and its reply are on their way, as far as this is known.
+    pub(super) fn round_trip(&self) -> Duration {
+        self.round_trips.shortest()
+    }
+
     /// A look begins at `now`. Answers the times that it is to judge by.
     pub(super) fn look(&mut self, now: Instant, times: &LeaseTimes) -> Look {
-        let round_trip = self.round_trips.shortest();
+        let round_trip = self.round_trip();
         // A shorter gap is no measure: that look goes on with what the last one left.
         let gap = self.last_look.replace(now).map(|last| now - last);
         if let Some(gap) = gap.filter(|gap| *gap >= times.interval + round_trip) {

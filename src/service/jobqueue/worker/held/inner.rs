@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::entries::Entries;
 use super::phase::Event;
@@ -18,15 +18,28 @@ pub(crate) struct Limits {
     /// The number of slots.
     pub(crate) concurrency: usize,
     /// How many jobs may have run without Redis knowing it, beyond the number of slots. It is also how
-    /// many are fetched ahead of the free slots at most.
+    /// many are ready ahead of the free slots at most. Twice as many more may be on their way.
     pub(crate) ahead: usize,
+}
+
+impl Limits {
+    /// How many jobs may run, or have run without Redis knowing it.
+    fn at_risk(self) -> usize {
+        self.concurrency + self.ahead
+    }
+
+    /// So many outcomes are worth a command of their own. A command costs Redis as much as some
+    /// entries of it. No more than an eighth of what may be at risk waits for the one before.
+    pub(super) fn many(self) -> usize {
+        (self.at_risk() / 8).clamp(1, 64)
+    }
 }
 
 /// What the fetcher may do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Room {
-    /// How many entries it may get: free slots, and ahead of them what the pace of short jobs
-    /// allows.
+    /// How many entries the next reply may bring: free slots, and ahead of them what the pace of
+    /// short jobs allows.
     pub(crate) entries: usize,
     /// When the oldest ready delivery was delivered.
     pub(crate) waiting_since: Option<Instant>,
@@ -42,24 +55,41 @@ pub(super) struct Inner {
     pub(super) tries: TryLog,
     pace: Pace,
     /// A runner was started that has not come yet. One is on its way whenever something is ready
-    /// and a slot is free.
+    /// and may start.
     runner_comes: bool,
-    /// Something was put back although a slot was free: the handlers' threads are all blocked.
+    /// Something was put back although a job could start: the handlers' threads are all blocked.
     /// Until a runner comes round again, more would only be put back too.
     pub(super) stuck: bool,
+    /// Something was put back because Redis does not take what has ended. While that lasts, more would
+    /// only be put back too.
+    put_back_behind: bool,
     /// Nothing is started any more.
     stopping: bool,
 }
 
 impl Inner {
-    pub(super) fn room(&mut self, limits: Limits, now: Instant) -> Room {
+    pub(super) fn room(
+        &mut self,
+        limits: Limits,
+        fetched: usize,
+        round_trip: Duration,
+        now: Instant,
+    ) -> Room {
         let waiting_since = self.ready.front().map(|(since, _)| *since);
-        let entries = if self.stuck || self.is_behind(limits) {
+        self.pass(limits, now);
+        let counts = self.entries.counts();
+        // What was not started does not wait for what has ended. So there is a limit to what ends
+        // without a run.
+        let far_behind = counts.slots() + counts.sending >= 2 * limits.at_risk();
+        self.put_back_behind &= self.is_behind(limits);
+        let entries = if self.stuck || self.put_back_behind || far_behind {
             0
         } else {
-            let ahead = self.pace.ahead(now).min(limits.ahead);
-            let taken = self.ready.len() + self.entries.counts().slots();
-            (limits.concurrency + ahead).saturating_sub(taken)
+            let Limits { concurrency, ahead } = limits;
+            let ahead = self.pace.ahead(round_trip, concurrency, ahead);
+            let taken = counts.slots() + self.ready.len() + fetched;
+            let room = (concurrency + ahead.ready + ahead.coming).saturating_sub(taken);
+            room.min(concurrency.saturating_sub(counts.slots()) + ahead.ready)
         };
         Room {
             entries,
@@ -112,11 +142,18 @@ impl Inner {
         self.runner_comes = false;
     }
 
+    /// So many slots were taken until now.
+    #[inline(always)]
+    fn pass(&mut self, limits: Limits, now: Instant) {
+        let slots = self.entries.counts().slots();
+        self.pace.pass(slots, limits.concurrency, now);
+    }
+
     /// Whether Redis is slower than the handlers, or away: what has ended must go out before more is
     /// started. All that runs or has ended runs twice if this process is killed now.
     fn is_behind(&self, limits: Limits) -> bool {
         let counts = self.entries.counts();
-        counts.slots() + counts.sending >= limits.concurrency + limits.ahead
+        counts.slots() + counts.sending >= limits.at_risk()
     }
 
     /// Whether a job may start.
@@ -137,6 +174,7 @@ impl Inner {
             return None;
         }
         let (_, delivery) = self.ready.pop_front()?;
+        self.pass(limits, now);
         let hangs_at = now + delivery.hang_limit;
         self.entries.step(delivery.id, Event::Start(hangs_at));
         Some(delivery)
@@ -144,7 +182,14 @@ impl Inner {
 
     /// A handler is over, and its output as well. An entry that was forgotten meanwhile has no
     /// outcome that Redis could be told.
-    pub(super) fn end_run(&mut self, delivery: &Arc<Delivery>, outcome: Outcome) {
+    pub(super) fn end_run(
+        &mut self,
+        delivery: &Arc<Delivery>,
+        outcome: Outcome,
+        limits: Limits,
+        now: Instant,
+    ) {
+        self.pass(limits, now);
         match self.entries.step_delivery(delivery, ending(&outcome)) {
             Some(serial) => self.push_outcome(delivery.id, serial, outcome),
             None => self.entries.free_abandoned_slot(),
@@ -158,6 +203,20 @@ impl Inner {
             self.entries.step(id, Event::GiveUp);
             self.push_outcome(id, serial, Outcome::PutBack { deliveries });
         }
+    }
+
+    /// Gives up what has been ready since `before` or longer. Answers whether there was anything.
+    pub(super) fn put_back_ready(&mut self, before: Instant, limits: Limits) -> bool {
+        // What is put back is an outcome as well, so this comes first.
+        let (could_start, behind) = (self.may_start(limits), self.is_behind(limits));
+        let ready = self.ready.iter();
+        let old = ready.take_while(|(since, _)| *since <= before).count();
+        for (_, delivery) in self.ready.drain(..old).collect::<Vec<_>>() {
+            self.put_back(delivery.id);
+        }
+        self.stuck |= old > 0 && could_start;
+        self.put_back_behind |= old > 0 && behind;
+        old > 0
     }
 
     /// Instead of an outcome that Redis refuses its entry is put back, for a while.

@@ -28,7 +28,7 @@ mod tries;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashSet;
 use tokio::sync::{Notify, watch};
@@ -77,7 +77,7 @@ impl fmt::Debug for Held {
 }
 
 impl Held {
-    /// `start_runner` is called whenever something is ready, a slot is free and no other runner is
+    /// `start_runner` is called whenever something is ready and may start, and no other runner is
     /// on its way. The runner that it starts begins with [`Self::start`].
     pub(crate) fn new(limits: Limits, start_runner: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
@@ -104,8 +104,10 @@ impl Held {
         }
     }
 
-    pub(crate) fn room(&self, now: Instant) -> Room {
-        self.lock().room(self.limits, now)
+    /// What the fetcher may do now, while `fetched` entries are on their way here. A reply comes
+    /// `round_trip` later than its command goes.
+    pub(crate) fn room(&self, fetched: usize, round_trip: Duration, now: Instant) -> Room {
+        self.lock().room(self.limits, fetched, round_trip, now)
     }
 
     /// Waits until there may be more room than there was. Cancel safe.
@@ -168,15 +170,8 @@ impl Held {
 
     /// Puts back what has been ready since `before` or longer.
     pub(crate) fn put_back_ready(&self, before: Instant) {
-        let mut inner = self.lock();
-        let ready = inner.ready.iter();
-        let old = ready.take_while(|(since, _)| *since <= before).count();
-        for (_, delivery) in inner.ready.drain(..old).collect::<Vec<_>>() {
-            inner.put_back(delivery.id);
-        }
-        inner.stuck |= old > 0 && inner.may_start(self.limits);
-        drop(inner);
-        if old > 0 {
+        let any = self.lock().put_back_ready(before, self.limits);
+        if any {
             self.outcomes.notify_one();
         }
     }

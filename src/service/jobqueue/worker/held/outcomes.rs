@@ -32,7 +32,13 @@ impl Held {
         !self.lock().outcomes.is_empty()
     }
 
-    /// Waits until there may be outcomes. Cancel safe.
+    /// Whether there are so many outcomes that they are worth a command of their own, while others are
+    /// on their way.
+    pub(crate) fn has_many_outcomes(&self) -> bool {
+        self.lock().outcomes.len() >= self.limits.many()
+    }
+
+    /// Waits until there may be outcomes, when there were none, or many of them. Cancel safe.
     pub(crate) async fn wait_for_outcomes(&self) {
         self.outcomes.notified().await;
     }
@@ -72,7 +78,7 @@ impl Held {
     }
 
     /// Redis refuses these for a reason of their own, until an operator mends it. They do not stop
-    /// the fetching. Outcomes of jobs that ran do stop it: if they were lost, too many jobs would
+    /// others from being started. Outcomes of jobs that ran do: if they were lost, too many jobs would
     /// run twice.
     pub(crate) fn refuse(&self, settlements: &[Settlement]) {
         let mut inner = self.lock();

@@ -18,7 +18,7 @@
 //! | `Running`, `Output`                 | `GiveUp`        | `PutBack(Waiting)` | runner: it was cut off, or this process is unfit |
 //! | `Ended(Waiting)`                    | `Send`          | `Ended(Sent)`      | settler: its outcome is in the next command |
 //! | `Ended(Sent)`, `Ended(Refused)`     | `Unsettle`      | `Ended(Waiting)`   | settler: no reply came, the error is one that passes, or a new epoch began |
-//! | `Ended(Sent)`, `Ended(Refused)`     | `Refuse`        | `Ended(Refused)`   | settler: the outcome waits until an operator mends something (a `Done` stays `Sent`, so that it stops the fetching) |
+//! | `Ended(Sent)`, `Ended(Refused)`     | `Refuse`        | `Ended(Refused)`   | settler: the outcome waits until an operator mends something (a `Done` stays `Sent`, so that it stops the starting of others) |
 //! | `Ended(Sent)`, `Ended(Refused)`     | `Confirm`       | `Settled`          | settler: Redis has answered |
 //! | `Ended(Sent)`, `Ended(Refused)`     | `Resume`        | `Ready`            | settler: it was to be parked, and Redis says that it is due |
 //! | `Ended(Sent)`, `Ended(Refused)`     | `GiveUp`        | `PutBack(Waiting)` | settler: too many outcomes wait for an operator |

@@ -1,9 +1,10 @@
 //! What runners do with the entries that are held: take one that is ready, and end it.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Instant;
 
 use super::Held;
+use super::inner::Inner;
 use super::phase::Event;
 use crate::service::jobqueue::worker::outcome::{Delivery, Outcome};
 
@@ -32,10 +33,9 @@ impl Held {
     ) -> Option<Arc<Delivery>> {
         let mut inner = self.lock();
         inner.stuck = false;
-        inner.end_run(delivery, outcome);
+        inner.end_run(delivery, outcome, self.limits, now);
         let next = inner.start_next(self.limits, now);
-        self.release(inner);
-        self.notify_of_end();
+        self.release_after_end(inner);
         next
     }
 
@@ -56,16 +56,21 @@ impl Held {
     }
 
     /// What was left to its output is over: its slot is free, its outcome goes to the settler.
-    pub(crate) fn end_output(&self, delivery: &Arc<Delivery>, outcome: Outcome) {
+    pub(crate) fn end_output(&self, delivery: &Arc<Delivery>, outcome: Outcome, now: Instant) {
         let mut inner = self.lock();
-        inner.end_run(delivery, outcome);
-        self.release(inner);
-        self.notify_of_end();
+        inner.end_run(delivery, outcome, self.limits, now);
+        self.release_after_end(inner);
     }
 
-    fn notify_of_end(&self) {
+    /// The same as [`Self::release`] after a handler has ended.
+    fn release_after_end(&self, inner: MutexGuard<'_, Inner>) {
+        let outcomes = inner.outcomes.len();
+        self.release(inner);
         self.room.notify_one();
-        self.outcomes.notify_one();
+        // The settler looks by itself for what gathers while it sends, unless that is much.
+        if outcomes == 1 || outcomes.is_multiple_of(self.limits.many()) {
+            self.outcomes.notify_one();
+        }
     }
 
     /// Whether another job could start now.

@@ -73,6 +73,11 @@ fn admit_ended(held: &Held, n: u64, outcome: Outcome) {
     held.admit(admission, 0, Instant::now());
 }
 
+/// What the fetcher may do, with a Redis that is near.
+fn room(held: &Held, now: Instant) -> Room {
+    held.room(0, Duration::ZERO, now)
+}
+
 fn ids(next: Option<Arc<Delivery>>) -> Option<EntryId> {
     next.map(|delivery| delivery.id)
 }
@@ -94,12 +99,12 @@ fn a_runner_is_on_its_way_while_something_is_ready_and_a_slot_is_free() {
         entries: 0,
         waiting_since: Some(now),
     };
-    assert_eq!(held.room(now), full);
+    assert_eq!(room(&held, now), full);
     let next = held.end(&jobs[1], Outcome::Done, now);
     assert_eq!((ids(next), runners()), (Some(id(3)), 0));
     let next = held.leave_to_output(&jobs[3], now);
     assert_eq!((ids(next), runners()), (None, 0), "it keeps its slot");
-    held.end_output(&jobs[3], Outcome::Done);
+    held.end_output(&jobs[3], Outcome::Done, now);
     assert_eq!(runners(), 1);
     assert_eq!(ids(held.start(now)), Some(id(4)));
     assert!(held.end(&jobs[4], Outcome::Done, now).is_none());
@@ -126,29 +131,30 @@ fn an_entry_is_held_until_its_outcome_is_confirmed() {
 #[test]
 fn fetching_stops_at_the_limit_of_unsettled_outcomes() {
     let (held, now) = (without_runners(1), Instant::now());
-    for n in 0..(MAX_AHEAD as u64 + 1) {
-        assert!(held.room(now).entries > 0, "{n}");
+    // What may be at risk, and as much again that ends without a run.
+    for n in 0..2 * (MAX_AHEAD as u64 + 1) {
+        assert!(room(&held, now).entries > 0, "{n}");
         admit_ended(&held, n, Outcome::Done);
     }
-    assert_eq!(held.room(now).entries, 0);
+    assert_eq!(room(&held, now).entries, 0);
     held.settled(held.take_outcomes(1).into_iter());
-    assert!(held.room(now).entries > 0);
+    assert!(room(&held, now).entries > 0);
 }
 
 #[test]
 fn refused_outcomes_do_not_stop_the_fetching_unless_they_say_that_a_job_ran() {
     let (held, now) = (without_runners(1), Instant::now());
-    let limit = MAX_AHEAD as u64;
+    let limit = 2 * MAX_AHEAD as u64 + 1;
     (0..limit).for_each(|n| admit_ended(&held, n, Outcome::Done));
     admit_ended(&held, limit, Outcome::Park(delivery(limit)));
-    assert_eq!(held.room(now).entries, 0);
+    assert_eq!(room(&held, now).entries, 0);
     let batch = held.take_outcomes(usize::MAX);
     held.refuse(&batch[..1]);
-    assert_eq!(held.room(now).entries, 0, "its job ran");
+    assert_eq!(room(&held, now).entries, 0, "its job ran");
     held.refuse(&batch);
-    assert!(held.room(now).entries > 0);
+    assert!(room(&held, now).entries > 0);
     held.unsettle(batch);
-    assert_eq!(held.room(now).entries, 0, "they are sent again");
+    assert_eq!(room(&held, now).entries, 0, "they are sent again");
 }
 
 #[test]
@@ -211,16 +217,37 @@ fn once_nothing_is_started_any_more_what_waits_and_what_comes_is_put_back() {
 #[test]
 fn what_is_put_back_sets_no_pace() {
     let (held, now) = (without_runners(1), Instant::now());
-    assert_eq!(held.room(now).entries, 1);
+    assert_eq!(room(&held, now).entries, 1);
     admit(&held, (0..50).map(delivery).collect(), now);
     let run = held.start(now).unwrap();
     held.put_back_ready(now);
+    let now = now + Duration::from_millis(5);
     assert!(held.end(&run, Outcome::Done, now).is_none());
     assert_eq!(
-        held.room(now).entries,
+        room(&held, now).entries,
         2,
         "the slot, and the one that ended"
     );
+}
+
+#[test]
+fn a_worker_whose_outcomes_are_not_taken_puts_back_and_gets_nothing_until_they_are() {
+    let (held, now) = (without_runners(1), Instant::now());
+    (0..MAX_AHEAD as u64).for_each(|n| admit_ended(&held, n, Outcome::Done));
+    let ready = MAX_AHEAD as u64 + 1;
+    admit_ended(&held, ready - 1, Outcome::Done);
+    admit(&held, vec![delivery(ready)], now);
+    assert!(held.start(now).is_none(), "too much is at risk");
+    held.put_back_ready(now);
+    assert_eq!(room(&held, now).entries, 0);
+    held.settled(held.take_outcomes(1).into_iter());
+    assert_eq!(
+        room(&held, now).entries,
+        0,
+        "what was put back is at risk too"
+    );
+    held.settled(held.take_outcomes(1).into_iter());
+    assert!(room(&held, now).entries > 0);
 }
 
 #[test]
@@ -229,9 +256,35 @@ fn a_worker_whose_threads_are_blocked_gets_nothing_until_a_runner_comes_round() 
     admit(&held, vec![delivery(1), delivery(2)], now);
     held.start(now).unwrap();
     held.put_back_ready(now);
-    assert_eq!(held.room(now).entries, 0);
+    assert_eq!(room(&held, now).entries, 0);
     assert!(held.start(now).is_none());
-    assert_eq!(held.room(now).entries, 1);
+    assert_eq!(room(&held, now).entries, 1);
+}
+
+#[test]
+fn a_worker_that_was_behind_gets_entries_when_all_that_it_held_is_forgotten() {
+    let (held, now) = (without_runners(1), Instant::now());
+    (0..=MAX_AHEAD as u64).for_each(|n| admit_ended(&held, n, Outcome::Done));
+    admit(&held, vec![delivery(MAX_AHEAD as u64 + 1)], now);
+    held.put_back_ready(now);
+    assert_eq!(room(&held, now).entries, 0);
+    held.begin_epoch(1);
+    held.recognised(1, &FxHashSet::default());
+    assert!(room(&held, now).entries > 0);
+}
+
+#[test]
+fn a_worker_whose_threads_are_blocked_stays_so_after_its_put_backs_are_settled() {
+    let limits = Limits {
+        concurrency: 10,
+        ahead: 0,
+    };
+    let (held, now) = (Held::new(limits, || ()), Instant::now());
+    admit(&held, (0..10).map(delivery).collect(), now);
+    (0..4).for_each(|_| drop(held.start(now)));
+    held.put_back_ready(now);
+    held.settled(held.take_outcomes(10).into_iter());
+    assert_eq!(room(&held, now).entries, 0);
 }
 
 #[test]
@@ -335,7 +388,10 @@ fn an_entry_that_was_not_started_is_dropped_when_its_lease_is_lost() {
     assert_eq!(lost, [id(2), id(3)]);
     assert!(held.contains(id(1)) && held.contains(id(4)));
     assert!(held.end(&run, Outcome::Done, now).is_none());
-    assert_eq!((held.unsettled(), held.room(now).entries), (2, 2));
+    assert_eq!(
+        (held.unsettled(), room(&held, now).waiting_since),
+        (2, None)
+    );
 }
 
 #[test]

@@ -254,7 +254,7 @@ impl Account {
         self.end(run.number, how);
         let outcome = outcome(how, &run.delivery);
         if run.in_output {
-            self.held.end_output(&run.delivery, outcome);
+            self.held.end_output(&run.delivery, outcome, now);
         } else {
             let got = self.held.end(&run.delivery, outcome, now);
             self.took(got);
