@@ -25,6 +25,7 @@ mod far;
 mod far_producers;
 mod growth;
 mod http;
+mod hub;
 mod latency;
 mod limit;
 mod path;
