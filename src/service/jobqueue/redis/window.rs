@@ -81,6 +81,14 @@ impl Window {
         self.bytes
     }
 
+    /// The time of the fastest round trip on this connection. It is zero before the first.
+    pub(crate) fn round_trip(&self) -> Duration {
+        match self.fastest {
+            Duration::MAX => Duration::ZERO,
+            fastest => fastest,
+        }
+    }
+
     /// A round trip of `bytes` took this long.
     pub(crate) fn passed(&mut self, bytes: usize, took: Duration) {
         self.fastest = self.fastest.min(took);

@@ -7,8 +7,9 @@ use crate::service::jobqueue::redis::scaled;
 /// What is fetched ahead lasts for so long beyond a round trip. This is for the time that Redis, the
 /// line and this process take beside it.
 const RESERVE: Duration = Duration::from_millis(5);
-/// What runs while a reply of so near a Redis is on its way is no more than the reserve.
-const NEAR: Duration = Duration::from_micros(250);
+/// A round trip to a Redis that is near takes no longer. One command at a time is enough for such a
+/// one, and what runs meanwhile is less than the reserve.
+pub(crate) const NEAR: Duration = Duration::from_micros(250);
 /// How long all slots were taken before half of what was measured is forgotten. It is the short time
 /// when so many jobs for each slot have ended, so that jobs which end together say little.
 const SHORT_MEMORY: Duration = Duration::from_millis(5);

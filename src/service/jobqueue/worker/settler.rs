@@ -21,6 +21,7 @@ use tracing::warn;
 use super::held::Held;
 use super::job_log::JobLog;
 use super::outcome::{Outcome, Settlement};
+use super::pace::NEAR;
 use super::promoter::Alarm;
 use super::recognition::recognise;
 use super::refused::Refused;
@@ -116,6 +117,10 @@ impl Settler {
             if over && sent == 0 {
                 return false;
             }
+            if sent > 0 && !self.is_far() {
+                self.link.next_epoch().await;
+                return true;
+            }
             let retry_at = self.refused.retry_at().filter(|_| sent == 0);
             let retry = async {
                 sleep_until(retry_at?.into()).await;
@@ -130,13 +135,18 @@ impl Settler {
         }
     }
 
-    /// Whether another round trip may begin: when none is on its way, or when much has gathered
-    /// and the line has room for it.
+    /// Whether Redis is so far away that a second batch is worth more than a larger one.
+    fn is_far(&self) -> bool {
+        self.window.round_trip() > NEAR
+    }
+
+    /// Whether another round trip may begin: when none is on its way, or when Redis is far away, much
+    /// has gathered, and the line has room for it.
     fn may_send(&self, sent: usize) -> bool {
         if sent == 0 {
             return self.held.has_outcomes() || self.refused_are_due();
         }
-        self.held.has_many_outcomes() && self.bytes_sent < self.window.bytes()
+        self.is_far() && self.held.has_many_outcomes() && self.bytes_sent < self.window.bytes()
     }
 
     fn refused_are_due(&self) -> bool {

@@ -6,14 +6,16 @@
 use std::time::Duration;
 
 use crate::service::jobqueue::redis::{LONG_TRIP, Window, scaled};
+use crate::service::jobqueue::worker::pace::NEAR;
 
 /// How many entries one reply brings at most, when Redis is near: enough that a round trip costs
 /// little by the job, and few enough that Redis has the next command before it gets idle.
 pub(super) const MAX_REPLY: usize = 256;
 /// One reply is on its way at a time. So it brings more entries where Redis is further away: as many
-/// in a millisecond of round trip as Redis and a worker can do in one and more, and up to
-/// [`MAX_FAR_REPLY`]. Redis serves nobody else while it makes such a reply, for about a millisecond.
-const A_MS_AWAY: usize = 1024;
+/// One reply is on its way at a time. So one brings more entries where Redis is further away: so many
+/// more for each millisecond, which is more than is done in one, and [`MAX_FAR_REPLY`] at most. Redis
+/// serves nobody else while it makes such a reply, for about a millisecond.
+const A_MS_AWAY: usize = 2048;
 const MAX_FAR_REPLY: usize = 1024;
 /// The estimated size of an entry before any was seen, in bytes.
 const USUAL_BYTES: usize = 1024;
@@ -39,7 +41,8 @@ impl ReplySize {
 
     /// How many of `wanted` entries the next command asks for.
     pub(super) fn ask(&mut self, wanted: usize, round_trip: Duration) -> usize {
-        let far = scaled(A_MS_AWAY, round_trip.as_secs_f64() * 1000.0);
+        let far = round_trip.saturating_sub(NEAR).as_secs_f64();
+        let far = scaled(A_MS_AWAY, far * 1000.0);
         let most = (MAX_REPLY + far).min(MAX_FAR_REPLY);
         let fit = (self.window.bytes() / self.average).clamp(1, most);
         self.asked = wanted.min(fit);
@@ -112,7 +115,7 @@ mod tests {
             let count = ask(&mut size, MAX_REPLY);
             size.measure(count, count * 20, Duration::ZERO);
         }
-        for (micros, most) in [(0, 256), (125, 384), (500, 768), (2000, 1024)] {
+        for (micros, most) in [(0, 256), (250, 256), (500, 768), (2000, 1024)] {
             let round_trip = Duration::from_micros(micros);
             assert_eq!(size.ask(5000, round_trip), most, "{micros}");
             assert_eq!(size.ask(100, round_trip), 100, "{micros}");
