@@ -214,11 +214,12 @@ async fn stalls_without_end_hold_nobody_for_ever() {
     let heir = worker(&redis, lease, None);
     heir.wait_for_log("connected to redis", PATIENCE).await;
     redis.reclaiming().await;
-    redis.add_abandoned(&[test_job("sleep", 1, 0)], 1).await;
     // Every second look comes after an unusual gap. Without a limit, each of these gaps would begin
-    // the hold again.
+    // the hold again. The first one comes before the job, which nobody is to take before it.
     let began = Instant::now();
     let stall = "redis.call('HINCRBY', KEYS[1], 'reclaim_seen_ms', -1000)";
+    redis.cmd(&["EVAL", stall, "1", STATE]).await;
+    redis.add_abandoned(&[test_job("sleep", 1, 0)], 1).await;
     let bound = 12 * hold(lease) + PATIENCE;
     eventually("it is taken all the same", bound, async || {
         redis.cmd(&["EVAL", stall, "1", STATE]).await;

@@ -22,18 +22,15 @@ pub(super) struct Checkup {
     /// Each of these commands shows by running that Redis can be used. It answers 1 when it had
     /// to create the consumer group, or the mark of the stream.
     setup: Vec<Cmd>,
-    /// These make the scripts known to Redis. It may refuse them.
-    loads: Pipeline,
     condition: Mutex<Condition>,
 }
 
 impl Checkup {
     /// `redis` is the address of the Redis, without secrets.
-    pub(super) fn new(redis: String, keys: &Keys, setup: Vec<Cmd>, loads: Pipeline) -> Self {
+    pub(super) fn new(redis: String, keys: &Keys, setup: Vec<Cmd>) -> Self {
         Self {
             keys: keys.clone(),
             setup,
-            loads,
             condition: Mutex::new(Condition::new(redis, keys)),
         }
     }
@@ -70,6 +67,7 @@ impl Checkup {
             match reply {
                 Value::ServerError(error) => return Err(Error::from(&error)),
                 Value::Int(1) => info!("created the stream's consumer group"),
+                // The last one is the mark. One before it may be the hash of a script.
                 Value::BulkString(mark) => {
                     incarnation = String::from_utf8_lossy(&mark).into_owned();
                 }
@@ -77,13 +75,6 @@ impl Checkup {
             }
         }
         Ok(incarnation.into())
-    }
-
-    /// Makes the scripts known to Redis, which may refuse it: a script that it does not know is sent
-    /// with the first command that needs it. Cancel safe.
-    pub(super) async fn load_scripts(&self, mut connection: MultiplexedConnection) {
-        let loads = connection.send_packed_commands(&self.loads, 0, self.loads.len());
-        drop(loads.await);
     }
 
     /// Asks how Redis is. Whoever needs Redis finds out when it does not answer. Cancel safe.

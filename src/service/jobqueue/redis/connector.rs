@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use futures_util::future::FutureExt;
+use redis::Cmd;
 use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline};
 use tokio::time::{sleep, timeout};
 use tracing::info;
 
@@ -23,7 +23,6 @@ use super::keys::Keys;
 use super::login::Login;
 use super::migrations;
 use super::outage::OutageLog;
-use super::scripts;
 use super::shared_answer::{Health, SharedAnswer};
 use super::status::{SharedConnection, Status};
 use super::tls;
@@ -59,7 +58,7 @@ impl Connector {
     /// # Errors
     /// When a setting in `config` cannot be used.
     pub(crate) fn of_worker(config: &RedisConfig, keys: &Keys) -> Result<Self, InvalidSetting> {
-        Self::new(config, keys, migrations::commands(keys), scripts::loads())
+        Self::new(config, keys, migrations::commands_of_worker(keys))
     }
 
     /// The same for a producer, which must be allowed to append jobs.
@@ -67,16 +66,10 @@ impl Connector {
     /// # Errors
     /// When a setting in `config` cannot be used.
     pub(crate) fn of_producer(config: &RedisConfig, keys: &Keys) -> Result<Self, InvalidSetting> {
-        let setup = migrations::commands_of_producer(keys);
-        Self::new(config, keys, setup, Pipeline::new())
+        Self::new(config, keys, migrations::commands_of_producer(keys))
     }
 
-    fn new(
-        config: &RedisConfig,
-        keys: &Keys,
-        setup: Vec<Cmd>,
-        loads: Pipeline,
-    ) -> Result<Self, InvalidSetting> {
+    fn new(config: &RedisConfig, keys: &Keys, setup: Vec<Cmd>) -> Result<Self, InvalidSetting> {
         config.check()?;
         let login = Login::new(config).map_err(|error| InvalidSetting {
             key: "cache_server.redis.jobqueue.addr".to_owned(),
@@ -89,7 +82,7 @@ impl Connector {
         Ok(Self(Arc::new(Inner {
             login,
             config: config.clone(),
-            checkup: Checkup::new(redis.clone(), keys, setup, loads),
+            checkup: Checkup::new(redis.clone(), keys, setup),
             shared: SharedConnection::new(),
             log: Mutex::new(OutageLog::new(redis)),
             ready: SharedAnswer::default(),
@@ -241,19 +234,12 @@ impl Connector {
         let kept = self.0.shared.take();
         let fresh = kept.is_none();
         let result = async {
-            let connection = match kept {
+            let mut connection = match kept {
                 Some(connection) => connection,
                 None => self.open_shared().await?,
             };
-            let loading = async {
-                if fresh {
-                    self.0.checkup.load_scripts(connection.clone()).await;
-                }
-            };
-            let mut same = connection.clone();
-            // Both are on their way at once.
-            let (_, incarnation) = tokio::join!(loading, self.0.checkup.set_up(&mut same));
-            Ok((connection, incarnation?))
+            let incarnation = self.0.checkup.set_up(&mut connection).await?;
+            Ok((connection, incarnation))
         }
         .await;
         let (connection, incarnation) =

@@ -8,7 +8,7 @@ use redis::Cmd;
 use uuid::Uuid;
 
 use super::keys::Keys;
-use super::scripts::{MAY_ENQUEUE, eval};
+use super::scripts::{MAY_ENQUEUE, eval, load};
 use crate::service::jobqueue::constants::GROUP;
 
 /// The scripts in order. The number of each is its place, from 1.
@@ -19,7 +19,7 @@ const MIGRATIONS: [&str; 2] = [
 
 /// The commands that bring a queue's schema up to date. One of them answers 1 when it had to
 /// create the group, and one the mark of the stream.
-pub(super) fn commands(keys: &Keys) -> Vec<Cmd> {
+fn commands(keys: &Keys) -> Vec<Cmd> {
     let process = Uuid::now_v7().simple().to_string();
     let command = |script: &&str| {
         let mut cmd = eval(script, &[&keys.stream, &keys.state]);
@@ -27,6 +27,13 @@ pub(super) fn commands(keys: &Keys) -> Vec<Cmd> {
         cmd
     };
     MIGRATIONS.iter().map(command).collect()
+}
+
+/// The same for a worker, before which Redis gets to know a script.
+pub(super) fn commands_of_worker(keys: &Keys) -> Vec<Cmd> {
+    let mut commands = vec![load()];
+    commands.append(&mut self::commands(keys));
+    commands
 }
 
 /// The same for a producer, which needs to know one thing more: the migrations append nothing,

@@ -1,15 +1,14 @@
 //! The Lua scripts, and the commands that run them.
 //!
-//! A script is named by its hash (EVALSHA), so its text is not on the line. Redis gets to know the
-//! scripts when a worker sets it up. A Redis that does not know one, since it was flushed or is another
-//! one after a failover, refuses the command with NOSCRIPT and does nothing. Then [`whole`] makes the
-//! command that has the text (EVAL), and Redis knows the script from then on. The link does this, and
-//! nobody else notices.
+//! A script is named by its hash (EVALSHA), so its text is not on the line. A Redis that does not know
+//! it, since it was started or flushed or is another one after a failover, refuses the command with
+//! NOSCRIPT and does nothing. Then [`whole`] makes the command that has the text (EVAL), and Redis
+//! knows the script from then on. The link does this, and nobody else notices.
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{Arg, Cmd, Pipeline, ServerError};
+use redis::{Arg, Cmd, ServerError};
 
 /// A script of `scripts/`. Before it stand the prelude, which all scripts share, and the other
 /// parts that are named.
@@ -81,13 +80,12 @@ pub(super) fn evalsha(script: &Script, keys: &[&String]) -> Cmd {
     cmd
 }
 
-/// The commands that make Redis know all scripts.
-pub(super) fn loads() -> Pipeline {
-    let mut loads = Pipeline::new();
-    for script in ALL {
-        loads.cmd("SCRIPT").arg("LOAD").arg(&script.text);
-    }
-    loads
+/// The command that makes Redis know how to acknowledge. A job that ran is to be acknowledged in one
+/// round trip also the first time. The other scripts can wait for their first use.
+pub(super) fn load() -> Cmd {
+    let mut load = redis::cmd("SCRIPT");
+    load.arg("LOAD").arg(&ACKNOWLEDGE.text);
+    load
 }
 
 /// The command that runs a script whose text it has.
