@@ -251,6 +251,13 @@ async fn a_password_that_is_changed_while_they_run_is_waited_for() {
 
 #[tokio::test]
 async fn a_permission_that_a_worker_lacks_is_named_and_waited_for() {
+    // A worker that runs names its scripts by their hash, and does not need EVAL.
+    let mut starting = Scene::new().await;
+    starting.operator("ACL SETUSER default -eval").await;
+    starting.start(Process::jobqueue, &[]);
+    starting
+        .waits_until(&["NOPERM", "eval"], "ACL SETUSER default +eval")
+        .await;
     let lacks = async |command| {
         let (mut early, mut late) = (Scene::new().await, Scene::new().await);
         late.started_and_ready(Process::jobqueue, &[]).await;

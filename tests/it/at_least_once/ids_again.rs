@@ -1,6 +1,6 @@
 //! Entry ids occur again. This happens when Redis is back empty or with older data and its clock is
-//! behind, or when an operator deletes the stream, or renames it and renames it back. A worker that still holds the old entries must
-//! not mistake the new ones for them: each new job runs.
+//! behind, or when an operator deletes the stream, or renames it and renames it back. A worker that
+//! still holds the old entries must not mistake the new ones for them: each new job runs.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, PipeReader, PipeWriter, Write, pipe};

@@ -12,6 +12,7 @@ use super::ledger::Answer;
 pub(super) async fn client(
     url: Arc<Mutex<String>>,
     numbers: Arc<AtomicU64>,
+    full: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
 ) -> Vec<(u64, Answer)> {
     let http = reqwest::Client::builder()
@@ -20,6 +21,10 @@ pub(super) async fn client(
         .unwrap();
     let mut answers = Vec::new();
     while !stop.load(Ordering::Relaxed) {
+        if full.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        }
         let n = numbers.fetch_add(1, Ordering::Relaxed);
         let delay = ["0s", "0s", "50ms", "300ms", "2s"][usize::try_from(n % 5).unwrap()];
         let body = json!({"message": format!("job {n}"), "delay": delay}).to_string();

@@ -24,7 +24,9 @@ use self::client::client;
 pub(crate) use self::kinds::KINDS;
 use self::kinds::kinds;
 use self::ledger::{Answer, Fault, Ledger, Print, Verdict};
-use crate::support::{Clock, FaultProxy, LEASE, PATIENCE, Process, Redis, SlowLine, eventually};
+use crate::support::{
+    Clock, FaultProxy, LEASE, PATIENCE, Process, Redis, STREAM, SlowLine, eventually,
+};
 
 const WORKERS: usize = 3;
 const CLIENTS: u64 = 4;
@@ -35,6 +37,9 @@ const AHEAD: [usize; WORKERS] = [0, 16, 512];
 /// The most jobs that a worker holds: those that run or are not settled, and as many that it has
 /// fetched.
 const HELD: usize = 2 * (CONCURRENCY + 512);
+/// The clients wait while more jobs than these are in the stream. Otherwise a job that a fault made run
+/// again would wait behind so many others that the fault would no longer explain it.
+const BACKLOG: u64 = 500;
 /// How long an operator tries again while Redis is busy with its disk.
 const INSISTS: Duration = Duration::from_secs(30);
 
@@ -52,6 +57,8 @@ struct Run {
     alive: [usize; WORKERS],
     /// The number of the next job.
     numbers: Arc<AtomicU64>,
+    /// Whether the clients wait.
+    full: Arc<AtomicBool>,
     /// Jobs that were added by the run and not by a client.
     added: Vec<(u64, Answer)>,
     faults: Vec<Fault>,
@@ -84,6 +91,7 @@ impl Run {
             workers: Vec::new(),
             alive: [0, 1, 2],
             numbers: Arc::new(AtomicU64::new(0)),
+            full: Arc::default(),
             added: Vec::new(),
             faults: Vec::new(),
             happened: BTreeMap::new(),
@@ -168,6 +176,15 @@ impl Run {
         });
     }
 
+    async fn limit_backlog(&self) {
+        let length = self.redis.try_cmd(&["XLEN", STREAM]).await;
+        let length = length.map(|length| redis::from_redis_value::<u64>(length).unwrap());
+        self.full.store(
+            length.is_ok_and(|length| length > BACKLOG),
+            Ordering::Relaxed,
+        );
+    }
+
     /// Repeats a command until Redis has answered it. The command may run twice.
     async fn surely(&self, command: &[&str]) {
         eventually(format!("{command:?}"), INSISTS, async || {
@@ -190,8 +207,7 @@ impl Run {
             answers,
             faults: self.faults.clone(),
             held: HELD,
-            // What a fault took from a worker may wait behind all that was registered meanwhile.
-            window: Duration::from_secs(30),
+            window: Duration::from_secs(10),
             ..Ledger::default()
         };
         for (worker, process) in self.workers.iter().enumerate() {
@@ -239,6 +255,7 @@ async fn chaos(seconds: u64, seed: u64, kinds: Vec<&'static str>) {
             tokio::spawn(client(
                 run.server_url.clone(),
                 run.numbers.clone(),
+                run.full.clone(),
                 stop.clone(),
             ))
         })
@@ -247,6 +264,7 @@ async fn chaos(seconds: u64, seed: u64, kinds: Vec<&'static str>) {
     while Instant::now() < end {
         run.fault().await;
         tokio::time::sleep(Duration::from_millis(run.random.u64(50..800))).await;
+        run.limit_backlog().await;
     }
     stop.store(true, Ordering::Relaxed);
     let mut answers = BTreeMap::new();

@@ -9,7 +9,7 @@ use crate::service::jobqueue::redis::scaled;
 const RESERVE: Duration = Duration::from_millis(5);
 /// A round trip to a Redis that is near takes no longer. One command at a time is enough for such a
 /// one, and what runs meanwhile is less than the reserve.
-pub(crate) const NEAR: Duration = Duration::from_micros(250);
+pub(crate) const NEAR: Duration = Duration::from_micros(500);
 /// How long all slots were taken before half of what was measured is forgotten. It is the short time
 /// when so many jobs for each slot have ended, so that jobs which end together say little.
 const SHORT_MEMORY: Duration = Duration::from_millis(5);
@@ -53,6 +53,11 @@ impl Pace {
     #[inline(always)]
     pub(crate) fn count(&mut self) {
         self.ended += 1.0;
+    }
+
+    /// What was fetched ahead has waited for too long, so the pace is another one now.
+    pub(crate) fn forget(&mut self) {
+        (self.slot_time, self.ended) = (0.0, 0.0);
     }
 
     /// How many jobs `concurrency` slots can run within `time`, and `limit` at most.

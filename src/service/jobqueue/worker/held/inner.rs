@@ -214,6 +214,9 @@ impl Inner {
         for (_, delivery) in self.ready.drain(..old).collect::<Vec<_>>() {
             self.put_back(delivery.id);
         }
+        if old > 0 {
+            self.pace.forget();
+        }
         self.stuck |= old > 0 && could_start;
         self.put_back_behind |= old > 0 && behind;
         old > 0
