@@ -40,7 +40,10 @@ pub(crate) const REGISTER: &str = "/api/dm-jobqueue/register";
 
 /// Runs the program named `name`.
 pub(crate) fn run(name: &str) -> ExitCode {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = match name {
+        "worker" => inside::jobqueue_runtime().unwrap(),
+        _ => tokio::runtime::Runtime::new().unwrap(),
+    };
     let result = runtime.block_on(async {
         match name {
             "worker" => inside::run_jobqueue(add_handlers).await.map(ExitCode::from),

@@ -72,10 +72,15 @@ pub(crate) fn spawn<T: Send + 'static>(
 /// If the system gives some threads here but not all, tokio panics, and while it unwinds it waits for
 /// the threads for ever. So the panic hook asks [`refused_runtime`], and ends the process.
 ///
+/// It has as many threads as `TOKIO_WORKER_THREADS` says. When that is unset, it has as many as
+/// `builder` says.
+///
 /// # Errors
 /// When the system gives no files for it, or `TOKIO_WORKER_THREADS` is no number of threads.
 pub(crate) fn runtime(builder: &mut Builder) -> io::Result<Runtime> {
-    check_worker_threads()?;
+    if let Some(threads) = worker_threads()? {
+        builder.worker_threads(threads);
+    }
     BUILDS_RUNTIME.set(true);
     let built = builder
         .enable_all()
@@ -88,15 +93,15 @@ pub(crate) fn runtime(builder: &mut Builder) -> io::Result<Runtime> {
     built.map_err(|error| io::Error::new(error.kind(), refusal(&error.to_string())))
 }
 
-/// Checks the variable before tokio does. tokio would panic and show the value, which may be a secret
+/// Reads the variable before tokio does. tokio would panic and show the value, which may be a secret
 /// in the wrong place.
-fn check_worker_threads() -> io::Result<()> {
+fn worker_threads() -> io::Result<Option<usize>> {
     let Some(value) = std::env::var_os(WORKER_THREADS) else {
-        return Ok(());
+        return Ok(None);
     };
     let value = value.to_string_lossy();
     match value.parse::<usize>() {
-        Ok(1..) => Ok(()),
+        Ok(threads @ 1..) => Ok(Some(threads)),
         _ => Err(io::Error::other(format!(
             "{WORKER_THREADS}: found {}, expected a whole number from 1; correct or unset it",
             plain::shown(&value)

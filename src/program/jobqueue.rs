@@ -4,6 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -33,7 +34,18 @@ struct Arguments {}
 /// # Panics
 /// Inside of a Tokio runtime, since it makes one of its own. So `main` has no `#[tokio::main]`.
 pub fn jobqueue(add_handlers: impl FnOnce(&mut Mux, &LineWriter)) -> ExitCode {
-    start::main::<Arguments, _>(|| async { Ok(run(add_handlers).await?.into()) })
+    let work = || async { Ok(run(add_handlers).await?.into()) };
+    start::main::<Arguments, _>(runtime(), work)
+}
+
+/// What makes the runtime of the program, on which no handler runs.
+///
+/// Redis has one thread, and one thread here keeps up with it. More of them would wake each other for
+/// each reply, and take the processors from the handlers.
+pub(super) fn runtime() -> Builder {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1);
+    builder
 }
 
 /// The program without its arguments.

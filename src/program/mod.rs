@@ -58,4 +58,12 @@ pub mod inside {
     ) -> Result<Exit, Box<dyn Error>> {
         jobqueue::run(add_handlers).await
     }
+
+    /// The runtime of the program `jobqueue`.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn jobqueue_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+        crate::threads::runtime(&mut jobqueue::runtime())
+    }
 }

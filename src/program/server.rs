@@ -4,6 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -28,7 +29,7 @@ struct Arguments {}
 /// # Panics
 /// Inside of a Tokio runtime, since it makes one of its own. So `main` has no `#[tokio::main]`.
 pub fn server() -> ExitCode {
-    start::main::<Arguments, _>(run)
+    start::main::<Arguments, _>(Builder::new_multi_thread(), run)
 }
 
 async fn run() -> Result<ExitCode, Box<dyn Error>> {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::{ContextKind, ContextValue};
+use tokio::runtime::Builder;
 
 use crate::config::{self, plain};
 use crate::{telemetry, threads};
@@ -39,9 +40,9 @@ Exit status:
   74  stdout takes no more lines
   78  not started: what is wrong, and what to do, is on stderr";
 
-/// Reads the arguments, does `work` on a runtime of its own, and returns the exit status. `--help` and
+/// Reads the arguments, does `work` on the runtime that `builder` makes, and returns the exit status. `--help` and
 /// `--version` are answered before anything else is done.
-pub(super) fn main<Arguments, Work>(work: impl FnOnce() -> Work) -> ExitCode
+pub(super) fn main<Arguments, Work>(mut builder: Builder, work: impl FnOnce() -> Work) -> ExitCode
 where
     Arguments: Parser,
     Work: Future<Output = Result<ExitCode, Box<dyn Error>>>,
@@ -50,7 +51,6 @@ where
         return print_and_exit(&Arguments::command(), error);
     }
     telemetry::log_panics();
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = threads::check_limits().and_then(|()| threads::runtime(&mut builder));
     let runtime = match runtime {
         Ok(runtime) => runtime,

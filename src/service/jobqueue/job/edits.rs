@@ -3,9 +3,9 @@
 //! Redis makes the changes in the text that it holds, so the job is not sent back to it. The JSON
 //! is not written anew: payload and unknown fields stay as they are, byte for byte.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// What a move changes in a job's JSON. Everything else stays as it was, byte for byte.
@@ -26,6 +26,23 @@ pub(crate) struct Edit {
     pub(crate) text: String,
 }
 
+/// The members that a move changes, as they stand in the JSON. One that is null is there.
+#[derive(Deserialize)]
+struct Members<'a> {
+    #[serde(borrow, default, deserialize_with = "there")]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "there")]
+    attempt: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "there")]
+    unknown_for_ms: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "there")]
+    delay_ms: Option<&'a RawValue>,
+}
+
+fn there<'de, D: Deserializer<'de>>(member: D) -> Result<Option<&'de RawValue>, D::Error> {
+    Deserialize::deserialize(member).map(Some)
+}
+
 /// What has to change in a job's JSON when the job moves to the scheduled set.
 ///
 /// The job loses its delay, because the score in the set says when it is due. It gets `attempt`,
@@ -41,7 +58,7 @@ pub(crate) fn moved(
     attempt: u32,
     unknown_for_ms: u64,
 ) -> Result<Edits, serde_json::Error> {
-    let fields: BTreeMap<String, &RawValue> = serde_json::from_slice(json)?;
+    let members: Members<'_> = serde_json::from_slice(json)?;
     // The values are borrowed from `json`, so their addresses say where they stand in it.
     let span = |value: &RawValue| {
         let start = value.get().as_ptr().addr() - json.as_ptr().addr();
@@ -49,8 +66,8 @@ pub(crate) fn moved(
     };
     let inside = json.len() - json.trim_ascii_start().len() + 1;
     let mut edits = Vec::new();
-    let mut set = |name: &str, value: String| {
-        edits.push(match fields.get(name) {
+    let mut set = |name: &str, old: Option<&RawValue>, value: String| {
+        edits.push(match old {
             Some(old) => Edit {
                 cut: span(old),
                 text: value,
@@ -62,16 +79,17 @@ pub(crate) fn moved(
             },
         });
     };
-    if fields.get("id").is_none_or(|id| id.get() == "null") {
-        set("id", serde_json::to_string(id)?);
+    if members.id.is_none_or(|id| id.get() == "null") {
+        set("id", members.id, serde_json::to_string(id)?);
     }
     if attempt > 0 {
-        set("attempt", attempt.to_string());
+        set("attempt", members.attempt, attempt.to_string());
     }
-    if unknown_for_ms > 0 || fields.contains_key("unknown_for_ms") {
-        set("unknown_for_ms", unknown_for_ms.to_string());
+    if unknown_for_ms > 0 || members.unknown_for_ms.is_some() {
+        let waited = unknown_for_ms.to_string();
+        set("unknown_for_ms", members.unknown_for_ms, waited);
     }
-    if let Some(delay) = fields.get("delay_ms") {
+    if let Some(delay) = members.delay_ms {
         edits.push(without(json, "delay_ms", span(delay)));
     }
     edits.sort_by_key(|edit| edit.cut.start);

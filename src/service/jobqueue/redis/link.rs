@@ -183,6 +183,27 @@ impl Link {
         }
     }
 
+    /// Sends one command whose reply may take `time` longer than others. The link can send more of them
+    /// meanwhile. The caller gives the result to [`Self::judge_in`].
+    ///
+    /// Not cancel safe: a dropped future's command may still run.
+    pub(super) fn send_one(
+        &self,
+        cmd: Cmd,
+        time: Duration,
+    ) -> impl Future<Output = Result<Value, Error>> + use<> {
+        let mut pipeline = Pipeline::with_capacity(1);
+        pipeline.add_command(cmd);
+        let replies = self.send(pipeline, time);
+        async move {
+            match replies.await?.pop() {
+                Some(Value::ServerError(error)) => Err(Error::from(&error)),
+                // Where a reply is missing, its shape is wrong.
+                reply => Ok(reply.unwrap_or_default()),
+            }
+        }
+    }
+
     /// This part's own connection has ended. That is worth a warning when it happens again and
     /// again.
     fn ended(&mut self, what: &'static str, error: &Error) {
@@ -236,15 +257,15 @@ impl Link {
         result
     }
 
-    /// Draws the consequences of a command that was sent in `epoch`. When that epoch is over, they
-    /// were drawn.
-    pub(super) fn judge_in<T>(
+    /// Draws the consequences of a command that was sent in `epoch`. When that epoch is over, or the
+    /// connection has ended, they were drawn.
+    pub(crate) fn judge_in<T>(
         &mut self,
         epoch: u64,
         what: &'static str,
         result: Result<T, Error>,
     ) -> Result<T, Error> {
-        if epoch == self.epoch {
+        if epoch == self.epoch && self.is_open() {
             self.judge(what, result)
         } else {
             result

@@ -25,26 +25,32 @@ pub(crate) struct Take {
 }
 
 impl Broker {
-    /// Delivers up to `count` waiting entries. Waits up to `block` for the first one.
+    /// Delivers up to `count` waiting entries. Waits up to `block` for the first one, if that is given.
+    /// The future sends the command when it is polled first. More may be sent over the link meanwhile.
     ///
     /// The link's reply timeout must be longer than `block`. The reply may take `time` longer
-    /// than that.
-    pub(crate) async fn read(
+    /// than that. The caller gives the result to [`Link::judge_in`], by the name `read`.
+    ///
+    /// Not cancel safe: a dropped future's command may still run, and its entries are lost until their
+    /// lease ends.
+    pub(crate) fn read(
         &self,
-        link: &mut Link,
+        link: &Link,
         count: usize,
-        block: Duration,
+        block: Option<Duration>,
         time: Duration,
-    ) -> Result<Vec<Entry>, Error> {
-        // BLOCK 0 would wait for ever.
-        let block_ms = block.as_millis().max(1);
+    ) -> impl Future<Output = Result<Vec<Entry>, Error>> + use<> {
         let mut cmd = redis::cmd("XREADGROUP");
         cmd.arg("GROUP").arg(GROUP).arg(self.consumer());
         cmd.arg("COUNT").arg(count);
-        cmd.arg("BLOCK").arg(block_ms.to_string());
+        if let Some(block) = block {
+            // BLOCK 0 would wait for ever.
+            let block_ms = block.as_millis().max(1);
+            cmd.arg("BLOCK").arg(block_ms.to_string());
+        }
         cmd.arg("STREAMS").arg(&self.keys().stream).arg(">");
-        let reply = link.call_within("read", &cmd, time).await?;
-        delivered(reply)
+        let reply = link.send_one(cmd, time);
+        async move { delivered(reply.await?) }
     }
 
     /// Delivers up to `count` waiting entries, without waiting for any. The reply has at most

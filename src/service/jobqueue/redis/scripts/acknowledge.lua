@@ -15,6 +15,24 @@ if refused then
   return refused
 end
 
+-- Redis has one command for both since 8.2. It leaves entries in the stream that are not
+-- pending any more. Their jobs ran as well.
+local XACKDEL_SINCE = 0x080200
+if (redis.REDIS_VERSION_NUM or 0) >= XACKDEL_SINCE
+  and redis.acl_check_cmd('XACKDEL', KEYS[1], ARGV[1], 'IDS', '1', '0-1') then
+  local answers = redis.call('XACKDEL', KEYS[1], ARGV[1], 'IDS', #ARGV - 2, unpack(ARGV, 3))
+  local left = {}
+  for i, answer in ipairs(answers) do
+    if answer == -1 then
+      left[#left + 1] = ARGV[i + 2]
+    end
+  end
+  if #left > 0 then
+    redis.call('XDEL', KEYS[1], unpack(left))
+  end
+  return #answers - #left
+end
+
 local acknowledged = redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 3))
 redis.call('XDEL', KEYS[1], unpack(ARGV, 3))
 return acknowledged

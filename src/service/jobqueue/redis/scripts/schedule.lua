@@ -45,13 +45,29 @@ local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
 local earliest = head[2] and tonumber(head[2]) or math.huge
 local first = math.huge
 
+-- The first and the last id, and how many there are.
+local first_id, last_id, count, at = ARGV[4], nil, 0, 4
+while at <= #ARGV do
+  last_id, count = ARGV[at], count + 1
+  at = at + 5 + 3 * tonumber(ARGV[at + 4])
+end
+
+-- Most of the entries, in one call: they usually stand in the order of their delivery, and
+-- next to each other. The others are asked for one by one.
+local owned = {}
+for _, row in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], first_id, last_id, count, ARGV[2])) do
+  owned[row[1]] = true
+end
+
+-- What is moved: scores and members in turn, and ids. One call for many costs a third.
+local members, moved = {}, {}
 local outcomes = {}
 local i = 4
 while i <= #ARGV do
   local id, from, delay = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local bytes, n = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
   local outcome = 0
-  if owns(KEYS[1], ARGV[1], ARGV[2], id) then
+  if owned[id] or owns(KEYS[1], ARGV[1], ARGV[2], id) then
     local due = now + delay
     if from == 'entry' then
       -- After the clock has leapt back, an id may lie in the future.
@@ -65,9 +81,9 @@ while i <= #ARGV do
         -- Somebody has deleted the entry, and there is nothing left to move.
         redis.call('XACK', KEYS[1], ARGV[1], id)
       elseif #entry[2][2] == bytes then
-        redis.call('ZADD', KEYS[2], due, id .. ':' .. edited(entry[2][2], i + 5, n))
-        redis.call('XACK', KEYS[1], ARGV[1], id)
-        redis.call('XDEL', KEYS[1], id)
+        members[#members + 1] = due
+        members[#members + 1] = id .. ':' .. edited(entry[2][2], i + 5, n)
+        moved[#moved + 1] = id
         first = math.min(first, due)
         outcome = 1
       end
@@ -75,6 +91,12 @@ while i <= #ARGV do
   end
   outcomes[#outcomes + 1] = outcome
   i = i + 5 + 3 * n
+end
+
+if #moved > 0 then
+  redis.call('ZADD', KEYS[2], unpack(members))
+  redis.call('XACK', KEYS[1], ARGV[1], unpack(moved))
+  redis.call('XDEL', KEYS[1], unpack(moved))
 end
 
 local due_in = -1

@@ -1,8 +1,9 @@
 //! Gets entries from Redis: reads new ones, takes over expired leases, and finds those whose
 //! delivery was lost on the way.
 //!
-//! It is one task with a connection of its own, and sends one command at a time. `plan` decides
-//! what it does next, and [`Triage`] what becomes of the entries. Only the fetcher adds entries
+//! It is one task with a connection of its own, and sends one command at a time, but for reads when
+//! Redis is far away: several of those are on their way then. `plan` decides what it does next, and
+//! [`Triage`] what becomes of the entries. Only the fetcher adds entries
 //! to [`Held`]. So an entry that it does not find there cannot be started by another part.
 
 mod lease_log;
@@ -16,14 +17,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
 use tokio::time::sleep;
 
 use self::lease_log::LeaseLog;
 use self::plan::{Action, Cause, MAX_BLOCK, MAX_READY_AGE, Plan};
-use self::reply_size::{MAX_REPLY, ReplySize};
+use self::reply_size::{Asked, MAX_REPLY, ReplySize};
 use self::rhythm::Rhythm;
 use super::held::Held;
 use super::job_log::JobLog;
+use super::pace::NEAR;
 use super::shared::{Flags, Shared};
 use super::trail::Step;
 use super::triage::Triage;
@@ -31,6 +35,10 @@ use crate::service::jobqueue::redis::{
     Body, Broker, Class, Entry, EntryId, Error, LeaseTimes, Link, NAME_BYTES, OPERATOR_RETRY,
     time_for,
 };
+
+/// A read goes out behind another for so many entries at least. A command costs Redis as much as some
+/// of them.
+const MANY: usize = 64;
 
 /// Fetches entries for one worker.
 #[derive(Debug)]
@@ -140,62 +148,91 @@ impl Fetcher {
 
     /// Reads until something else is to be done.
     ///
-    /// What a read brought is handed on while the next read is on its way. So Redis works while
-    /// this worker parses jobs, and neither waits for the other. This counts where jobs are
-    /// short: their number in a second is what one such connection brings.
+    /// What a read brought is handed on while the next read is on its way. So Redis works while this
+    /// worker parses jobs, and neither waits for the other. When Redis is far away and replies bring all
+    /// that was asked for, several reads are on their way. This counts where jobs are short: their
+    /// number in a second is what one such connection brings.
     async fn read(&mut self, room: usize, block: Duration) -> Result<(), Error> {
-        let epoch = self.epoch;
-        let mut began = Instant::now();
-        let count = self.reply_size.ask(room, self.rhythm.round_trip());
-        let time = self.reply_size.time();
-        let read = self.broker.read(&mut self.link, count, block, time);
-        let mut entries = read.await?;
+        let mut next_action = Action::Read { room, block };
+        let mut reads = FuturesOrdered::new();
+        // How many entries are asked for, what came last, and whether there are more.
+        let (mut coming, mut entries, mut are_more) = (0, Vec::new(), false);
+        let mut result = Ok(());
         loop {
-            self.measure(&entries, began);
-            self.leave_to_orphan_check(&mut entries);
-            let next_action = self.next_action(Instant::now(), entries.len());
-            let Action::Read { room, block } = next_action else {
-                break;
-            };
-            if self.flags.stop.is_cancelled() {
-                break;
+            while let Action::Read { room, block } = next_action
+                && (coming == 0 || (are_more && room >= MANY && self.is_far()))
+            {
+                let asked = self.reply_size.ask(room, coming);
+                if asked.count == 0 {
+                    break;
+                }
+                let block = (coming == 0).then_some(block);
+                let time = self.reply_size.time();
+                let (began, read) = (
+                    Instant::now(),
+                    self.broker.read(&self.link, asked.count, block, time),
+                );
+                reads.push_back(async move { (asked, began, read.await) });
+                coming += asked.count;
+                next_action = self.next_action(Instant::now(), entries.len() + coming);
             }
-            began = Instant::now();
-            let count = self.reply_size.ask(room, self.rhythm.round_trip());
-            let time = self.reply_size.time();
-            let read = self.broker.read(&mut self.link, count, block, time);
-            let triage = &self.triage;
+            let (triage, epoch) = (&self.triage, self.epoch);
             let deliver = async { triage.deliver(Step::Delivered, entries, epoch) };
-            // The read is polled first, and sends its command at once.
-            let (next, _) = tokio::join!(biased; read, deliver);
-            entries = next?;
+            // The reads are polled first, and send their commands at once.
+            let (read, _) = tokio::join!(biased; reads.next(), deliver);
+            let Some((asked, began, read)) = read else {
+                return result;
+            };
+            coming -= asked.count;
+            match self.link.judge_in(epoch, "read", read) {
+                Ok(read) => entries = read,
+                Err(error) => {
+                    entries = Vec::new();
+                    result = result.and(Err(error));
+                }
+            }
+            are_more = entries.len() == asked.count;
+            self.measure(asked, &entries, began);
+            self.leave_to_orphan_check(&mut entries);
+            next_action = if result.is_err() || self.flags.stop.is_cancelled() {
+                Action::Wait(Duration::ZERO)
+            } else {
+                self.next_action(Instant::now(), entries.len() + coming)
+            };
         }
-        self.triage.deliver(Step::Delivered, entries, epoch);
-        Ok(())
+    }
+
+    /// Whether Redis is so far away that a second read is worth more than a larger one.
+    fn is_far(&self) -> bool {
+        self.rhythm.round_trip() > NEAR
     }
 
     /// Reads entries that wait, and no more bytes of them than one reply carries.
     async fn read_bounded(&mut self, room: usize) -> Result<(), Error> {
         let began = Instant::now();
-        let count = self.reply_size.ask(room, self.rhythm.round_trip());
+        let asked = self.reply_size.ask(room, 0);
         let (bytes, time) = self.reply_size.bytes_and_time();
-        let read = self.broker.read_bounded(&mut self.link, count, bytes, time);
+        let read = self
+            .broker
+            .read_bounded(&mut self.link, asked.count, bytes, time);
         let mut entries = read.await?;
         if entries.is_empty() {
             self.plan.bounded_read_was_empty(Instant::now());
         }
-        self.measure(&entries, began);
+        self.measure(asked, &entries, began);
         self.leave_to_orphan_check(&mut entries);
         self.triage.deliver(Step::Delivered, entries, self.epoch);
         Ok(())
     }
 
-    /// Learns from a reply how much the next one may bring. Its command began at `began`.
-    fn measure(&mut self, entries: &[Entry], began: Instant) {
+    /// Learns from a reply how much the next one may bring. Its command asked for `asked`, and began
+    /// at `began`.
+    fn measure(&mut self, asked: Asked, entries: &[Entry], began: Instant) {
         let carried = |entry: &&Entry| !matches!(entry.body, Body::TooLarge(_));
         let bytes = entries.iter().filter(carried).map(|entry| entry.bytes);
         let (count, bytes) = (bytes.clone().count(), bytes.sum());
-        self.reply_size.measure(count, bytes, began.elapsed());
+        self.reply_size
+            .measure(asked, count, bytes, began.elapsed());
         if count < entries.len() {
             self.plan.found_too_large(Instant::now());
         }

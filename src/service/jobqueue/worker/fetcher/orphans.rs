@@ -58,7 +58,7 @@ impl Fetcher {
                 self.reply_size.asked_for_bytes(take.max_bytes);
             }
             let (looked_at, entries) = took?;
-            self.measure(&entries, began);
+            self.measure(self.reply_size.asked(), &entries, began);
             self.remember(&entries);
             found += entries.len();
             // The script looks at one id at least: it takes an entry that fits nowhere as well.

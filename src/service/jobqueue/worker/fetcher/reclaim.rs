@@ -18,13 +18,13 @@ impl Fetcher {
         // What is held before the claim. The settler may settle some of it before the reply is
         // here, and an entry that was claimed before that would look like a new delivery.
         let held = self.held.ids();
-        let count = self.reply_size.ask(room, self.rhythm.round_trip());
+        let asked = self.reply_size.ask(room, 0);
         let began = Instant::now();
         let look = self.rhythm.look(began, &self.times);
         let (bytes, time) = self.reply_size.bytes_and_time();
         let reclaim = self
             .broker
-            .reclaim(&mut self.link, &look, count, bytes, time);
+            .reclaim(&mut self.link, &look, asked.count, bytes, time);
         let reclaimed = reclaim.await;
         let interval = self.times.interval;
         self.plan
@@ -37,7 +37,7 @@ impl Fetcher {
         self.rhythm.answered(began.elapsed());
         self.lease_log
             .looked(&self.times, &look, &reclaimed, &self.log);
-        self.measure(&reclaimed.entries, began);
+        self.measure(asked, &reclaimed.entries, began);
         self.remember(&reclaimed.entries);
         self.flags.set_paused(reclaimed.paused);
         self.link.found_paused(reclaimed.paused);

@@ -5,17 +5,11 @@
 
 use std::time::Duration;
 
-use crate::service::jobqueue::redis::{LONG_TRIP, Window, scaled};
-use crate::service::jobqueue::worker::pace::NEAR;
+use crate::service::jobqueue::redis::{LONG_TRIP, Window};
 
-/// How many entries one reply brings at most, when Redis is near: enough that a round trip costs
-/// little by the job, and few enough that Redis has the next command before it gets idle.
+/// How many entries one reply brings at most: enough that a command costs little by the job, and few
+/// enough that nobody else waits long for Redis while it makes the reply.
 pub(super) const MAX_REPLY: usize = 256;
-/// One reply is on its way at a time. So one brings more entries where Redis is further away: so many
-/// more for each millisecond, which is more than is done in one, and [`MAX_FAR_REPLY`] at most. Redis
-/// serves nobody else while it makes such a reply, for about a millisecond.
-const A_MS_AWAY: usize = 2048;
-const MAX_FAR_REPLY: usize = 1024;
 /// The estimated size of an entry before any was seen, in bytes.
 const USUAL_BYTES: usize = 1024;
 
@@ -25,8 +19,22 @@ pub(super) struct ReplySize {
     window: Window,
     /// The estimated size of an entry, in bytes.
     average: usize,
-    /// How many entries the last command asked for.
-    asked: usize,
+    asked: Asked,
+}
+
+/// What a command asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Asked {
+    /// How many entries its reply brings at most.
+    pub(super) count: usize,
+    /// How many entries the replies bring that are to come before it.
+    before: usize,
+}
+
+impl Asked {
+    fn all(self) -> usize {
+        self.before + self.count
+    }
 }
 
 impl ReplySize {
@@ -34,23 +42,29 @@ impl ReplySize {
         Self {
             window: Window::new(LONG_TRIP),
             average: USUAL_BYTES,
-            asked: 0,
+            asked: Asked::default(),
         }
     }
 
-    /// How many of `wanted` entries the next command asks for.
-    pub(super) fn ask(&mut self, wanted: usize, round_trip: Duration) -> usize {
-        let far = round_trip.saturating_sub(NEAR).as_secs_f64();
-        let far = scaled(A_MS_AWAY, far * 1000.0);
-        let most = (MAX_REPLY + far).min(MAX_FAR_REPLY);
-        let fit = (self.window.bytes() / self.average).clamp(1, most);
-        self.asked = wanted.min(fit);
+    /// How many of `wanted` entries the next command asks for, while `coming` others are on their way.
+    /// It may be none when there are any.
+    pub(super) fn ask(&mut self, wanted: usize, coming: usize) -> Asked {
+        let fit = (self.window.bytes() / self.average).max(1);
+        self.asked = Asked {
+            count: wanted.min(fit.saturating_sub(coming)).min(MAX_REPLY),
+            before: coming,
+        };
+        self.asked
+    }
+
+    /// What the last command asked for.
+    pub(super) fn asked(&self) -> Asked {
         self.asked
     }
 
     /// How much longer than an empty reply the reply to the last command may take.
     pub(super) fn time(&self) -> Duration {
-        self.window.time(self.asked * self.average)
+        self.window.time(self.asked.all() * self.average)
     }
 
     /// For a command that counts bytes: how many the reply may bring, and how much longer than
@@ -62,7 +76,10 @@ impl ReplySize {
 
     /// The last command asked for this many bytes, and not for a number of entries.
     pub(super) fn asked_for_bytes(&mut self, bytes: usize) {
-        self.asked = (bytes / self.average).max(1);
+        self.asked = Asked {
+            count: (bytes / self.average).max(1),
+            before: 0,
+        };
     }
 
     /// There is another connection, perhaps to another server.
@@ -70,8 +87,9 @@ impl ReplySize {
         self.window.connected();
     }
 
-    /// A reply of `count` entries with `bytes` in all took this long.
-    pub(super) fn measure(&mut self, count: usize, bytes: usize, took: Duration) {
+    /// The reply to a command that asked for `asked` has `count` entries with `bytes` in all. It took
+    /// this long, with those that came before it.
+    pub(super) fn measure(&mut self, asked: Asked, count: usize, bytes: usize, took: Duration) {
         if count == 0 {
             return;
         }
@@ -79,20 +97,20 @@ impl ReplySize {
         self.average = average.max((3 * self.average + average) / 4);
         // A reply that is not full may have waited for its first entry, so its time says
         // nothing about the line.
-        if count >= self.asked {
-            self.window.passed(bytes, took);
+        if count >= asked.count {
+            self.window.passed(asked.before * average + bytes, took);
         }
     }
 
     /// The reply to the last command did not come, so the next one is to be smaller. A reply
     /// that was to bring nothing was not too large.
     pub(super) fn lost(&mut self) {
-        let bytes = self.asked * self.average;
-        self.window.lost(bytes);
+        let asked = self.asked.all();
+        self.window.lost(asked * self.average);
         // When that still lets as many entries through, they are larger than all that were seen
         // before.
-        if self.asked > 1 && self.window.bytes() / self.average >= self.asked {
-            self.average = (2 * self.window.bytes() / self.asked).max(1);
+        if asked > 1 && self.window.bytes() / self.average >= asked {
+            self.average = (2 * self.window.bytes() / asked).max(1);
         }
     }
 }
@@ -102,23 +120,29 @@ mod tests {
     use super::*;
     use crate::service::jobqueue::redis::CALM;
 
-    /// What is asked of a Redis that is near.
+    /// What is asked for while no other reply is to come.
     fn ask(size: &mut ReplySize, wanted: usize) -> usize {
-        size.ask(wanted, Duration::ZERO)
+        size.ask(wanted, 0).count
+    }
+
+    /// The reply to the last command came.
+    fn measure(size: &mut ReplySize, count: usize, bytes: usize, took: Duration) {
+        size.measure(size.asked(), count, bytes, took);
     }
 
     #[test]
-    fn a_reply_brings_more_where_redis_is_further_away() {
+    fn replies_that_are_on_their_way_together_carry_as_much_as_one() {
         let mut size = ReplySize::new();
-        for _ in 0..30 {
-            let count = ask(&mut size, MAX_REPLY);
-            size.measure(count, count * 20, Duration::ZERO);
-        }
-        for (micros, most) in [(0, 256), (500, 256), (625, 512), (2000, 1024)] {
-            let round_trip = Duration::from_micros(micros);
-            assert_eq!(size.ask(5000, round_trip), most, "{micros}");
-            assert_eq!(size.ask(100, round_trip), 100, "{micros}");
-        }
+        // 64 KiB.
+        assert_eq!(ask(&mut size, MAX_REPLY), 64);
+        assert_eq!(size.ask(MAX_REPLY, 50).count, 14);
+        assert_eq!(size.ask(MAX_REPLY, 100).count, 0);
+        // A second is what they may take together.
+        let asked = size.ask(MAX_REPLY, 50);
+        size.measure(asked, 14, 14 * 1024, Duration::ZERO);
+        let asked = size.ask(MAX_REPLY, 64);
+        size.measure(asked, 64, 64 * 1024, Duration::from_secs(4));
+        assert_eq!(size.bytes_and_time().0, 32 * 1024);
     }
 
     #[test]
@@ -133,7 +157,7 @@ mod tests {
         }
         for _ in 0..2 * CALM {
             let count = ask(&mut size, 64);
-            size.measure(count, count * 100, Duration::ZERO);
+            measure(&mut size, count, count * 100, Duration::ZERO);
         }
         assert_eq!(ask(&mut size, 64), 64);
     }
@@ -151,11 +175,11 @@ mod tests {
     fn a_reply_brings_as_many_entries_as_have_the_bytes() {
         let mut size = ReplySize::new();
         ask(&mut size, 10);
-        size.measure(10, 10 * 32 * 1024, Duration::ZERO);
+        measure(&mut size, 10, 10 * 32 * 1024, Duration::ZERO);
         assert_eq!(ask(&mut size, MAX_REPLY), 4, "128 KiB in all");
         for _ in 0..30 {
             let count = ask(&mut size, MAX_REPLY);
-            size.measure(count, count * 100, Duration::ZERO);
+            measure(&mut size, count, count * 100, Duration::ZERO);
         }
         assert_eq!(ask(&mut size, MAX_REPLY + 1), MAX_REPLY);
     }
@@ -164,13 +188,13 @@ mod tests {
     fn a_reply_that_may_have_waited_says_nothing_about_the_line() {
         let mut size = ReplySize::new();
         ask(&mut size, 1);
-        size.measure(1, 1024, Duration::from_millis(1));
+        measure(&mut size, 1, 1024, Duration::from_millis(1));
         let before = size.bytes_and_time().0;
         ask(&mut size, 10);
-        size.measure(9, 9 * 1024, Duration::from_secs(60));
+        measure(&mut size, 9, 9 * 1024, Duration::from_secs(60));
         assert_eq!(size.bytes_and_time().0, before);
         ask(&mut size, 10);
-        size.measure(10, 10 * 1024, Duration::from_secs(60));
+        measure(&mut size, 10, 10 * 1024, Duration::from_secs(60));
         assert!(size.bytes_and_time().0 < before, "a full one does");
     }
 }
