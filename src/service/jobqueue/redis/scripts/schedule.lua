@@ -59,7 +59,8 @@ for _, row in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], first_id, last_id,
   owned[row[1]] = true
 end
 
--- What is moved: scores and members in turn, and ids. One call for many costs a third.
+-- What is moved, in one call each: scores and members in turn, and ids. An entry that stands
+-- here is not owned any more.
 local members, moved = {}, {}
 local outcomes = {}
 local i = 4
@@ -67,7 +68,10 @@ while i <= #ARGV do
   local id, from, delay = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2])
   local bytes, n = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
   local outcome = 0
-  if owned[id] or owns(KEYS[1], ARGV[1], ARGV[2], id) then
+  if owned[id] == nil then
+    owned[id] = owns(KEYS[1], ARGV[1], ARGV[2], id)
+  end
+  if owned[id] then
     local due = now + delay
     if from == 'entry' then
       -- After the clock has leapt back, an id may lie in the future.
@@ -80,10 +84,12 @@ while i <= #ARGV do
       if not entry then
         -- Somebody has deleted the entry, and there is nothing left to move.
         redis.call('XACK', KEYS[1], ARGV[1], id)
+        owned[id] = false
       elseif #entry[2][2] == bytes then
         members[#members + 1] = due
         members[#members + 1] = id .. ':' .. edited(entry[2][2], i + 5, n)
         moved[#moved + 1] = id
+        owned[id] = false
         first = math.min(first, due)
         outcome = 1
       end
