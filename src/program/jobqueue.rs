@@ -35,14 +35,14 @@ struct Arguments {}
 /// Inside of a Tokio runtime, since it makes one of its own. So `main` has no `#[tokio::main]`.
 pub fn jobqueue(add_handlers: impl FnOnce(&mut Mux, &LineWriter)) -> ExitCode {
     let work = || async { Ok(run(add_handlers).await?.into()) };
-    start::main::<Arguments, _>(runtime(), work)
+    start::main::<Arguments, _>(runtime_builder(), work)
 }
 
-/// What makes the runtime of the program, on which no handler runs.
+/// The builder of the main runtime. Handlers have a runtime of their own.
 ///
 /// Redis has one thread, and one thread here keeps up with it. More of them would wake each other for
 /// each reply, and take the processors from the handlers.
-pub(super) fn runtime() -> Builder {
+pub(super) fn runtime_builder() -> Builder {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(1);
     builder

@@ -64,6 +64,6 @@ pub mod inside {
     /// # Errors
     /// When the system gives no threads.
     pub fn jobqueue_runtime() -> std::io::Result<tokio::runtime::Runtime> {
-        crate::threads::runtime(&mut jobqueue::runtime())
+        crate::threads::runtime(&mut jobqueue::runtime_builder())
     }
 }

@@ -29,17 +29,18 @@ pub(crate) struct Edit {
 /// The members that a move changes, as they stand in the JSON. One that is null is there.
 #[derive(Deserialize)]
 struct Members<'a> {
-    #[serde(borrow, default, deserialize_with = "there")]
+    #[serde(borrow, default, deserialize_with = "even_if_null")]
     id: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "there")]
+    #[serde(borrow, default, deserialize_with = "even_if_null")]
     attempt: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "there")]
+    #[serde(borrow, default, deserialize_with = "even_if_null")]
     unknown_for_ms: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "there")]
+    #[serde(borrow, default, deserialize_with = "even_if_null")]
     delay_ms: Option<&'a RawValue>,
 }
 
-fn there<'de, D: Deserializer<'de>>(member: D) -> Result<Option<&'de RawValue>, D::Error> {
+/// Without this a member that is null would be as one that is absent.
+fn even_if_null<'de, D: Deserializer<'de>>(member: D) -> Result<Option<&'de RawValue>, D::Error> {
     Deserialize::deserialize(member).map(Some)
 }
 

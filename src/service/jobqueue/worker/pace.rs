@@ -82,9 +82,8 @@ impl Pace {
 pub(crate) struct Ahead {
     /// So many wait in this process, and one reply brings no more. The limit is one for these.
     pub(crate) ready: usize,
-    /// So many more run while a reply is on its way. They are twice the limit at most, because a read
-    /// goes out when the reply before it has come, and takes longer than a round trip when it brings
-    /// much.
+    /// So many more run while a reply is on its way. They are twice the limit at most, because a reply
+    /// takes longer than a round trip while Redis is busy.
     pub(crate) coming: usize,
 }
 

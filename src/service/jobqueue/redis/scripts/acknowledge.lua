@@ -15,11 +15,20 @@ if refused then
   return refused
 end
 
--- Redis has one command for both since 8.2. It leaves entries in the stream that are not
--- pending any more. Their jobs ran as well.
-local XACKDEL_SINCE = 0x080200
-if (redis.REDIS_VERSION_NUM or 0) >= XACKDEL_SINCE
-  and redis.acl_check_cmd('XACKDEL', KEYS[1], ARGV[1], 'IDS', '1', '0-1') then
+-- Redis has one command for both since 8.2. Before 8.2.3 many ids overflow its stack
+-- (CVE-2025-62507). To ask for the permission of a command that a server does not have is an
+-- error.
+local XACKDEL_SINCE = 0x080203
+local function may_xackdel()
+  if (redis.REDIS_VERSION_NUM or 0) < XACKDEL_SINCE then
+    return false
+  end
+  local known, allowed = pcall(redis.acl_check_cmd, 'XACKDEL', KEYS[1], ARGV[1], 'IDS', '1', '0-1')
+  return known and allowed
+end
+
+if may_xackdel() then
+  -- An entry that is not pending any more stays in the stream (-1). Its job ran as well.
   local answers = redis.call('XACKDEL', KEYS[1], ARGV[1], 'IDS', #ARGV - 2, unpack(ARGV, 3))
   local left = {}
   for i, answer in ipairs(answers) do

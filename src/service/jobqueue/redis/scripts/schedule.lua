@@ -45,7 +45,7 @@ local head = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
 local earliest = head[2] and tonumber(head[2]) or math.huge
 local first = math.huge
 
--- The first and the last id, and how many there are.
+-- The range that is asked for below: the first and the last id, and how many there are.
 local first_id, last_id, count, at = ARGV[4], nil, 0, 4
 while at <= #ARGV do
   last_id, count = ARGV[at], count + 1
@@ -59,8 +59,8 @@ for _, row in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], first_id, last_id,
   owned[row[1]] = true
 end
 
--- What is moved, in one call each: scores and members in turn, and ids. An entry that stands
--- here is not owned any more.
+-- What is moved, in one call each: scores and members in turn, and ids. What stands here is
+-- not owned any more, so a command that names it twice moves it once.
 local members, moved = {}, {}
 local outcomes = {}
 local i = 4

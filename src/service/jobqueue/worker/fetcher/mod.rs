@@ -36,8 +36,8 @@ use crate::service::jobqueue::redis::{
     time_for,
 };
 
-/// A read goes out behind another for so many entries at least. A command costs Redis as much as some
-/// of them.
+/// A read goes out behind another only for so many entries. A command costs Redis as much as some of
+/// them. Entries so large that fewer of them fit are read one reply at a time.
 const MANY: usize = 64;
 
 /// Fetches entries for one worker.
@@ -155,23 +155,23 @@ impl Fetcher {
     async fn read(&mut self, room: usize, block: Duration) -> Result<(), Error> {
         let mut next_action = Action::Read { room, block };
         let mut reads = FuturesOrdered::new();
-        // How many entries are asked for, what came last, and whether there are more.
-        let (mut coming, mut entries, mut are_more) = (0, Vec::new(), false);
+        // How many entries are asked for, what came last, and whether that was all that was asked for.
+        let (mut coming, mut entries, mut last_was_full) = (0, Vec::new(), false);
         let mut result = Ok(());
         loop {
             while let Action::Read { room, block } = next_action
-                && (coming == 0 || (are_more && room >= MANY && self.is_far()))
+                && (coming == 0 || (last_was_full && self.is_far()))
             {
                 let asked = self.reply_size.ask(room, coming);
-                if asked.count == 0 {
+                if coming > 0 && asked.count < MANY {
                     break;
                 }
-                let block = (coming == 0).then_some(block);
+                // No read stands behind one that waits.
+                let waits = coming == 0 && !(last_was_full && self.is_far());
+                let block = waits.then_some(block);
                 let time = self.reply_size.time();
-                let (began, read) = (
-                    Instant::now(),
-                    self.broker.read(&self.link, asked.count, block, time),
-                );
+                let began = Instant::now();
+                let read = self.broker.read(&self.link, asked.count, block, time);
                 reads.push_back(async move { (asked, began, read.await) });
                 coming += asked.count;
                 next_action = self.next_action(Instant::now(), entries.len() + coming);
@@ -191,7 +191,7 @@ impl Fetcher {
                     result = result.and(Err(error));
                 }
             }
-            are_more = entries.len() == asked.count;
+            last_was_full = entries.len() == asked.count;
             self.measure(asked, &entries, began);
             self.leave_to_orphan_check(&mut entries);
             next_action = if result.is_err() || self.flags.stop.is_cancelled() {
