@@ -40,8 +40,8 @@ Exit status:
   74  stdout takes no more lines
   78  not started: what is wrong, and what to do, is on stderr";
 
-/// Reads the arguments, does `work` on the runtime that `builder` makes, and returns the exit status. `--help` and
-/// `--version` are answered before anything else is done.
+/// Reads the arguments, does `work` on the runtime that `builder` makes, and returns the exit status.
+/// `--help` and `--version` are answered before anything else is done.
 pub(super) fn main<Arguments, Work>(mut builder: Builder, work: impl FnOnce() -> Work) -> ExitCode
 where
     Arguments: Parser,

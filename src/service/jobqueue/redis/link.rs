@@ -93,9 +93,9 @@ impl Link {
         self.epoch
     }
 
-    /// Whether there is a connection, as far as is known.
-    pub(super) fn is_open(&self) -> bool {
-        self.open.is_some()
+    /// Whether `epoch` is not over, and the connection has not ended, as far as is known.
+    pub(super) fn is_still_in(&self, epoch: u64) -> bool {
+        epoch == self.epoch && self.open.is_some()
     }
 
     /// The mark of the stream in that epoch.
@@ -265,7 +265,7 @@ impl Link {
         what: &'static str,
         result: Result<T, Error>,
     ) -> Result<T, Error> {
-        if epoch == self.epoch && self.is_open() {
+        if self.is_still_in(epoch) {
             self.judge(what, result)
         } else {
             result

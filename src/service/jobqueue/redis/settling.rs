@@ -106,7 +106,7 @@ impl<S> Trip<S> {
         window: &mut Window,
     ) -> Result<Vec<CommandResult<S>>, Vec<S>> {
         // The trips that end with one connection end together, and the first of them tells of it.
-        let is_news = self.epoch == link.epoch() && link.is_open();
+        let is_news = link.is_still_in(self.epoch);
         match link.judge_in(self.epoch, "pipeline", self.replies) {
             Ok(replies) => {
                 if is_news {
