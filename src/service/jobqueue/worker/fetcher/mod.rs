@@ -9,6 +9,7 @@
 mod lease_log;
 mod orphans;
 mod plan;
+mod reads;
 mod reclaim;
 mod reply_size;
 mod rhythm;
@@ -17,12 +18,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use self::lease_log::LeaseLog;
 use self::plan::{Action, Cause, MAX_BLOCK, MAX_READY_AGE, Plan};
+use self::reads::Reads;
 use self::reply_size::{Asked, MAX_REPLY, ReplySize};
 use self::rhythm::Rhythm;
 use super::held::Held;
@@ -35,10 +36,6 @@ use crate::service::jobqueue::redis::{
     Body, Broker, Class, Entry, EntryId, Error, LeaseTimes, Link, NAME_BYTES, OPERATOR_RETRY,
     time_for,
 };
-
-/// A read goes out behind another only for so many entries. A command costs Redis as much as some of
-/// them. Entries so large that fewer of them fit are read one reply at a time.
-const MANY: usize = 64;
 
 /// Fetches entries for one worker.
 #[derive(Debug)]
@@ -130,7 +127,7 @@ impl Fetcher {
                 self.recover_orphans(check).await?;
             }
             Action::PutBackReady => self.held.put_back_ready(now - MAX_READY_AGE),
-            Action::Read { room, block } => self.read(room, block).await?,
+            Action::Read { .. } => self.read().await?,
             Action::ReadBounded { room } => self.read_bounded(room).await?,
             Action::Wait(time) => tokio::select! {
                 () = self.held.wait_for_room() => {}
@@ -152,53 +149,48 @@ impl Fetcher {
     /// worker parses jobs, and neither waits for the other. When Redis is far away and replies bring all
     /// that was asked for, several reads are on their way. This counts where jobs are short: their
     /// number in a second is what one such connection brings.
-    async fn read(&mut self, room: usize, block: Duration) -> Result<(), Error> {
-        let mut next_action = Action::Read { room, block };
-        let mut reads = FuturesOrdered::new();
-        // How many entries are asked for, what came last, and whether that was all that was asked for.
-        let (mut coming, mut entries, mut last_was_full) = (0, Vec::new(), false);
+    async fn read(&mut self) -> Result<(), Error> {
+        let mut reads = Reads::new();
         let mut result = Ok(());
-        loop {
-            while let Action::Read { room, block } = next_action
-                && (coming == 0 || (last_was_full && self.is_far()))
-            {
-                let asked = self.reply_size.ask(room, coming);
-                if coming > 0 && asked.count < MANY {
-                    break;
-                }
-                // No read stands behind one that waits.
-                let waits = coming == 0 && !(last_was_full && self.is_far());
-                let block = waits.then_some(block);
-                let time = self.reply_size.time();
-                let began = Instant::now();
-                let read = self.broker.read(&self.link, asked.count, block, time);
-                reads.push_back(async move { (asked, began, read.await) });
-                coming += asked.count;
-                next_action = self.next_action(Instant::now(), entries.len() + coming);
-            }
-            let (triage, epoch) = (&self.triage, self.epoch);
-            let deliver = async { triage.deliver(Step::Delivered, entries, epoch) };
-            // The reads are polled first, and send their commands at once.
-            let (read, _) = tokio::join!(biased; reads.next(), deliver);
-            let Some((asked, began, read)) = read else {
-                return result;
-            };
-            coming -= asked.count;
-            match self.link.judge_in(epoch, "read", read) {
-                Ok(read) => entries = read,
+        self.send_reads(&mut reads, 0, false).await;
+        while let Some((asked, began, read)) = reads.next().await {
+            let mut entries = match self.link.judge_in(self.epoch, "read", read) {
+                Ok(entries) => entries,
                 Err(error) => {
-                    entries = Vec::new();
                     result = result.and(Err(error));
+                    continue;
                 }
-            }
-            last_was_full = entries.len() == asked.count;
+            };
+            let is_full = entries.len() == asked.count;
             self.measure(asked, &entries, began);
             self.leave_to_orphan_check(&mut entries);
-            next_action = if result.is_err() || self.flags.stop.is_cancelled() {
-                Action::Wait(Duration::ZERO)
-            } else {
-                self.next_action(Instant::now(), entries.len() + coming)
+            if result.is_ok() && !self.flags.stop.is_cancelled() {
+                self.send_reads(&mut reads, entries.len(), is_full).await;
+            }
+            // The connection's task writes the commands first, and the jobs are parsed meanwhile.
+            yield_now().await;
+            self.triage.deliver(Step::Delivered, entries, self.epoch);
+        }
+        result
+    }
+
+    /// Sends the reads for which there is room, while `fetched` entries are here that are not handed on
+    /// yet. The last reply brought all that was asked for when it `was_full`.
+    async fn send_reads(&mut self, reads: &mut Reads, fetched: usize, was_full: bool) {
+        let several = was_full && self.is_far();
+        while reads.coming() == 0 || several {
+            let fetched = fetched + reads.coming();
+            let Action::Read { room, block } = self.next_action(Instant::now(), fetched) else {
+                return;
             };
+            let Some(asked) = self.reply_size.ask_behind(room, reads.coming()) else {
+                return;
+            };
+            let time = self.reply_size.time();
+            // No read stands behind one that waits.
+            let block = (!several).then_some(block);
+            let read = self.broker.read(&self.link, asked.count, block, time);
+            reads.send(asked, read).await;
         }
     }
 
@@ -210,7 +202,7 @@ impl Fetcher {
     /// Reads entries that wait, and no more bytes of them than one reply carries.
     async fn read_bounded(&mut self, room: usize) -> Result<(), Error> {
         let began = Instant::now();
-        let asked = self.reply_size.ask(room, 0);
+        let asked = self.reply_size.ask(room);
         let (bytes, time) = self.reply_size.bytes_and_time();
         let read = self
             .broker

@@ -18,7 +18,7 @@ impl Fetcher {
         // What is held before the claim. The settler may settle some of it before the reply is
         // here, and an entry that was claimed before that would look like a new delivery.
         let held = self.held.ids();
-        let asked = self.reply_size.ask(room, 0);
+        let asked = self.reply_size.ask(room);
         let began = Instant::now();
         let look = self.rhythm.look(began, &self.times);
         let (bytes, time) = self.reply_size.bytes_and_time();

@@ -10,6 +10,9 @@ use crate::service::jobqueue::redis::{LONG_TRIP, Window};
 /// How many entries one reply brings at most: enough that a command costs little by the job, and few
 /// enough that nobody else waits long for Redis while it makes the reply.
 pub(super) const MAX_REPLY: usize = 256;
+/// A read goes out behind another only for so many entries. A command costs Redis as much as some of
+/// them. Entries so large that fewer of them fit are read one reply at a time.
+const MANY: usize = 64;
 /// The estimated size of an entry before any was seen, in bytes.
 const USUAL_BYTES: usize = 1024;
 
@@ -46,15 +49,35 @@ impl ReplySize {
         }
     }
 
-    /// How many of `wanted` entries the next command asks for, while `coming` others are on their way.
-    /// It may be none when there are any.
-    pub(super) fn ask(&mut self, wanted: usize, coming: usize) -> Asked {
-        let fit = (self.window.bytes() / self.average).max(1);
+    /// How many of `wanted` entries the next command asks for.
+    pub(super) fn ask(&mut self, wanted: usize) -> Asked {
         self.asked = Asked {
-            count: wanted.min(fit.saturating_sub(coming)).min(MAX_REPLY),
-            before: coming,
+            count: wanted.min(self.fit()).min(MAX_REPLY),
+            before: 0,
         };
         self.asked
+    }
+
+    /// How many of `wanted` entries the next command asks for, while `coming` others are on their way.
+    /// `None` when they are not worth a command.
+    pub(super) fn ask_behind(&mut self, wanted: usize, coming: usize) -> Option<Asked> {
+        if coming == 0 {
+            return Some(self.ask(wanted));
+        }
+        let count = wanted.min(self.fit().saturating_sub(coming)).min(MAX_REPLY);
+        let asked = Asked {
+            count,
+            before: coming,
+        };
+        (count >= MANY).then(|| {
+            self.asked = asked;
+            asked
+        })
+    }
+
+    /// How many entries the line carries in one time.
+    fn fit(&self) -> usize {
+        (self.window.bytes() / self.average).max(1)
     }
 
     /// What the last command asked for.
@@ -122,7 +145,7 @@ mod tests {
 
     /// What is asked for while no other reply is to come.
     fn ask(size: &mut ReplySize, wanted: usize) -> usize {
-        size.ask(wanted, 0).count
+        size.ask(wanted).count
     }
 
     /// The reply to the last command came.
@@ -134,14 +157,21 @@ mod tests {
     fn replies_that_are_on_their_way_together_carry_as_much_as_one() {
         let mut size = ReplySize::new();
         // 64 KiB.
-        assert_eq!(ask(&mut size, MAX_REPLY), 64);
-        assert_eq!(size.ask(MAX_REPLY, 50).count, 14);
-        assert_eq!(size.ask(MAX_REPLY, 100).count, 0);
+        size.average = 256;
+        let behind = |size: &mut ReplySize, coming| size.ask_behind(MAX_REPLY, coming);
+        let count = |asked: Option<Asked>| asked.map(|asked| asked.count);
+        assert_eq!(count(behind(&mut size, 100)), Some(156));
+        assert_eq!(
+            count(behind(&mut size, 193)),
+            None,
+            "63 are not worth a command"
+        );
+        assert_eq!(size.asked().all(), 256, "nothing was asked for");
         // A second is what they may take together.
-        let asked = size.ask(MAX_REPLY, 50);
-        size.measure(asked, 14, 14 * 1024, Duration::ZERO);
-        let asked = size.ask(MAX_REPLY, 64);
-        size.measure(asked, 64, 64 * 1024, Duration::from_secs(4));
+        let asked = behind(&mut size, 192).unwrap();
+        size.measure(asked, 64, 64 * 256, Duration::ZERO);
+        let asked = behind(&mut size, 256).unwrap();
+        size.measure(asked, 256, 256 * 256, Duration::from_secs(4));
         assert_eq!(size.bytes_and_time().0, 32 * 1024);
     }
 
