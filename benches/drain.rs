@@ -6,7 +6,8 @@
 //!   slow jobs need fewer slots than there are, so the other jobs must not wait for them, even
 //!   when the worker fetches ahead.
 //!
-//! It also measures delayed jobs that are all due at once, and drains on another server program.
+//! It also measures delayed jobs that are all due at once, beside the same with bare commands, and
+//! drains on another server program.
 //!
 //! The measured time runs from the end of the first job to the end of the last one. So it does not
 //! include the start of the process, and there is no other warm-up. When all other jobs are done,
@@ -21,7 +22,8 @@ use dm_jobqueue::program::JOB_TYPE_DELAY_PRINT;
 
 use super::backlog::{self, Queue, job};
 use super::bench::{Bench, Subject};
-use super::limit::{self, JOBS_PER_S, rate};
+use super::limit::{self, JOBS_PER_S, Settling, rate};
+use super::limit_delayed;
 use super::process::{Process, Program};
 use super::program::{CLOCK, NOOP, SLEEP_1_S, SLEEP_5_MS};
 use super::redis::Redis;
@@ -45,7 +47,7 @@ pub(crate) fn run(bench: &mut Bench) {
     let redis = Redis::start();
     let jobs = bench.size(JOBS);
     bench.repeat(Subject::new("limit.drain.1conn", JOBS_PER_S, || {
-        limit::drain(&redis, jobs, 1)
+        limit::drain(&redis, jobs, 1, Settling::XackAndXdel)
     }));
     let drain = Drain {
         redis: &redis,
@@ -70,14 +72,17 @@ pub(crate) fn run(bench: &mut Bench) {
     subjects.push(subject("drain.mixed.1s.c100.w1", |drain| {
         drain.mixed(SLEEP_1_S, EVERY_1_S)
     }));
-    let delayed = bench.size(DELAYED_JOBS);
-    subjects.push(Subject::new("delayed.due_at_once", JOBS_PER_S, || {
-        due_at_once(&redis, delayed)
-    }));
-    let limit = || limit::drain(&redis, jobs, 2);
+    let limit = || limit::drain(&redis, jobs, 2, Settling::XackAndXdel);
     bench.compare(
         Subject::new("limit.drain.2conn", JOBS_PER_S, limit),
         subjects,
+    );
+    let delayed = bench.size(DELAYED_JOBS);
+    let limit = || limit_delayed::due_at_once(&redis, delayed);
+    let subject = || due_at_once(&redis, delayed);
+    bench.compare(
+        Subject::new("limit.due_at_once", JOBS_PER_S, limit),
+        vec![Subject::new("delayed.due_at_once", JOBS_PER_S, subject)],
     );
 }
 
@@ -102,8 +107,14 @@ pub(crate) fn other_server(bench: &mut Bench) {
     }
     let name = format!("drain.server.{version}.print.c100");
     subjects.push(Subject::new(name, JOBS_PER_S, || drain.print(100)));
+    if redis.knows("XACKDEL") {
+        let name = format!("drain.server.{version}.bare_xackdel");
+        subjects.push(Subject::new(name, JOBS_PER_S, || {
+            limit::drain(&redis, drain.jobs, 2, Settling::Xackdel)
+        }));
+    }
     let name = format!("limit.drain.server.{version}");
-    let limit = || limit::drain(&redis, drain.jobs, 2);
+    let limit = || limit::drain(&redis, drain.jobs, 2, Settling::XackAndXdel);
     bench.compare(Subject::new(name, JOBS_PER_S, limit), subjects);
 }
 

@@ -34,8 +34,14 @@ pub(crate) fn run(bench: &mut Bench) {
     let (one, many) = (bench.size(ONE_TASK_JOBS), bench.size(MANY_TASKS_JOBS));
     let producer = Producer::new(&redis, redis.addr());
     let limit = || limit::xadd(&redis, limit_jobs);
+    let one_by_one = || limit::xadd_one_by_one(&redis, &redis.addr(), one);
+    bench.compare(
+        Subject::new("limit.xadd.one_by_one", JOBS_PER_S, one_by_one),
+        vec![Subject::new("enqueue.client.t1", JOBS_PER_S, || {
+            producer.enqueue(one, 1)
+        })],
+    );
     let subjects = vec![
-        Subject::new("enqueue.client.t1", JOBS_PER_S, || producer.enqueue(one, 1)),
         Subject::new("enqueue.client.t50", JOBS_PER_S, || {
             producer.enqueue(many, MANY_TASKS)
         }),

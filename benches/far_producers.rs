@@ -9,19 +9,16 @@
 //! The last two are compared with the physical limit: the rate at 0 ms through a proxy, which is
 //! measured right before, or what all callers can do at one call a round trip, if that is less.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::backlog::job;
 use super::bench::{Bench, Sample};
 use super::enqueue::{MANY_TASKS, Producer};
 use super::far::{PHYSICAL_LIMIT, count, seconds};
 use super::http::{self, CONNECTIONS};
-use super::limit::{JOBS_PER_S, rate};
+use super::limit::{self, JOBS_PER_S};
 use super::process::Program;
-use super::program::NOOP;
 use super::proxy::Proxy;
 use super::redis::{Redis, free_port};
-use super::wire::Conn;
 
 const ROUND_TRIPS: [(&str, Duration); 2] = [
     ("rtt1", Duration::from_millis(1)),
@@ -65,22 +62,9 @@ pub(crate) fn run(bench: &mut Bench) {
 fn one_task(redis: &Redis, name: &str, round_trip: Duration, seconds: f64) -> Sample {
     let proxy = Proxy::start(redis, round_trip);
     let jobs = count(seconds / round_trip.as_secs_f64());
-    let bare = bare_loop(redis, &proxy, jobs);
+    let bare = limit::xadd_one_by_one(redis, &proxy.addr(), jobs);
     let jobs_per_s = Producer::new(redis, proxy.addr()).enqueue(jobs, 1);
     Sample::new(name, JOBS_PER_S, jobs_per_s).of("a bare loop of XADD", bare)
-}
-
-fn bare_loop(redis: &Redis, proxy: &Proxy, jobs: usize) -> f64 {
-    redis.empty();
-    let mut conn = Conn::open(&proxy.addr());
-    let json = job(NOOP).to_json();
-    let start = Instant::now();
-    for _ in 0..jobs {
-        conn.push(&[b"XADD", b"limit", b"*", b"job", &json]);
-        conn.flush();
-        conn.skip();
-    }
-    rate(jobs, start)
 }
 
 /// Measures `callers` callers at 0 ms and then at `round_trip`. `measure` gets the proxy and the

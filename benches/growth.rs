@@ -14,6 +14,7 @@ use super::bench::{Bench, Sample};
 use super::process::{Process, Program, cpu};
 use super::program::{HANG, NOOP};
 use super::redis::Redis;
+use super::usage::micros_per;
 
 const MAX_RUNS: usize = 3;
 const CONCURRENCY: usize = 100;
@@ -160,8 +161,4 @@ fn feed(redis: &Redis, workers: &[Process], jobs: usize, scheduled: usize) -> f6
 fn cpu_of(redis: &Redis, workers: &[Process]) -> Duration {
     let workers = workers.iter().map(|worker| cpu(worker.pid()));
     cpu(redis.pid()) + workers.sum::<Duration>()
-}
-
-fn micros_per(time: Duration, jobs: usize) -> f64 {
-    time.as_secs_f64() * 1e6 / f64::from(u32::try_from(jobs).unwrap())
 }

@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::backlog::{Queue, job};
 use super::program::NOOP;
 use super::redis::Redis;
+use super::wire::Conn;
 
 pub(crate) const JOBS_PER_S: &str = "jobs/s";
 /// How many XADDs go out in one write. Their replies are read before the next write.
@@ -40,9 +41,32 @@ pub(crate) fn xadd(redis: &Redis, jobs: usize) -> f64 {
     rate(jobs.next_multiple_of(XADD_PIPELINE), start)
 }
 
-/// Drains the stream with XREADGROUP COUNT 100. One write acknowledges and deletes a batch, with one
-/// XACK and one XDEL, and reads the next one. Returns the jobs a second.
-pub(crate) fn drain(redis: &Redis, jobs: usize, connections: usize) -> f64 {
+/// Appends jobs with one XADD at a time over one connection to `addr`, which may be the address of a
+/// proxy. Returns the jobs a second.
+pub(crate) fn xadd_one_by_one(redis: &Redis, addr: &str, jobs: usize) -> f64 {
+    redis.empty();
+    let mut conn = Conn::open(addr);
+    let json = job(NOOP).to_json();
+    let start = Instant::now();
+    for _ in 0..jobs {
+        conn.push(&[b"XADD", b"limit", b"*", b"job", &json]);
+        conn.flush();
+        conn.skip();
+    }
+    rate(jobs, start)
+}
+
+/// How a batch is acknowledged and deleted.
+#[derive(Clone, Copy)]
+pub(crate) enum Settling {
+    XackAndXdel,
+    /// One command, which Redis has since 8.2.
+    Xackdel,
+}
+
+/// Drains the stream with XREADGROUP COUNT 100. One write acknowledges and deletes a batch, and reads
+/// the next one. Returns the jobs a second.
+pub(crate) fn drain(redis: &Redis, jobs: usize, connections: usize, settling: Settling) -> f64 {
     redis.empty();
     let mut queue = Queue::default(redis);
     queue.add(jobs, |_| job(NOOP));
@@ -52,7 +76,8 @@ pub(crate) fn drain(redis: &Redis, jobs: usize, connections: usize) -> f64 {
         .ask(&["XGROUP", "CREATE", &queue.keys.stream, "limit", "0"]);
     let start = Instant::now();
     let drained: usize = thread::scope(|scope| {
-        let one = |n: usize| scope.spawn(move || drain_one(redis, stream, &format!("{n}")));
+        let one =
+            |n: usize| scope.spawn(move || drain_one(redis, stream, &format!("{n}"), settling));
         let all: Vec<_> = (0..connections).map(one).collect();
         all.into_iter().map(|one| one.join().unwrap()).sum()
     });
@@ -62,14 +87,24 @@ pub(crate) fn drain(redis: &Redis, jobs: usize, connections: usize) -> f64 {
     rate
 }
 
-fn drain_one(redis: &Redis, stream: &[u8], consumer: &str) -> usize {
+fn drain_one(redis: &Redis, stream: &[u8], consumer: &str, settling: Settling) -> usize {
     let mut conn = redis.open();
     let (mut ids, mut count, mut drained) = (Vec::new(), 0, 0);
     loop {
-        if count > 0 {
-            conn.push_encoded(&[b"XACK", stream, b"limit"], &ids, count);
-            conn.push_encoded(&[b"XDEL", stream], &ids, count);
-        }
+        let replies = match (count, settling) {
+            (0, _) => 0,
+            (_, Settling::XackAndXdel) => {
+                conn.push_encoded(&[b"XACK", stream, b"limit"], &ids, count);
+                conn.push_encoded(&[b"XDEL", stream], &ids, count);
+                2
+            }
+            (_, Settling::Xackdel) => {
+                let number = count.to_string();
+                let head = [b"XACKDEL", stream, b"limit", b"IDS", number.as_bytes()];
+                conn.push_encoded(&head, &ids, count);
+                1
+            }
+        };
         conn.push(&[
             b"XREADGROUP",
             b"GROUP",
@@ -82,8 +117,7 @@ fn drain_one(redis: &Redis, stream: &[u8], consumer: &str) -> usize {
             b">",
         ]);
         conn.flush();
-        if count > 0 {
-            conn.skip();
+        for _ in 0..replies {
             conn.skip();
         }
         count = conn.entry_ids(&mut ids);

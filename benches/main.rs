@@ -28,6 +28,7 @@ mod http;
 mod hub;
 mod latency;
 mod limit;
+mod limit_delayed;
 mod path;
 mod plot;
 mod process;
@@ -65,7 +66,10 @@ const PARTS: [Part; 15] = [
         enqueue::run,
     ),
     (&["limit.http", "enqueue.http"], http::run),
-    (&["limit.drain", "drain", "delayed"], drain::run),
+    (
+        &["limit.drain", "limit.due_at_once", "drain", "delayed"],
+        drain::run,
+    ),
     (&["drain.server", "limit.drain.server"], drain::other_server),
     (&["pickup"], latency::pickup),
     (&["mixed"], latency::mixed),

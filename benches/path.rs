@@ -1,7 +1,8 @@
 //! Measures what one job costs on each way through the queue, in CPU time, commands and bytes:
 //!
 //! - `path.direct`: a job that does nothing. The others stand beside it;
-//! - `path.delay`: the same with a delay of half a second;
+//! - `path.delay`: the same with a delay of half a second. Beside it stands what the bare commands
+//!   of that way cost Redis;
 //! - `path.retry`: its first attempt fails, and it comes back after half a second;
 //! - `path.dead`: its first attempt makes it a dead letter.
 //!
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use super::backlog::{Queue, job};
 use super::bench::{Bench, Sample};
+use super::limit_delayed;
 use super::process::Program;
 use super::program::{FAIL_ONCE, MALFORMED, NOOP};
 use super::redis::Redis;
@@ -33,7 +35,14 @@ pub(crate) fn run(bench: &mut Bench) {
         ("path.dead", MALFORMED, Duration::ZERO),
     ] {
         if bench.wants(name) {
-            bench.group(name, runs, || cost(&redis, name, job_type, delay, jobs));
+            bench.group(name, runs, || {
+                let mut samples = cost(&redis, name, job_type, delay, jobs);
+                if !delay.is_zero() {
+                    let bare = limit_delayed::redis_us(&redis, jobs);
+                    samples.push(Sample::new(format!("{name}.bare_redis_us"), "us/job", bare));
+                }
+                samples
+            });
         }
     }
 }

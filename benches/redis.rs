@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::wait_for;
-use super::wire::Conn;
+use super::wire::{Conn, Reply};
 
 const START_LIMIT: Duration = Duration::from_secs(10);
 /// The commands that the bench looks with.
@@ -115,6 +115,14 @@ impl Redis {
             || format!("redis_{}", self.version()),
             |version| format!("valkey_{version}"),
         )
+    }
+
+    /// Whether the server has this command.
+    pub(crate) fn knows(&self, command: &str) -> bool {
+        match self.open().ask(&["COMMAND", "INFO", command]) {
+            Reply::Array(commands) => matches!(commands[..], [Reply::Array(_)]),
+            _ => false,
+        }
     }
 
     fn info(&self, section: &str, field: &str) -> String {

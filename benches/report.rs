@@ -16,26 +16,32 @@ enum Target {
     AtMost(f64),
 }
 
-const TARGETS: [(&str, Target); 19] = [
-    ("drain.noop.c100.w1", Target::Share(0.7)),
-    ("drain.noop.c10.w1", Target::Share(0.45)),
-    ("drain.print.c100.w1", Target::Share(0.5)),
-    ("enqueue.client.t50", Target::Share(0.6)),
+/// The targets, by the names of the figures. A name that ends with a dot stands for all figures below it
+/// that have a limit.
+const TARGETS: &[(&str, Target)] = &[
+    ("drain.noop.c100.w1", Target::Share(0.85)),
+    ("drain.noop.c10.w1", Target::Share(0.85)),
+    ("drain.print.c100.w1", Target::Share(0.75)),
+    ("enqueue.client.t1", Target::Share(0.9)),
+    ("enqueue.client.t50", Target::Share(0.65)),
     ("enqueue.batch", Target::Share(0.9)),
-    ("enqueue.http", Target::Share(0.6)),
-    ("delayed.due_at_once", Target::Share(0.3)),
+    ("enqueue.http", Target::Share(0.65)),
+    ("delayed.due_at_once", Target::Share(0.5)),
     ("pickup.p99_ms", Target::Below(1.0)),
     ("lateness.p99_ms", Target::Below(2.0)),
     ("lateness.early", Target::AtMost(0.0)),
-    ("cost.idle_cpu_percent", Target::Below(0.3)),
-    ("cost.idle_commands_per_s", Target::Below(5.0)),
+    ("cost.idle_cpu_percent", Target::AtMost(0.1)),
+    ("cost.idle_commands_per_s", Target::AtMost(4.0)),
     ("cost.idle_rss_mib", Target::Below(20.0)),
     ("cost.peak_rss_mib", Target::Below(64.0)),
     ("cost.redis_bytes_per_waiting_job", Target::AtMost(200.0)),
     ("growth.backlog.ratio", Target::AtMost(1.3)),
+    ("growth.scheduled.1k", Target::AtMost(13.5)),
     ("growth.scheduled.ratio", Target::AtMost(1.3)),
     ("growth.pending.ratio", Target::AtMost(1.3)),
     ("growth.workers.ratio", Target::AtMost(1.3)),
+    ("far.drain.", Target::Share(0.8)),
+    ("far.enqueue.one.", Target::Share(0.9)),
 ];
 
 /// The figures, in the order of their first sample.
@@ -166,7 +172,12 @@ impl Figure {
             .map_or_else(|| ["-"; 3].map(str::to_owned), |values| values.map(number));
         let ratio = spread(&self.ratios).map(|[median, ..]| median);
         let share = ratio.map(|ratio| format!("{ratio:.2} of {}", self.limit));
-        let target = TARGETS.iter().find(|(name, _)| *name == self.name);
+        let is_ours = |name: &str| {
+            let is_beside_a_limit = !self.ratios.is_empty();
+            self.name == name
+                || (is_beside_a_limit && name.ends_with('.') && self.name.starts_with(name))
+        };
+        let target = TARGETS.iter().find(|(name, _)| is_ours(name));
         let (target, met) = match target {
             None => (String::new(), ""),
             Some((_, target)) => {

@@ -46,16 +46,13 @@ impl Usage {
 
     /// What one of `jobs` jobs cost.
     pub(crate) fn per_job(&self, name: &str, jobs: usize) -> Vec<Sample> {
-        let jobs = f64::from(u32::try_from(jobs).unwrap());
-        let sample = |what: &str, unit, total: f64| {
-            Sample::new(format!("{name}.{what}"), unit, total / jobs)
-        };
-        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        let sample = |what: &str, unit, each| Sample::new(format!("{name}.{what}"), unit, each);
+        let count = |total| number(total) / f64::from(u32::try_from(jobs).unwrap());
         vec![
-            sample("redis_us", "us/job", micros(self.redis_cpu)),
-            sample("workers_us", "us/job", micros(self.workers_cpu)),
-            sample("commands", "1/job", number(self.commands)),
-            sample("bytes", "bytes/job", number(self.bytes_to_redis)),
+            sample("redis_us", "us/job", micros_per(self.redis_cpu, jobs)),
+            sample("workers_us", "us/job", micros_per(self.workers_cpu, jobs)),
+            sample("commands", "1/job", count(self.commands)),
+            sample("bytes", "bytes/job", count(self.bytes_to_redis)),
         ]
     }
 }
@@ -66,6 +63,11 @@ pub(crate) fn wait_for_end(queue: &mut Queue) {
         thread::sleep(LOOK);
         (queue.scheduled() == 0 && queue.len() == 0).then_some(())
     });
+}
+
+/// How many microseconds of `time` there are for each of `jobs` jobs.
+pub(crate) fn micros_per(time: Duration, jobs: usize) -> f64 {
+    time.as_secs_f64() * 1e6 / f64::from(u32::try_from(jobs).unwrap())
 }
 
 #[allow(

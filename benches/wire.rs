@@ -27,6 +27,46 @@ pub(crate) enum Reply {
     Array(Vec<Reply>),
 }
 
+impl Reply {
+    /// The texts of a list.
+    pub(crate) fn texts(self) -> Vec<String> {
+        let Reply::Array(items) = self else {
+            panic!("expected a list, found {self:?}");
+        };
+        let text = |item| match item {
+            Reply::Text(text) => text,
+            other => panic!("expected a text, found {other:?}"),
+        };
+        items.into_iter().map(text).collect()
+    }
+
+    /// The ids and jobs in the reply of an XREADGROUP on one stream.
+    pub(crate) fn entries(self) -> Vec<(String, String)> {
+        let [_stream, Reply::Array(entries)] = self.only().array() else {
+            panic!("expected a stream's name and its entries");
+        };
+        let entry = |entry: Reply| {
+            let [Reply::Text(id), fields] = entry.array() else {
+                panic!("expected an id and fields");
+            };
+            (id, fields.texts().swap_remove(1))
+        };
+        entries.into_iter().map(entry).collect()
+    }
+
+    fn only(self) -> Self {
+        let [only] = self.array();
+        only
+    }
+
+    fn array<const N: usize>(self) -> [Self; N] {
+        match self {
+            Reply::Array(items) => items.try_into().expect("a list of another length"),
+            other => panic!("expected a list, found {other:?}"),
+        }
+    }
+}
+
 impl Conn {
     pub(crate) fn open(addr: &str) -> Self {
         Self::try_open(addr).unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}"))
@@ -48,6 +88,12 @@ impl Conn {
     /// Adds a command to what [`Self::flush`] sends.
     pub(crate) fn push(&mut self, args: &[&[u8]]) {
         self.head(args.len(), args);
+    }
+
+    /// Adds a command of texts.
+    pub(crate) fn push_texts<'a>(&mut self, args: impl IntoIterator<Item = &'a str>) {
+        let args: Vec<&[u8]> = args.into_iter().map(str::as_bytes).collect();
+        self.push(&args);
     }
 
     /// Adds a command whose last `count` arguments are encoded already.
@@ -105,8 +151,7 @@ impl Conn {
 
     /// Sends a command and reads its reply.
     pub(crate) fn ask(&mut self, args: &[&str]) -> Reply {
-        let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
-        self.push(&args);
+        self.push_texts(args.iter().copied());
         self.flush();
         self.reply()
     }
