@@ -107,3 +107,15 @@ pub(super) async fn run(
     http.abort();
     Ok(exit)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::threads;
+
+    #[test]
+    fn the_main_runtime_has_one_thread() {
+        let runtime = threads::runtime(&mut runtime_builder()).unwrap();
+        assert_eq!(runtime.metrics().num_workers(), 1);
+    }
+}

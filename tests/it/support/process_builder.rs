@@ -52,6 +52,10 @@ impl ProcessBuilder {
             .env("APP__JOBQUEUE__HOST", "127.0.0.1")
             .env("APP__JOBQUEUE__PORT", "0")
             .env("NO_COLOR", "1");
+        // The whole suite can be run with another `jobqueue.ahead`.
+        if let Some(ahead) = std::env::var_os("TEST_AHEAD") {
+            command.env("APP__JOBQUEUE__AHEAD", ahead);
+        }
         let name = program.file_name().unwrap_or(program.as_os_str());
         Self {
             name: name.to_string_lossy().into_owned(),
