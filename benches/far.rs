@@ -1,12 +1,13 @@
 //! Measures programs whose Redis is a round trip away, behind the proxy of `proxy.rs`.
 //!
 //! - `far.drain`: a worker drains a backlog of jobs that do nothing, that all take 5 ms, or of which
-//!   every tenth takes 5 ms. A measurement is made for about two seconds, and ends after five.
+//!   every tenth takes 5 ms; and with other values of `jobqueue.ahead` than the default. A measurement
+//!   is made for about two seconds, and ends after five.
 //! - `far.proxy`: what the proxy added to a PING before these measurements, how late it was during
 //!   them, and how much CPU it took.
 //!
 //! A drain is compared with the physical limit. That is the rate at 0 ms, which is measured right
-//! before through the same proxy, or less: at most `AHEAD` jobs and one for each slot are on their
+//! before through the same proxy, or less: at most `ahead` jobs and one for each slot are on their
 //! way in one round trip, and no slot runs two jobs at once.
 
 use std::time::{Duration, Instant};
@@ -32,8 +33,8 @@ const ROUND_TRIPS: [(&str, Duration); 6] = [
     ("rtt20", Duration::from_millis(20)),
 ];
 const CONCURRENCIES: [usize; 2] = [10, 100];
-/// How many jobs a worker fetches ahead of its slots, and has done and not yet acknowledged.
-const AHEAD: f64 = 512.0;
+/// The default of `jobqueue.ahead`.
+const AHEAD: u32 = 512;
 /// The backlog is large enough for this time at the limit.
 const TIME_MS: usize = 2000;
 const TIME_LIMIT_MS: usize = 5000;
@@ -48,25 +49,39 @@ struct Kind {
     slow_every: Option<usize>,
     /// The mean time of a job in its slot.
     seconds_in_slot: f64,
+    /// The worker's `jobqueue.ahead`.
+    ahead: u32,
 }
 
-const KINDS: [Kind; 3] = [
-    Kind {
-        name: "noop",
-        slow_every: None,
-        seconds_in_slot: 0.0,
-    },
+const KINDS: [Kind; 6] = [
+    Kind::noop("noop", AHEAD),
+    Kind::noop("ahead0", 0),
+    Kind::noop("ahead16", 16),
+    Kind::noop("ahead128", 128),
     Kind {
         name: "5ms",
         slow_every: Some(1),
         seconds_in_slot: 0.005,
+        ahead: AHEAD,
     },
     Kind {
         name: "mixed",
         slow_every: Some(10),
         seconds_in_slot: 0.0005,
+        ahead: AHEAD,
     },
 ];
+
+impl Kind {
+    const fn noop(name: &'static str, ahead: u32) -> Self {
+        Self {
+            name,
+            slow_every: None,
+            seconds_in_slot: 0.0,
+            ahead,
+        }
+    }
+}
 
 /// Measures the figures that the command line asks for.
 pub(crate) fn run(bench: &mut Bench) {
@@ -142,6 +157,7 @@ impl Drain<'_> {
         });
         let (start, before) = (Instant::now(), proxy.cpu());
         let _worker = Program::worker(self.redis, concurrency)
+            .env("APP__JOBQUEUE__AHEAD", &kind.ahead.to_string())
             .through(proxy)
             .start();
         let jobs_per_s = rate_until(&mut queue, jobs, 0, self.limit);
@@ -160,7 +176,7 @@ struct Rate {
 
 fn physical_limit(rate_at_0: f64, kind: Kind, concurrency: usize, round_trip: Duration) -> f64 {
     let slots = f64::from(u32::try_from(concurrency).unwrap());
-    let on_the_way = (slots + AHEAD) / round_trip.as_secs_f64();
+    let on_the_way = (slots + f64::from(kind.ahead)) / round_trip.as_secs_f64();
     rate_at_0.min(on_the_way).min(slots / kind.seconds_in_slot)
 }
 
