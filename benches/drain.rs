@@ -72,17 +72,17 @@ pub(crate) fn run(bench: &mut Bench) {
     subjects.push(subject("drain.mixed.1s.c100.w1", |drain| {
         drain.mixed(SLEEP_1_S, EVERY_1_S)
     }));
+    let delayed = bench.size(DELAYED_JOBS);
+    subjects.push(Subject::new("delayed.due_at_once", JOBS_PER_S, || {
+        due_at_once(&redis, delayed)
+    }));
+    subjects.push(Subject::new("delayed.bare_commands", JOBS_PER_S, || {
+        limit_delayed::due_at_once(&redis, delayed)
+    }));
     let limit = || limit::drain(&redis, jobs, 2, Settling::XackAndXdel);
     bench.compare(
         Subject::new("limit.drain.2conn", JOBS_PER_S, limit),
         subjects,
-    );
-    let delayed = bench.size(DELAYED_JOBS);
-    let limit = || limit_delayed::due_at_once(&redis, delayed);
-    let subject = || due_at_once(&redis, delayed);
-    bench.compare(
-        Subject::new("limit.due_at_once", JOBS_PER_S, limit),
-        vec![Subject::new("delayed.due_at_once", JOBS_PER_S, subject)],
     );
 }
 

@@ -1,8 +1,10 @@
 //! Measures programs whose Redis is a round trip away, behind the proxy of `proxy.rs`.
 //!
 //! - `far.drain`: a worker drains a backlog of jobs that do nothing, that all take 5 ms, or of which
-//!   every tenth takes 5 ms; and with other values of `jobqueue.ahead` than the default. A measurement
-//!   is made for about two seconds, and ends after five.
+//!   every tenth takes 5 ms. A measurement is made for about two seconds, and ends after five.
+//! - `far.ahead`: jobs that do nothing, with other values of `jobqueue.ahead` than the default. Where it
+//!   is 0, nothing is fetched ahead, and a slot waits for one round trip to get a job and for another
+//!   one to have it acknowledged.
 //! - `far.proxy`: what the proxy added to a PING before these measurements, how late it was during
 //!   them, and how much CPU it took.
 //!
@@ -54,18 +56,18 @@ struct Kind {
 }
 
 const KINDS: [Kind; 6] = [
-    Kind::noop("noop", AHEAD),
-    Kind::noop("ahead0", 0),
-    Kind::noop("ahead16", 16),
-    Kind::noop("ahead128", 128),
+    Kind::noop("drain.noop", AHEAD),
+    Kind::noop("ahead.0", 0),
+    Kind::noop("ahead.16", 16),
+    Kind::noop("ahead.128", 128),
     Kind {
-        name: "5ms",
+        name: "drain.5ms",
         slow_every: Some(1),
         seconds_in_slot: 0.005,
         ahead: AHEAD,
     },
     Kind {
-        name: "mixed",
+        name: "drain.mixed",
         slow_every: Some(10),
         seconds_in_slot: 0.0005,
         ahead: AHEAD,
@@ -93,7 +95,7 @@ pub(crate) fn run(bench: &mut Bench) {
     };
     for kind in KINDS {
         for concurrency in CONCURRENCIES {
-            let name = format!("far.drain.{}.c{concurrency}", kind.name);
+            let name = format!("far.{}.c{concurrency}", kind.name);
             if bench.wants(&name) {
                 let wanted = ROUND_TRIPS.map(|(label, _)| bench.wants(&format!("{name}.{label}")));
                 bench.group(&name, bench.runs(), || {

@@ -66,10 +66,7 @@ const PARTS: [Part; 15] = [
         enqueue::run,
     ),
     (&["limit.http", "enqueue.http"], http::run),
-    (
-        &["limit.drain", "limit.due_at_once", "drain", "delayed"],
-        drain::run,
-    ),
+    (&["limit.drain", "drain", "delayed"], drain::run),
     (&["drain.server", "limit.drain.server"], drain::other_server),
     (&["pickup"], latency::pickup),
     (&["mixed"], latency::mixed),
@@ -80,7 +77,7 @@ const PARTS: [Part; 15] = [
     (&["workers"], workers::run),
     (&["path"], path::run),
     (&["soak"], soak::run),
-    (&["far.drain"], far::run),
+    (&["far.drain", "far.ahead"], far::run),
     (&["far.enqueue", "far.http"], far_producers::run),
 ];
 

@@ -42,6 +42,9 @@ impl Reply {
 
     /// The ids and jobs in the reply of an XREADGROUP on one stream.
     pub(crate) fn entries(self) -> Vec<(String, String)> {
+        if matches!(self, Reply::Nil) {
+            return Vec::new();
+        }
         let [_stream, Reply::Array(entries)] = self.only().array() else {
             panic!("expected a stream's name and its entries");
         };

@@ -348,7 +348,7 @@ async fn a_move_that_is_not_permitted_as_a_whole_does_not_happen_at_all() {
         moves_nothing_without("XDEL", &retried, stays),
         moves_nothing_without("XACK", &buried, stays),
         moves_nothing_without("XDEL", &buried, stays),
-        moves_nothing_without("ZREM", &due, parked),
+        moves_nothing_without("ZREMRANGEBYRANK", &due, parked),
     );
 }
 
