@@ -94,7 +94,10 @@ async fn deliveries_that_are_lost_together_are_found() {
     let wire = Wire::to(&redis).await;
     let line = SlowLine::to(wire.addr()).await;
     line.set_delay(Duration::from_millis(5));
-    let worker = Process::test_worker(&redis).redis_addr(line.addr()).start();
+    let worker = Process::test_worker(&redis)
+        .redis_addr(line.addr())
+        .env("APP__JOBQUEUE__AHEAD", "512")
+        .start();
     worker.wait_for_log("connected to redis", PATIENCE).await;
     wire.lose_reply_with(r#""n":5000,"#);
     redis

@@ -27,6 +27,7 @@ fn worker(redis: &Redis, concurrency: &str) -> ProcessBuilder {
     Process::test_worker(redis)
         .envs(&LONG_LEASE)
         .env("APP__JOBQUEUE__CONCURRENCY", concurrency)
+        .env("APP__JOBQUEUE__AHEAD", &MAX_AHEAD.to_string())
 }
 
 fn is_put_back(entry: &Pending) -> bool {

@@ -169,6 +169,11 @@ impl Connector {
         self.0.shared.is_up()
     }
 
+    /// Whether no other epoch than `epoch` has begun.
+    pub(super) fn is_in(&self, epoch: u64) -> bool {
+        self.0.shared.is_in(epoch)
+    }
+
     /// Waits until connections of `generation` are of no use any more. Cancel safe.
     pub(crate) async fn gone(&self, generation: u64) {
         self.0.shared.gone(generation).await;

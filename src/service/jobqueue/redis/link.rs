@@ -94,8 +94,8 @@ impl Link {
     }
 
     /// Whether `epoch` is not over, and the connection has not ended, as far as is known.
-    pub(super) fn is_still_in(&self, epoch: u64) -> bool {
-        epoch == self.epoch && self.open.is_some()
+    pub(crate) fn is_still_in(&self, epoch: u64) -> bool {
+        self.open.is_some() && self.connector.is_in(epoch)
     }
 
     /// The mark of the stream in that epoch.

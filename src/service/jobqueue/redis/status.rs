@@ -61,6 +61,11 @@ impl<C: Clone> SharedConnection<C> {
         self.status.borrow().clone()
     }
 
+    /// Whether no other epoch than `epoch` has begun.
+    pub(super) fn is_in(&self, epoch: u64) -> bool {
+        self.status.borrow().epoch == epoch
+    }
+
     /// Whether Redis could be used a moment ago.
     pub(super) fn is_up(&self) -> bool {
         self.status.borrow().up

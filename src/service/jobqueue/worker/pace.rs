@@ -80,10 +80,11 @@ impl Pace {
 /// How many entries may be fetched ahead of the free slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Ahead {
-    /// So many wait in this process, and one reply brings no more. The limit is one for these.
+    /// One reply brings at most so many more than fill the free slots. The limit is one for these.
     pub(crate) ready: usize,
     /// So many more run while a reply is on its way. They are twice the limit at most, because a reply
-    /// takes longer than a round trip while Redis is busy.
+    /// takes longer than a round trip while Redis is busy. When the slots come to a stand, all of them
+    /// wait in this process.
     pub(crate) coming: usize,
 }
 

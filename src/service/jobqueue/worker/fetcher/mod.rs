@@ -147,8 +147,8 @@ impl Fetcher {
     ///
     /// What a read brought is handed on while the next read is on its way. So Redis works while this
     /// worker parses jobs, and neither waits for the other. When Redis is far away and replies bring all
-    /// that was asked for, several reads are on their way. This counts where jobs are short: their
-    /// number in a second is what one such connection brings.
+    /// that was asked for, several reads are on their way. Short jobs need them: one connection brings all
+    /// that the slots run.
     async fn read(&mut self) -> Result<(), Error> {
         let mut reads = Reads::new();
         let mut result = Ok(());
@@ -164,7 +164,7 @@ impl Fetcher {
             let is_full = entries.len() == asked.count;
             self.measure(asked, &entries, began);
             self.leave_to_orphan_check(&mut entries);
-            if result.is_ok() && !self.flags.stop.is_cancelled() {
+            if result.is_ok() && self.goes_on() {
                 self.send_reads(&mut reads, entries.len(), is_full).await;
             }
             // The connection's task writes the commands first, and the jobs are parsed meanwhile.
@@ -172,6 +172,11 @@ impl Fetcher {
             self.triage.deliver(Step::Delivered, entries, self.epoch);
         }
         result
+    }
+
+    /// Whether what it reads is still taken in.
+    fn goes_on(&self) -> bool {
+        !self.flags.stop.is_cancelled() && self.link.is_still_in(self.epoch)
     }
 
     /// Sends the reads for which there is room, while `fetched` entries are here that are not handed on

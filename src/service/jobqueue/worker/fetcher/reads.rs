@@ -28,8 +28,8 @@ impl Reads {
         self.sent.iter().map(|(asked, ..)| asked.count).sum()
     }
 
-    /// Sends `read`, which asked for `asked`. The command is with the task of the connection when this
-    /// returns.
+    /// Sends `read`, which asked for `asked`. The task of the connection has the command when this
+    /// returns. If that task has too much to do, the command goes when this read is the first one.
     pub(super) async fn send(
         &mut self,
         asked: Asked,

@@ -51,33 +51,27 @@ impl ReplySize {
 
     /// How many of `wanted` entries the next command asks for.
     pub(super) fn ask(&mut self, wanted: usize) -> Asked {
-        self.asked = Asked {
-            count: wanted.min(self.fit()).min(MAX_REPLY),
-            before: 0,
-        };
+        self.asked = self.behind(wanted, 0);
         self.asked
     }
 
     /// How many of `wanted` entries the next command asks for, while `coming` others are on their way.
     /// `None` when they are not worth a command.
     pub(super) fn ask_behind(&mut self, wanted: usize, coming: usize) -> Option<Asked> {
-        if coming == 0 {
-            return Some(self.ask(wanted));
+        let asked = self.behind(wanted, coming);
+        if coming > 0 && asked.count < MANY {
+            return None;
         }
-        let count = wanted.min(self.fit().saturating_sub(coming)).min(MAX_REPLY);
-        let asked = Asked {
-            count,
-            before: coming,
-        };
-        (count >= MANY).then(|| {
-            self.asked = asked;
-            asked
-        })
+        self.asked = asked;
+        Some(asked)
     }
 
-    /// How many entries the line carries in one time.
-    fn fit(&self) -> usize {
-        (self.window.bytes() / self.average).max(1)
+    fn behind(&self, wanted: usize, coming: usize) -> Asked {
+        let fit = (self.window.bytes() / self.average).max(1);
+        Asked {
+            count: wanted.min(fit.saturating_sub(coming)).min(MAX_REPLY),
+            before: coming,
+        }
     }
 
     /// What the last command asked for.

@@ -18,7 +18,7 @@ pub(crate) struct Limits {
     /// The number of slots.
     pub(crate) concurrency: usize,
     /// How many jobs may have run without Redis knowing it, beyond the number of slots. It is also how
-    /// many are ready ahead of the free slots at most. Twice as many more may be on their way.
+    /// many a reply brings ahead of the free slots at most. Twice as many more may be on their way.
     pub(crate) ahead: usize,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Room {
     /// How many entries the next reply may bring: free slots, and ahead of them what the pace of
     /// short jobs allows.
     pub(crate) entries: usize,
-    /// When the oldest ready delivery was delivered.
+    /// When the oldest delivery that no slot is free for was delivered.
     pub(crate) waiting_since: Option<Instant>,
 }
 
@@ -75,11 +75,12 @@ impl Inner {
         round_trip: Duration,
         now: Instant,
     ) -> Room {
-        let waiting_since = self.ready.front().map(|(since, _)| *since);
         self.pass(limits, now);
         let counts = self.entries.counts();
-        // What was not started does not wait for what has ended. So there is a limit to what ends
-        // without a run.
+        let taken = counts.slots() + self.ready.len() + fetched;
+        let no_slot = (taken > limits.concurrency).then_some(now);
+        let waiting_since = self.ready.front().map(|(since, _)| *since).or(no_slot);
+        // Jobs that end without a run go on while no job may start. This limits their number.
         let far_behind = counts.slots() + counts.sending >= 2 * limits.at_risk();
         self.put_back_behind &= self.is_behind(limits);
         let entries = if self.stuck || self.put_back_behind || far_behind {
@@ -87,7 +88,6 @@ impl Inner {
         } else {
             let Limits { concurrency, ahead } = limits;
             let ahead = self.pace.ahead(round_trip, concurrency, ahead);
-            let taken = counts.slots() + self.ready.len() + fetched;
             let room = (concurrency + ahead.ready + ahead.coming).saturating_sub(taken);
             room.min(concurrency.saturating_sub(counts.slots()) + ahead.ready)
         };
@@ -150,7 +150,7 @@ impl Inner {
     }
 
     /// Whether Redis is slower than the handlers, or away: what has ended must go out before more is
-    /// started. All that runs or has ended runs twice if this process is killed now.
+    /// started. All of it that ran runs twice if this process is killed now.
     fn is_behind(&self, limits: Limits) -> bool {
         let counts = self.entries.counts();
         counts.slots() + counts.sending >= limits.at_risk()

@@ -113,6 +113,17 @@ fn a_runner_is_on_its_way_while_something_is_ready_and_a_slot_is_free() {
     assert_eq!(runners(), 1);
 }
 
+/// The next read waits no longer than a delivery may wait for a slot.
+#[test]
+fn what_has_come_and_has_no_slot_waits_from_now_on() {
+    let (held, now) = (without_runners(2), Instant::now());
+    let waiting_since = |fetched| held.room(fetched, Duration::ZERO, now).waiting_since;
+    assert_eq!((waiting_since(2), waiting_since(3)), (None, Some(now)));
+    admit(&held, vec![delivery(1)], now);
+    held.start(now).unwrap();
+    assert_eq!((waiting_since(1), waiting_since(2)), (None, Some(now)));
+}
+
 #[test]
 fn an_entry_is_held_until_its_outcome_is_confirmed() {
     let (held, now) = (without_runners(1), Instant::now());
