@@ -11,8 +11,9 @@ use tracing::{info, warn};
 use super::line_writer::{LineWriter, WaitingLines};
 use crate::lock::lock;
 
-/// How often the output is looked at.
+/// How often the output is looked at while lines wait, and while none does.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 /// An output that has taken nothing for this long is blocked, and not just slow.
 const BLOCKED_AFTER: Duration = Duration::from_secs(5);
 /// An output that takes something now and then is slow when a line has waited for this long.
@@ -60,8 +61,17 @@ impl OutputWatch {
     /// Watches the output. Never returns. Cancel safe.
     pub(crate) async fn run(self) {
         loop {
-            sleep(LOOK_INTERVAL).await;
+            sleep(self.pause()).await;
             self.look(Instant::now());
+        }
+    }
+
+    /// The time until the next look. An idle worker should wake up seldom.
+    fn pause(&self) -> Duration {
+        let is_idle = self.out.waiting().is_none() && lock(&self.trouble).is_none();
+        match is_idle {
+            true => self.limit.clamp(LOOK_INTERVAL, IDLE_INTERVAL),
+            false => LOOK_INTERVAL,
         }
     }
 
@@ -194,6 +204,20 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn it_looks_seldom_while_nothing_waits_but_not_later_than_a_line_may_wait() {
+        let (_take, taken) = channel();
+        let out = LineWriter::spawn(Output(taken)).unwrap();
+        let pause = |limit_ms| {
+            let limit = Duration::from_millis(limit_ms);
+            OutputWatch::new(out.clone(), limit, Arc::default()).pause()
+        };
+        let pauses = [1, 500, 60_000].map(pause);
+        assert_eq!(pauses.map(|pause| pause.as_millis()), [250, 500, 1000]);
+        drop(out.write("line\n".to_owned()));
+        assert_eq!(pause(60_000), LOOK_INTERVAL);
     }
 
     #[test]
