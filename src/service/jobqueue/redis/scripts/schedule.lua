@@ -10,8 +10,8 @@
 --   outcome    1 moved
 --              0 not moved: it is not owned any more, it was deleted, or it has another
 --              job than the one that the edits are for
---              2 its delay is over: it is left where it is, to be run. A failed job is moved even when its wait is over, because
---              the move is what counts the attempt.
+--              2 its delay is over: it is left where it is, to be run. A failed job is moved
+--              even when its wait is over, because the move is what counts the attempt.
 --   due_in_us  time until the earliest of the moved jobs, when that is now the
 --              earliest of all, else -1
 --
@@ -59,6 +59,22 @@ for _, row in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], first_id, last_id,
   owned[row[1]] = true
 end
 
+-- The job of an entry. The entry comes with those behind it, which are usually asked for next, but no
+-- more than are `left`: twice as many as the last time, or alone after others than owned ones had come.
+-- Those may be large.
+local jobs, together = {}, 1
+local function job_of(id, left)
+  if not jobs[id] then
+    local entries = redis.call('XRANGE', KEYS[1], id, '+', 'COUNT', math.min(together, left))
+    together = math.min(2 * together, 32)
+    for _, entry in ipairs(entries) do
+      jobs[entry[1]] = entry[2][2]
+      together = owned[entry[1]] and together or 1
+    end
+  end
+  return jobs[id]
+end
+
 -- What is moved, in one call each: scores and members in turn, and ids. What stands here is
 -- not owned any more, so a command that names it twice moves it once.
 local members, moved = {}, {}
@@ -80,14 +96,14 @@ while i <= #ARGV do
     if from == 'entry' and due <= now then
       outcome = 2
     else
-      local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
-      if not entry then
+      local job = job_of(id, count - #outcomes)
+      if not job then
         -- Somebody has deleted the entry, and there is nothing left to move.
         redis.call('XACK', KEYS[1], ARGV[1], id)
         owned[id] = false
-      elseif #entry[2][2] == bytes then
+      elseif #job == bytes then
         members[#members + 1] = due
-        members[#members + 1] = id .. ':' .. edited(entry[2][2], i + 5, n)
+        members[#members + 1] = id .. ':' .. edited(job, i + 5, n)
         moved[#moved + 1] = id
         owned[id] = false
         first = math.min(first, due)
