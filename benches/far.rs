@@ -3,8 +3,8 @@
 //! - `far.drain`: a worker drains a backlog of jobs that do nothing, that all take 5 ms, or of which
 //!   every tenth takes 5 ms. A measurement is made for about two seconds, and ends after five.
 //! - `far.ahead`: jobs that do nothing, with other values of `jobqueue.ahead` than the default. Where it
-//!   is 0, nothing is fetched ahead, and a slot waits for one round trip to get a job and for another
-//!   one to have it acknowledged.
+//!   is 0, nothing is fetched ahead: a slot waits for a round trip until its job is acknowledged, and
+//!   for up to another one to get the next job.
 //! - `far.proxy`: what the proxy added to a PING before these measurements, how late it was during
 //!   them, and how much CPU it took.
 //!

@@ -45,7 +45,8 @@ impl Reply {
         if matches!(self, Reply::Nil) {
             return Vec::new();
         }
-        let [_stream, Reply::Array(entries)] = self.only().array() else {
+        let [stream] = self.array();
+        let [_name, Reply::Array(entries)] = stream.array() else {
             panic!("expected a stream's name and its entries");
         };
         let entry = |entry: Reply| {
@@ -55,11 +56,6 @@ impl Reply {
             (id, fields.texts().swap_remove(1))
         };
         entries.into_iter().map(entry).collect()
-    }
-
-    fn only(self) -> Self {
-        let [only] = self.array();
-        only
     }
 
     fn array<const N: usize>(self) -> [Self; N] {

@@ -154,7 +154,7 @@ impl Fetcher {
     /// that was asked for, several reads are on their way. Short jobs need them: one connection brings all
     /// that the slots run.
     async fn read(&mut self) -> Result<(), Error> {
-        let mut reads = Reads::new();
+        let mut reads = Reads::default();
         let mut result = Ok(());
         self.send_reads(&mut reads, 0, false).await;
         while let Some((asked, began, read)) = reads.next().await {
@@ -271,13 +271,14 @@ impl Fetcher {
         // What was measured on another connection says nothing about this one.
         self.reply_size.connected();
         self.rhythm = Rhythm::new();
+        let mut client_id = None;
         for _ in 0..FIRST_ROUND_TRIPS {
             let asked = Instant::now();
-            let client_id = self.broker.client_id(&mut self.link).await;
+            client_id = self.broker.client_id(&mut self.link).await;
             self.rhythm.answered(asked.elapsed());
-            self.client_id
-                .store(client_id.unwrap_or(0), Ordering::Relaxed);
         }
+        self.client_id
+            .store(client_id.unwrap_or(0), Ordering::Relaxed);
         Ok(())
     }
 

@@ -19,10 +19,6 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    pub(super) fn new() -> Self {
-        Self::default()
-    }
-
     /// How many entries the replies bring at most.
     pub(super) fn coming(&self) -> usize {
         self.sent.iter().map(|(asked, ..)| asked.count).sum()
