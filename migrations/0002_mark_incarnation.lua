@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Gives the group a mark, when it was created anew.
 --
--- KEYS[1] stream   KEYS[2] state
+-- KEYS[1] stream   KEYS[2] state   KEYS[3] cancel
 -- ARGV[1] group    ARGV[2] a text that no other process has
 -- Returns the group's mark.
 --
@@ -26,6 +26,8 @@ end
 -- Raises WRONGTYPE before anything is written.
 local recorded = tonumber(redis.call('HGET', KEYS[2], 'version')) or 0
 if not mark then
+  -- These name entries of a group that is gone. Another one may give their ids again.
+  redis.call('DEL', KEYS[3])
   -- The time is in it because one process may create the group anew more than once.
   mark = ARGV[2] .. '-' .. table.concat(redis.call('TIME'), '.')
   redis.call('XGROUP', 'CREATECONSUMER', KEYS[1], ARGV[1], PREFIX .. mark)

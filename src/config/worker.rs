@@ -63,6 +63,11 @@ section! {
         pub unknown_type_grace: Duration = MINUTE * 60, in ms(0)..=DAY * 30;
         /// How many dead letters are kept. The oldest ones are dropped.
         pub dead_letter_max_len: u64 = 100_000, in 1..=1_000_000_000;
+        /// About how many finished jobs are kept for people to look at; 0 means none.
+        pub done_max_len: u64 = 10_000, in 0..=10_000_000;
+        /// How many finished jobs a second this worker keeps at most. At a higher rate it keeps a
+        /// sample, in which each job says for how many it stands.
+        pub done_per_second: u32 = 100, in 1..=100_000;
     }
     with {
         /// The delays between the attempts of a failing job. [`HandlerOptions::retry`] sets them for

@@ -14,14 +14,14 @@ use serde::Serialize;
 use serde_json::value::to_raw_value;
 use uuid::Uuid;
 
-pub(crate) use self::edits::{Edits, moved};
+pub(crate) use self::edits::{Edits, Move, moved};
 pub(crate) use self::wire::DEFAULT_MAX_RETRY;
 pub use self::wire::Job;
 use self::wire::Wire;
 
 /// The largest number of retries.
 pub(crate) const MAX_RETRY: u32 = 1000;
-/// The longest delay in milliseconds: a leap year.
+/// The longest delay, and the longest time until a job expires, in milliseconds: a leap year.
 pub(crate) const MAX_DELAY_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 /// The largest job, in bytes of JSON. The API takes bodies of 64 KiB. Four times that leaves
 /// room for escapes, and still bounds what a worker holds.
@@ -32,7 +32,10 @@ const MAX_ID_BYTES: usize = 49;
 const MAX_ATTEMPT_BYTES: usize = 15;
 /// How many bytes a move may add for its wait: `"unknown_for_ms":<u64>,`.
 const MAX_UNKNOWN_BYTES: usize = 38;
-const MAX_MOVED_BYTES: usize = MAX_JOB_BYTES + MAX_ID_BYTES + MAX_ATTEMPT_BYTES + MAX_UNKNOWN_BYTES;
+/// How many bytes a move may add for the time when it expires: `"expires_at_ms":<u64>,`.
+const MAX_EXPIRES_BYTES: usize = 37;
+const MAX_MOVED_BYTES: usize =
+    MAX_JOB_BYTES + MAX_ID_BYTES + MAX_ATTEMPT_BYTES + MAX_UNKNOWN_BYTES + MAX_EXPIRES_BYTES;
 
 /// The largest entry that can be a job: the largest job, with the name of its field.
 pub(crate) const MAX_ENTRY_BYTES: usize = MAX_MOVED_BYTES + "job".len();
@@ -56,6 +59,9 @@ pub(crate) enum MalformedJob {
     /// Its delay is beyond the limit.
     #[error("found delay_ms {0}, expected at most {MAX_DELAY_MS}")]
     Delay(u64),
+    /// It expires beyond the limit.
+    #[error("found expires_in_ms {0}, expected at most {MAX_DELAY_MS}")]
+    Expiry(u64),
     /// It has too many retries.
     #[error("found max_retry {0}, expected at most {MAX_RETRY}")]
     MaxRetry(u32),
@@ -85,6 +91,9 @@ impl Job {
             max_retry: DEFAULT_MAX_RETRY,
             attempt: 0,
             unknown_for_ms: None,
+            registered_ms: None,
+            expires_in_ms: 0,
+            expires_at_ms: None,
         })
     }
 
@@ -93,8 +102,18 @@ impl Job {
     /// days.
     #[must_use]
     pub fn delay(mut self, delay: Duration) -> Self {
-        let ms = delay.as_nanos().div_ceil(1_000_000);
-        self.delay_ms = u64::try_from(ms).unwrap_or(u64::MAX);
+        self.delay_ms = whole_ms(delay);
+        self
+    }
+
+    /// The same job, which becomes a dead letter with the reason `expired` if no worker has started it
+    /// before `time` is over. That counts by Redis' clock, from the moment when Redis gets the job, or
+    /// from the end of its delay. A job that was started once does not expire any more. Parts of a
+    /// millisecond count as a whole one, and zero means that the job does not expire. A client refuses
+    /// more than 366 days.
+    #[must_use]
+    pub fn expires_in(mut self, time: Duration) -> Self {
+        self.expires_in_ms = whole_ms(time);
         self
     }
 
@@ -141,7 +160,19 @@ impl Job {
         if self.max_retry > MAX_RETRY {
             return Err(MalformedJob::MaxRetry(self.max_retry));
         }
+        if self.expires_in_ms > MAX_DELAY_MS {
+            return Err(MalformedJob::Expiry(self.expires_in_ms));
+        }
         Ok(())
+    }
+
+    /// From when on, by Redis' clock, this job is not started for the first time, if it expires.
+    /// `entry_ms` is the time in the id of its entry, which says when a job was registered that has not
+    /// moved yet.
+    pub(crate) fn expires_at(&self, entry_ms: u64) -> Option<u64> {
+        let after = self.delay_ms.saturating_add(self.expires_in_ms);
+        let unmoved = (self.expires_in_ms > 0).then(|| entry_ms.saturating_add(after));
+        self.expires_at_ms.or(unmoved)
     }
 
     /// How large this job may be. A move adds fields, and a job that was small enough when it
@@ -154,7 +185,8 @@ impl Job {
             0
         };
         let unknown = self.unknown_for_ms.map_or(0, |_| MAX_UNKNOWN_BYTES);
-        MAX_JOB_BYTES + id + attempt + unknown
+        let expires = self.expires_at_ms.map_or(0, |_| MAX_EXPIRES_BYTES);
+        MAX_JOB_BYTES + id + attempt + unknown + expires
     }
 
     /// The JSON of a job that a worker will not refuse.
@@ -176,6 +208,11 @@ impl Job {
         Wire::write(self)
             .expect("cannot fail because a job is strings, numbers and JSON that was parsed")
     }
+}
+
+fn whole_ms(time: Duration) -> u64 {
+    let ms = time.as_nanos().div_ceil(1_000_000);
+    u64::try_from(ms).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -127,6 +127,7 @@ impl Worker {
             connector: self.handle.connector.clone(),
             held: Arc::clone(runners.held()),
             log,
+            tally: Arc::default(),
             flags: self.handle.flags.clone(),
         };
         let (alarm, times) = (Arc::new(Alarm::default()), self.lease_times());
@@ -172,8 +173,7 @@ impl Worker {
     }
 
     fn heartbeat(&self, shared: &Shared, stop: CancellationToken) -> Heartbeat {
-        let (broker, held) = (Arc::clone(&shared.broker), Arc::clone(&shared.held));
-        Heartbeat::new(broker, held, self.config.heartbeat(), stop)
+        Heartbeat::new(shared, &self.config, stop)
     }
 
     fn settler(&self, shared: &Shared, alarm: Arc<Alarm>, finish: &CancellationToken) -> Settler {
@@ -181,16 +181,10 @@ impl Worker {
             dead_letter_max_len: self.config.dead_letter_max_len,
             // Others may claim it when it would be tried again here.
             put_off_idle: self.config.lease.saturating_sub(OPERATOR_RETRY),
+            done_max_len: self.config.done_max_len,
         };
-        Settler::new(
-            Arc::clone(&shared.broker),
-            Arc::clone(&shared.held),
-            Arc::clone(&shared.log),
-            alarm,
-            shared.connector.shared_link(),
-            rules,
-            finish.clone(),
-        )
+        let done_per_second = self.config.done_per_second;
+        Settler::new(shared, alarm, rules, done_per_second, finish.clone())
     }
 
     /// Runs a part of the worker.

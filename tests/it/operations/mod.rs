@@ -2,6 +2,8 @@
 //! action of an operator loses a job. The schema is tested here too,
 //! because operators see it.
 
+mod cancels;
+mod figures;
 mod inspection;
 mod migrations;
 mod operators;

@@ -6,7 +6,7 @@ use redis::{Cmd, Connection, FromRedisValue, ToRedisArgs, Value};
 
 use super::reference::{Expected, Place, Reference};
 use super::transitions::{Target, Transition, Wait};
-use crate::support::{Clock, DEAD, GROUP, LEASES, SCHEDULED, STATE, STREAM};
+use crate::support::{CANCEL, Clock, DEAD, GROUP, LEASES, SCHEDULED, STATE, STREAM, WORKERS};
 
 /// A time in ms that is longer than any test. It is used for a lease, a stall, a hold and a wait.
 pub(crate) const HOUR: u64 = 3_600_000;
@@ -189,7 +189,8 @@ impl<'a> System<'a> {
     }
 
     fn migrate(&mut self) -> u64 {
-        let [create, mark] = MIGRATIONS.map(|script| eval(script, &[STREAM, STATE], &[GROUP, "x"]));
+        let [create, mark] =
+            MIGRATIONS.map(|script| eval(script, &[STREAM, STATE, CANCEL], &[GROUP, "x"]));
         let created = self.query(&create);
         self.incarnation = self.query(&mark);
         created
@@ -208,7 +209,7 @@ impl<'a> System<'a> {
         let mut command = eval(script!("bury"), &keys, &args);
         for target in targets {
             command.arg(&self.ids[target]);
-            command.arg("test").arg("an error").arg(1).arg(1);
+            command.arg("test").arg("an error").arg(1).arg(1).arg("");
         }
         command
     }
@@ -244,7 +245,7 @@ impl<'a> System<'a> {
     }
 
     fn moving(&self, by: usize, moves: &[(Target, Wait)], incarnation: &str) -> Cmd {
-        let (keys, name) = ([STREAM, SCHEDULED], worker(by));
+        let (keys, name) = ([STREAM, SCHEDULED, CANCEL], worker(by));
         let mut command = eval(script!("schedule"), &keys, &[GROUP, &name, incarnation]);
         for (target, wait) in moves {
             let (from, delay, tried) = match wait {
@@ -387,7 +388,7 @@ impl<'a> System<'a> {
         let leaving = if only.is_some() { "1" } else { "0" };
         let (name, hour) = (worker(only.unwrap_or(0)), HOUR.to_string());
         let args = [GROUP, &name, leaving, "0", &hour];
-        let keys = [STREAM, LEASES, STATE];
+        let keys = [STREAM, LEASES, STATE, WORKERS];
         let removed: usize = self.query(&eval(script!("remove_consumers"), &keys, &args));
         // A worker that leaves removes its own consumer. Another worker removes the others, but not
         // while workers may be stalled.

@@ -3,6 +3,7 @@
 //! every byte and holds up no other job.
 
 mod dead_letters;
+mod expiry;
 mod fairness;
 mod jobs;
 mod large_entries;

@@ -13,6 +13,10 @@ pub(crate) const SCHEDULED: &str = "jobqueue:{default}:scheduled";
 pub(crate) const DEAD: &str = "jobqueue:{default}:dead";
 pub(crate) const STATE: &str = "jobqueue:{default}:state";
 pub(crate) const LEASES: &str = "jobqueue:{default}:leases";
+pub(crate) const WORKERS: &str = "jobqueue:{default}:workers";
+pub(crate) const DONE: &str = "jobqueue:{default}:done";
+pub(crate) const TOTALS: &str = "jobqueue:{default}:totals";
+pub(crate) const CANCEL: &str = "jobqueue:{default}:cancel";
 pub(crate) const GROUP: &str = "jobqueue";
 /// How the name of the consumer begins that is the mark of the group.
 const MARK: &str = "incarnation:";

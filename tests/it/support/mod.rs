@@ -32,7 +32,8 @@ pub(crate) use redis_server_wrapper::fault_proxy::{CloseKind, Delay, Direction, 
 
 pub(crate) use self::app::TestApp;
 pub(crate) use self::backlog::{
-    Backlog, DEAD, Entry, GROUP, LEASES, Pending, SCHEDULED, STATE, STREAM, netstrings,
+    Backlog, CANCEL, DEAD, DONE, Entry, GROUP, LEASES, Pending, SCHEDULED, STATE, STREAM, TOTALS,
+    WORKERS, netstrings,
 };
 pub(crate) use self::clock::Clock;
 pub(crate) use self::dead_letters::{Letter, hello, letter_of, text};

@@ -36,6 +36,9 @@ pub struct Job {
     pub(crate) max_retry: u32,
     pub(crate) attempt: u32,
     pub(crate) unknown_for_ms: Option<u64>,
+    pub(crate) registered_ms: Option<u64>,
+    pub(crate) expires_in_ms: u64,
+    pub(crate) expires_at_ms: Option<u64>,
 }
 
 /// How a [`Job`] is written. A field that only one of them has does not compile.
@@ -84,6 +87,29 @@ pub(super) struct Wire {
         skip_serializing_if = "Option::is_none"
     )]
     unknown_for_ms: Option<u64>,
+    /// When the job was registered, by Redis' clock. It is absent until the first move: until then the
+    /// id of the entry says it.
+    #[serde(
+        default,
+        deserialize_with = "milliseconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    registered_ms: Option<u64>,
+    /// How long after its registration and its delay the job may be started for the first time; 0 means
+    /// that it does not expire. The first move writes `expires_at_ms` instead.
+    #[serde(
+        default,
+        deserialize_with = "milliseconds_or_zero",
+        skip_serializing_if = "is_default"
+    )]
+    expires_in_ms: u64,
+    /// From when on, by Redis' clock, the job is not started for the first time.
+    #[serde(
+        default,
+        deserialize_with = "milliseconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    expires_at_ms: Option<u64>,
 }
 
 impl Wire {

@@ -70,6 +70,16 @@ impl<S> Batch<S> {
         (Self { address, parts }, rest)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// All that it settles.
+    pub(crate) fn settlements_mut(&mut self) -> impl Iterator<Item = &mut S> {
+        let parts = self.parts.iter_mut();
+        parts.flat_map(|part| &mut part.settlements)
+    }
+
     /// About how many bytes it has on the wire.
     pub(crate) fn bytes(&self) -> usize {
         self.parts.iter().map(|part| part.sent_bytes).sum()

@@ -7,11 +7,14 @@ use super::error::Error;
 use super::link::Link;
 use super::reclaiming::LeaseTimes;
 use super::reply::int;
-use super::scripts::{REMOVE_CONSUMERS, evalsha, millis};
+use super::scripts::{REMOVE_CONSUMERS, TIDY, evalsha, millis};
 use crate::service::jobqueue::constants::GROUP;
 
 /// A living worker looks for expired leases more often than this, however far away it is.
 const MIN_CONSUMER_IDLE: Duration = Duration::from_secs(5);
+
+/// For how many days counts are kept.
+const TOTALS_DAYS: u32 = 90;
 
 impl Broker {
     /// Removes other consumers that have nothing pending and were idle for two leases of their
@@ -41,12 +44,21 @@ impl Broker {
         let keys = self.keys();
         let mut cmd = evalsha(
             &REMOVE_CONSUMERS,
-            &[&keys.stream, &keys.leases, &keys.state],
+            &[&keys.stream, &keys.leases, &keys.state, &keys.workers],
         );
         cmd.arg(GROUP).arg(self.consumer()).arg(u8::from(leaving));
         cmd.arg(millis(MIN_CONSUMER_IDLE)).arg(millis(recovery));
         let reply = link.call("remove consumers", &cmd).await?;
         Ok(int(&reply).unwrap_or(0))
+    }
+
+    /// Drops cancels whose entries have ended, and old counts. Nothing depends on it, so its failure is not
+    /// told.
+    pub(crate) async fn tidy(&self, link: &mut Link) {
+        let keys = self.keys();
+        let mut cmd = evalsha(&TIDY, &[&keys.stream, &keys.cancel, &keys.totals]);
+        cmd.arg(GROUP).arg(TOTALS_DAYS);
+        drop(link.ask(&cmd).await);
     }
 
     /// The id by which other connections can name this one. There is none when an ACL keeps it

@@ -4,12 +4,15 @@
 use std::time::Duration;
 
 use super::window::NAME_BYTES;
-use crate::service::jobqueue::job::Edits;
+use crate::service::jobqueue::job::{Edits, Job};
 
 /// How many entries one acknowledgement names. Redis serves nobody else while it works on one.
 const MAX_ACKNOWLEDGED: usize = 500;
 /// How many entries another command names.
 const MAX_SCRIPTED: usize = 100;
+
+/// The reason of a job that has failed for the last time.
+pub(crate) const RETRIES_USED_UP: &str = "retries used up";
 
 /// Where an entry goes now that its delivery has ended.
 #[derive(Debug, Clone, Copy)]
@@ -20,14 +23,15 @@ pub(crate) enum Destination<'a> {
     Delay {
         /// The job as it stands in the entry.
         json: &'a [u8],
-        delay_ms: u64,
-        attempt: u32,
+        job: &'a Job,
     },
     /// To the scheduled set for a pause that counts from now. The edits make the entry's job
     /// the one that the set carries.
     Pause { edits: &'a Edits, pause: Duration },
     /// To the dead letters.
     DeadLetters(&'a DeadLetter),
+    /// To the dead letters, unless this time of Redis' clock, in milliseconds, is yet to come.
+    Expired { letter: &'a DeadLetter, at_ms: u64 },
     /// It stays in the stream. Anybody may claim it at once, with this delivery count.
     PutBack { deliveries: u32 },
     /// It stays in the stream. Anybody may claim it after the rest of a lease.
@@ -48,6 +52,13 @@ pub(crate) struct DeadLetter {
     pub(crate) bytes: usize,
 }
 
+impl DeadLetter {
+    /// Whether an attempt has failed just now, for the last time.
+    pub(crate) fn is_failure(&self) -> bool {
+        self.reason == RETRIES_USED_UP
+    }
+}
+
 /// The commands that settle entries. One command settles many entries of its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CommandKind {
@@ -63,7 +74,7 @@ impl Destination<'_> {
         match self {
             Self::Gone => CommandKind::Acknowledge,
             Self::Delay { .. } | Self::Pause { .. } => CommandKind::Schedule,
-            Self::DeadLetters(_) => CommandKind::Bury,
+            Self::DeadLetters(_) | Self::Expired { .. } => CommandKind::Bury,
             Self::PutBack { .. } => CommandKind::PutBack,
             Self::PutOff { .. } => CommandKind::PutOff,
         }
@@ -75,7 +86,7 @@ impl Destination<'_> {
             Self::Gone | Self::PutBack { .. } | Self::PutOff { .. } => 0,
             Self::Delay { json, .. } => json.len(),
             Self::Pause { edits, .. } => edits.of_bytes,
-            Self::DeadLetters(letter) => letter.bytes,
+            Self::DeadLetters(letter) | Self::Expired { letter, .. } => letter.bytes,
         }
     }
 
@@ -83,13 +94,15 @@ impl Destination<'_> {
     pub(super) fn sent_bytes(&self) -> usize {
         let after_the_name = match self {
             Self::Gone | Self::PutBack { .. } | Self::PutOff { .. } => 0,
-            // The edits take the delay away, and may give the job its id.
-            Self::Delay { .. } => 4 * NAME_BYTES,
+            // The edits take the delay away, and may give the job its id and times.
+            Self::Delay { .. } => 8 * NAME_BYTES,
             Self::Pause { edits, .. } => {
                 let texts = edits.edits.iter().map(|edit| NAME_BYTES + edit.text.len());
                 NAME_BYTES + texts.sum::<usize>()
             }
-            Self::DeadLetters(letter) => 2 * NAME_BYTES + letter.error.len(),
+            Self::DeadLetters(letter) | Self::Expired { letter, .. } => {
+                2 * NAME_BYTES + letter.error.len()
+            }
         };
         NAME_BYTES + after_the_name
     }

@@ -17,8 +17,10 @@ pub(crate) enum Effect {
     /// sent before, and its reply was lost. Or the entry was deleted, or has another job than the
     /// one that was read.
     NotOwner,
-    /// Nothing. The job's delay is over, so it stays where it is, to be run.
-    AlreadyDue,
+    /// Nothing. The job's delay is over, or it has not expired, so it stays where it is, to be run.
+    Runs,
+    /// Nothing. Somebody wants the job cancelled, so it does not move for another attempt.
+    Cancelled,
 }
 
 /// What one command's reply says.
@@ -70,28 +72,33 @@ fn acknowledged(reply: &Value, count: usize) -> Result<Effects, Error> {
 fn scheduled(reply: Value, count: usize) -> Result<Effects, Error> {
     let shape = || Error::unexpected_reply("the schedule script");
     let [outcomes, due_in] = array(reply).ok_or_else(shape)?;
-    let outcomes = items(outcomes).filter(|outcomes| outcomes.len() == count);
-    let outcomes = outcomes.ok_or_else(shape)?;
-    let outcomes = outcomes.iter().map(|outcome| match int(outcome) {
-        Some(1) => Effect::Applied,
-        Some(2) => Effect::AlreadyDue,
-        _ => Effect::NotOwner,
-    });
     Ok(Effects {
         due_in: micros(&due_in),
-        ..Effects::new(outcomes.collect())
+        ..Effects::new(outcomes_of(outcomes, count).ok_or_else(shape)?)
     })
 }
 
 /// The reply of the bury script.
 fn buried(reply: Value, count: usize) -> Result<Effects, Error> {
-    let script = "the bury script";
-    let [owned, dropped] = array(reply).ok_or_else(|| Error::unexpected_reply(script))?;
+    let shape = || Error::unexpected_reply("the bury script");
+    let [outcomes, dropped] = array(reply).ok_or_else(shape)?;
     let dropped = int(&dropped).and_then(|count| count.try_into().ok());
     Ok(Effects {
         dropped: dropped.unwrap_or(0),
-        ..Effects::new(moved(flags(owned, count, script)?))
+        ..Effects::new(outcomes_of(outcomes, count).ok_or_else(shape)?)
     })
+}
+
+/// What a script says of each of `count` entries.
+fn outcomes_of(outcomes: Value, count: usize) -> Option<Vec<Effect>> {
+    let outcomes = items(outcomes).filter(|outcomes| outcomes.len() == count)?;
+    let effect = |outcome| match int(outcome) {
+        Some(1) => Effect::Applied,
+        Some(2) => Effect::Runs,
+        Some(3) => Effect::Cancelled,
+        _ => Effect::NotOwner,
+    };
+    Some(outcomes.iter().map(effect).collect())
 }
 
 fn moved(owned: Vec<bool>) -> Vec<Effect> {
@@ -124,10 +131,10 @@ mod tests {
 
     #[test]
     fn each_settlement_has_the_effect_that_stands_in_its_place() {
-        use Effect::{AlreadyDue, Applied, NotOwner};
+        use Effect::{Applied, NotOwner, Runs};
         let read = |kind, each: &[i64], rest| effects_of(kind, 3, reply(kind, each, rest)).unwrap();
         let scheduled = read(CommandKind::Schedule, &[1, 0, 2], 1500);
-        assert_eq!(scheduled.each, [Applied, NotOwner, AlreadyDue]);
+        assert_eq!(scheduled.each, [Applied, NotOwner, Runs]);
         assert_eq!(scheduled.due_in, Some(Duration::from_micros(1500)));
         assert_eq!(read(CommandKind::Schedule, &[1, 1, 1], -1).due_in, None);
         let buried = read(CommandKind::Bury, &[0, 1, 1], 7);

@@ -13,6 +13,14 @@ pub(crate) struct EntryId {
     seq: u64,
 }
 
+impl EntryId {
+    /// The time when it was appended, by Redis' clock. A clock that was set back leaves a time that is
+    /// yet to come.
+    pub(crate) fn ms(self) -> u64 {
+        self.ms
+    }
+}
+
 impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.ms, self.seq)

@@ -16,6 +16,14 @@ pub struct Keys {
     pub state: String,
     /// Sorted set: the lease of each worker, in milliseconds.
     pub leases: String,
+    /// Hash: what each worker tells of itself, as JSON.
+    pub workers: String,
+    /// Stream: the newest jobs that have finished, or a sample of them.
+    pub done: String,
+    /// Hash: how often what happened on which day.
+    pub totals: String,
+    /// Hash: the entries of running jobs that are to be cancelled, and since when.
+    pub cancel: String,
 }
 
 impl Keys {
@@ -27,6 +35,10 @@ impl Keys {
             dead: format!("{stream}:dead"),
             state: format!("{stream}:state"),
             leases: format!("{stream}:leases"),
+            workers: format!("{stream}:workers"),
+            done: format!("{stream}:done"),
+            totals: format!("{stream}:totals"),
+            cancel: format!("{stream}:cancel"),
             stream,
         }
     }
@@ -45,6 +57,10 @@ mod tests {
             &keys.dead,
             &keys.state,
             &keys.leases,
+            &keys.workers,
+            &keys.done,
+            &keys.totals,
+            &keys.cancel,
         ] {
             assert!(key.starts_with("jobqueue:{mail}"), "{key}");
         }

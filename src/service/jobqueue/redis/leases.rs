@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use redis::Cmd;
+use redis::{Cmd, Value};
+use rustc_hash::FxHashSet;
 
 use super::broker::Broker;
 use super::entry::EntryId;
 use super::error::Error;
 use super::link::Link;
-use super::reply::flags;
+use super::reply::{flags, items};
 use super::scripts::{TOUCH, evalsha, millis};
 use crate::service::jobqueue::constants::GROUP;
 
@@ -55,6 +56,20 @@ impl Broker {
         }
         let reply = link.call_within(RENEW, &cmd, time).await?;
         flags(reply, ids.len(), "the touch script")
+    }
+
+    /// Which of `ids` somebody wants to be cancelled. An error counts as none: it is asked again with the
+    /// next heartbeat.
+    pub(crate) async fn cancelled(&self, link: &mut Link, ids: &[EntryId]) -> FxHashSet<EntryId> {
+        if ids.is_empty() {
+            return FxHashSet::default();
+        }
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(&self.keys().cancel).arg(ids);
+        let reply = link.ask(&cmd).await.ok().and_then(items);
+        let found = ids.iter().zip(reply.unwrap_or_default());
+        let found = found.filter(|(_, since)| *since != Value::Nil);
+        found.map(|(id, _)| *id).collect()
     }
 
     /// Sets the delivery counts of entries that this consumer owns, and renews their leases or

@@ -22,7 +22,7 @@ const MIGRATIONS: [&str; 2] = [
 fn commands(keys: &Keys) -> Vec<Cmd> {
     let process = Uuid::now_v7().simple().to_string();
     let command = |script: &&str| {
-        let mut cmd = eval(script, &[&keys.stream, &keys.state]);
+        let mut cmd = eval(script, &[&keys.stream, &keys.state, &keys.cancel]);
         cmd.arg(GROUP).arg(&process);
         cmd
     };

@@ -9,6 +9,7 @@
 //! | what Redis holds | `keys`, `entry`, and `migrations`, which create it |
 //! | what a worker asks Redis to do | `broker`, and its commands in `reading`, `reclaiming`, `leases`, `promoting`, `consumers` |
 //! | how deliveries are settled | `destination`, `batch`, `settling`, `effects` |
+//! | what people are told of workers and finished jobs | `announcing`, `recording` |
 //! | what a producer asks Redis to do | `producing` |
 //! | what stands below all commands | `scripts`, `reply`, `window` |
 //! | who connects, and when | `connector`, `prober`, `link`; `status`, `backoff` and `shared_answer` decide from values |
@@ -17,6 +18,7 @@
 //! | how Redis is | `checkup`, `questions`, `condition`, `findings` |
 
 mod advice;
+mod announcing;
 mod backoff;
 mod batch;
 mod broker;
@@ -42,6 +44,7 @@ mod promoting;
 mod questions;
 mod reading;
 mod reclaiming;
+mod recording;
 mod reply;
 mod scripts;
 mod settling;
@@ -55,10 +58,11 @@ pub(crate) use self::connector::Connector;
 pub(crate) use self::error::{Class, Error};
 pub use self::keys::Keys;
 
+pub(crate) use self::announcing::Announcement;
 pub(crate) use self::backoff::OPERATOR_RETRY;
 pub(crate) use self::batch::Batch;
 pub(crate) use self::broker::Broker;
-pub(crate) use self::destination::{DeadLetter, Destination};
+pub(crate) use self::destination::{DeadLetter, Destination, RETRIES_USED_UP};
 pub(crate) use self::effects::Effect;
 pub(crate) use self::entry::{Body, Entry, EntryId};
 pub(crate) use self::leases::Touch;
@@ -67,6 +71,7 @@ pub(crate) use self::producing::{Appender, Appends};
 pub(crate) use self::promoting::{Promoted, PromotedJob};
 pub(crate) use self::reading::Take;
 pub(crate) use self::reclaiming::{LeaseTimes, Look, Reclaimed};
+pub(crate) use self::recording::{FinishedJob, Record};
 pub(crate) use self::settling::{CommandEffects, CommandResult, SettlingRules, Trip};
 #[cfg(test)]
 pub(crate) use self::window::CALM;

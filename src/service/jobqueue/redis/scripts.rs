@@ -22,27 +22,35 @@ macro_rules! script {
 }
 
 pub(super) static ACKNOWLEDGE: LazyLock<Script> = script!("acknowledge");
+pub(super) static ANNOUNCE: LazyLock<Script> = script!("announce");
 pub(super) static BURY: LazyLock<Script> = script!("bury");
 pub(super) static PROMOTE: LazyLock<Script> = script!("promote");
 pub(super) static READ: LazyLock<Script> = script!("read");
 pub(super) static RECLAIM: LazyLock<Script> = script!("hold", "mend", "reclaim");
 pub(super) static RECOGNISE: LazyLock<Script> = script!("recognise");
+/// Without the prelude, whose flag lets a script run while Redis' memory is full.
+pub(super) static RECORD: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/record.lua")));
 pub(super) static REMOVE_CONSUMERS: LazyLock<Script> = script!("remove_consumers");
 pub(super) static SCHEDULE: LazyLock<Script> = script!("schedule");
 pub(super) static TAKE: LazyLock<Script> = script!("take");
+pub(super) static TIDY: LazyLock<Script> = script!("tidy");
 pub(super) static TOUCH: LazyLock<Script> = script!("touch");
 
 /// All that are named by their hash.
-static ALL: [&LazyLock<Script>; 10] = [
+static ALL: [&LazyLock<Script>; 13] = [
     &ACKNOWLEDGE,
+    &ANNOUNCE,
     &BURY,
     &PROMOTE,
     &READ,
     &RECLAIM,
     &RECOGNISE,
+    &RECORD,
     &REMOVE_CONSUMERS,
     &SCHEDULE,
     &TAKE,
+    &TIDY,
     &TOUCH,
 ];
 

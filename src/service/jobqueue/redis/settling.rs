@@ -10,16 +10,17 @@ use redis::{Cmd, Pipeline, Value};
 
 use super::batch::{Batch, Part};
 use super::broker::Broker;
-use super::destination::{CommandKind, Destination};
+use super::destination::{CommandKind, DeadLetter, Destination};
 use super::effects::{Effect, effects_of};
 use super::entry::EntryId;
-use super::error::Error;
+use super::error::{Class, Error};
 use super::leases::Touch;
 use super::link::Link;
+use super::recording::Record;
 use super::scripts::{ACKNOWLEDGE, BURY, SCHEDULE, evalsha};
 use super::window::Window;
 use crate::service::jobqueue::constants::GROUP;
-use crate::service::jobqueue::job;
+use crate::service::jobqueue::job::{self, Move};
 
 /// How many bytes of jobs Redis moves in a millisecond at least.
 const MOVED_BYTES_A_MS: u64 = 50_000;
@@ -74,6 +75,8 @@ pub(crate) struct SettlingRules {
     pub(crate) dead_letter_max_len: u64,
     /// An entry that is put off looks as if it had been idle for so long.
     pub(crate) put_off_idle: Duration,
+    /// About how many finished jobs are kept.
+    pub(crate) done_max_len: u64,
 }
 
 /// Settlements on their way to Redis.
@@ -85,6 +88,8 @@ pub(crate) struct Trip<S> {
     epoch: u64,
     took: Duration,
     replies: Result<Vec<Value>, Error>,
+    /// What Redis has against recording what goes with them.
+    record_refused: Option<Error>,
 }
 
 impl<S> Trip<S> {
@@ -96,6 +101,12 @@ impl<S> Trip<S> {
     /// About how many bytes it has on the wire.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Why the figures that went with the settlements were not recorded, when somebody has to mend
+    /// something for that.
+    pub(crate) fn record_refused(&self) -> Option<&Error> {
+        self.record_refused.as_ref()
     }
 
     /// What became of the settlements. When no reply came, they are given back: nobody knows whether
@@ -132,7 +143,7 @@ impl<S> Trip<S> {
 }
 
 impl Broker {
-    /// Settles what `batch` has for one round trip. The future sends it when it is polled first, and
+    /// Settles what `batch` has for one round trip, and records `record` behind that. The future sends it when it is polled first, and
     /// ends with the replies. More may be sent over the link meanwhile.
     ///
     /// Not cancel safe: a dropped future's commands may still run, and their settlements are
@@ -143,22 +154,31 @@ impl Broker {
         window: &Window,
         rules: SettlingRules,
         batch: Batch<S>,
+        record: &Record,
     ) -> impl Future<Output = Trip<S>> + use<S> {
         let bytes = batch.bytes();
         let parts = batch.parts;
-        let mut pipeline = Pipeline::with_capacity(parts.len());
+        let mut pipeline = Pipeline::with_capacity(parts.len() + 1);
         for part in &parts {
             let addressed = part.settlements.iter().map(batch.address);
             pipeline.add_command(self.command(part.kind, rules, link.incarnation(), addressed));
+        }
+        if !record.is_empty() {
+            pipeline.add_command(self.record(record, rules.done_max_len));
         }
         let moved: u64 = parts.iter().map(|part| part.moved_bytes as u64).sum();
         let time = window.time(bytes) + Duration::from_millis(moved / MOVED_BYTES_A_MS);
         let (epoch, began) = (link.epoch(), Instant::now());
         let replies = link.send(pipeline, time);
         async move {
+            let mut replies = replies.await;
+            let recorded = replies
+                .as_mut()
+                .map(|replies| replies.split_off(parts.len().min(replies.len())));
             Trip {
-                replies: replies.await,
                 took: began.elapsed(),
+                record_refused: recorded.ok().and_then(refusal),
+                replies,
                 parts,
                 bytes,
                 epoch,
@@ -197,7 +217,7 @@ impl Broker {
     /// Moves entries that this consumer owns to the scheduled set.
     fn schedule(&self, incarnation: &str) -> Cmd {
         let keys = self.keys();
-        let mut cmd = evalsha(&SCHEDULE, &[&keys.stream, &keys.scheduled]);
+        let mut cmd = evalsha(&SCHEDULE, &[&keys.stream, &keys.scheduled, &keys.cancel]);
         cmd.arg(GROUP).arg(self.consumer()).arg(incarnation);
         cmd
     }
@@ -212,33 +232,52 @@ impl Broker {
     }
 }
 
+/// What an operator has to mend, if that is why a command was refused.
+fn refusal(replies: Vec<Value>) -> Option<Error> {
+    let error = replies.iter().find_map(|reply| match reply {
+        Value::ServerError(error) => Some(Error::from(error)),
+        _ => None,
+    });
+    error.filter(|error| error.class == Class::Operator)
+}
+
 /// What a command says of one entry.
 fn add_entry(cmd: &mut Cmd, id: EntryId, destination: Destination<'_>) {
     match destination {
         Destination::Gone => {
             cmd.arg(id);
         }
-        Destination::Delay {
-            json,
-            delay_ms,
-            attempt,
-        } => {
-            let edits = job::moved(json, &id.to_string(), attempt, 0)
+        Destination::Delay { json, job } => {
+            let to = Move {
+                job,
+                entry_id: &id.to_string(),
+                entry_ms: id.ms(),
+                attempt: job.attempt,
+                unknown_for_ms: 0,
+                // Nobody starts a job before its delay is over.
+                was_started: job.attempt > 0,
+            };
+            let edits = job::moved(json, to)
                 .expect("cannot fail because the job was parsed from the same JSON");
-            add_move(cmd, id, "entry", delay_ms, &edits);
+            add_move(cmd, id, "entry", job.delay_ms, &edits);
         }
         Destination::Pause { edits, pause } => {
             let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
             add_move(cmd, id, "now", pause_ms, edits);
         }
-        Destination::DeadLetters(letter) => {
-            cmd.arg(id).arg(letter.reason).arg(&letter.error);
-            cmd.arg(letter.attempt).arg(letter.deliveries);
-        }
+        Destination::DeadLetters(letter) => add_letter(cmd, id, letter, ""),
+        Destination::Expired { letter, at_ms } => add_letter(cmd, id, letter, &at_ms.to_string()),
         Destination::PutBack { deliveries } | Destination::PutOff { deliveries } => {
             cmd.arg(id).arg(deliveries);
         }
     }
+}
+
+fn add_letter(cmd: &mut Cmd, id: EntryId, letter: &DeadLetter, expires_at: &str) {
+    cmd.arg(id).arg(letter.reason).arg(&letter.error);
+    cmd.arg(letter.attempt)
+        .arg(letter.deliveries)
+        .arg(expires_at);
 }
 
 fn add_move(cmd: &mut Cmd, id: EntryId, from: &str, delay_ms: u64, edits: &job::Edits) {

@@ -7,9 +7,9 @@
 //! 2. The runners finish the jobs that run. At the deadline the handlers are dropped, and their
 //!    jobs are put back.
 //! 3. The settler sends the outcomes of all that.
-//! 4. The worker leaves the group, if every outcome was sent.
-//! 5. The heartbeat and the prober end. The other parts needed them until here: the leases of
+//! 4. The heartbeat and the prober end. The other parts needed them until here: the leases of
 //!    jobs that still ran had to be renewed, and an outage had to be overcome.
+//! 5. The worker leaves the group, if every outcome was sent. A heartbeat would tell of it again.
 //!
 //! The promoter, the janitor and the fetcher of large entries end at the request. What they
 //! leave undone is done by other workers.
@@ -107,6 +107,7 @@ impl Parts {
         let last = deadline.max(Instant::now()) + SETTLE_GRACE;
         drop(timeout_at(last.into(), self.settler).await);
         let (unsettled, running) = (held.unsettled(), held.running());
+        self.end.cancel();
         if unsettled + running == 0 {
             leave(broker, &handle.connector).await;
         } else {
@@ -115,7 +116,6 @@ impl Parts {
                 running, "some jobs have no outcome in redis; they will run again"
             );
         }
-        self.end.cancel();
         self.log.tell_rest();
 
         if handle.flags.is_broken() {

@@ -3,7 +3,7 @@
 
 use super::outcome::Delivery;
 use crate::service::jobqueue::job::Job;
-use crate::service::jobqueue::redis::{Body, DeadLetter, Entry};
+use crate::service::jobqueue::redis::{Body, DeadLetter, Entry, RETRIES_USED_UP};
 use crate::shortened::shortened;
 
 /// An error's text is cut at this many bytes: it is for people to read, and no archive.
@@ -12,7 +12,7 @@ const MAX_ERROR_BYTES: usize = 1024;
 /// A job whose retries are used up.
 pub(crate) fn exhausted(delivery: &Delivery, error: &str) -> DeadLetter {
     let attempts = delivery.job.attempt.saturating_add(1);
-    of_job(delivery, "retries used up", error, attempts)
+    of_job(delivery, RETRIES_USED_UP, error, attempts)
 }
 
 /// A job whose type no worker knew for as long as that is allowed. No attempt was made.
@@ -23,6 +23,22 @@ pub(crate) fn unknown_type(delivery: &Delivery, error: &str) -> DeadLetter {
 /// A job that its handler cannot make sense of.
 pub(crate) fn malformed(delivery: &Delivery, error: &str) -> DeadLetter {
     of_job(delivery, "malformed", error, delivery.job.attempt)
+}
+
+/// A job that nobody wants any more.
+pub(crate) fn cancelled(delivery: &Delivery) -> DeadLetter {
+    of_job(
+        delivery,
+        "cancelled",
+        "somebody cancelled it",
+        delivery.job.attempt,
+    )
+}
+
+/// A job that no worker has started in time.
+pub(crate) fn expired(delivery: &Delivery) -> DeadLetter {
+    let error = "no worker started it before it expired";
+    of_job(delivery, "expired", error, delivery.job.attempt)
 }
 
 /// An entry that was delivered again and again without an outcome.

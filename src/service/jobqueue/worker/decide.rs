@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use super::dead_letter;
-use super::outcome::{Delivery, Outcome};
+use super::outcome::{Delivery, Outcome, Times};
 use super::retry;
 use crate::config::{RetryConfig, WorkerConfig};
 use crate::service::jobqueue::handler::JobError;
-use crate::service::jobqueue::job::{self, MalformedJob};
+use crate::service::jobqueue::job::MalformedJob;
 use crate::shortened::shortened_to;
 
 /// How much of a job's type an error shows, so that there is room for what it says of the type.
@@ -51,17 +51,18 @@ impl Rules {
         }
     }
 
-    /// A handler's result. `retry` are the pauses of the job's type, if it has its own. `random` is
+    /// A handler's result, and the times of its run. `retry` are the pauses of the job's type, if it has its own. `random` is
     /// uniform in 0..1 and spreads retries.
     pub(super) fn decide(
         &self,
         delivery: &Delivery,
         result: Result<(), JobError>,
+        times: Times,
         retry: Option<RetryConfig>,
         random: f64,
     ) -> Decision {
         match result {
-            Ok(()) => Decision::quiet(Outcome::Done),
+            Ok(()) => Decision::quiet(Outcome::Done(Some(times))),
             // It is no fault of the job's, so its delivery does not count.
             Err(JobError::Interrupted | JobError::ProcessUnfit(_)) => {
                 let deliveries = delivery.deliveries.saturating_sub(1);
@@ -88,8 +89,7 @@ impl Rules {
             let letter = dead_letter::unknown_type(delivery, &error);
             return Decision::troubled(Outcome::Dead(letter), UNKNOWN_FOR_GOOD, error, None);
         };
-        let (entry, unknown_for_ms) = (delivery.id.to_string(), waited_ms + pause_ms);
-        match job::moved(&delivery.json, &entry, job.attempt, unknown_for_ms) {
+        match delivery.moved(job.attempt, waited_ms + pause_ms) {
             Ok(edits) => {
                 let pause = Duration::from_millis(pause_ms);
                 let pause = retry::jittered(pause, self.retry.jitter, random);
@@ -131,7 +131,7 @@ fn retry_or_bury(delivery: &Delivery, error: String, retry: RetryConfig, random:
         return Decision::troubled(Outcome::Dead(letter), EXHAUSTED, error, None);
     }
     let failures = job.attempt.saturating_add(1);
-    match job::moved(&delivery.json, &delivery.id.to_string(), failures, 0) {
+    match delivery.moved(failures, 0) {
         Ok(edits) => {
             let backoff = retry::backoff(retry, failures, random);
             let outcome = Outcome::Retry { edits, backoff };
@@ -152,11 +152,15 @@ pub(super) fn no_place(delivery: &Delivery, pause: Duration) -> Decision {
             deliveries: uncounted,
         });
     }
-    let job = &delivery.job;
-    match job::moved(&delivery.json, &delivery.id.to_string(), job.attempt, 0) {
+    match delivery.moved(delivery.job.attempt, 0) {
         Ok(edits) => Decision::quiet(Outcome::LeaveToOthers { edits, pause }),
         Err(json) => malformed(delivery, MalformedJob::from(json).to_string()),
     }
+}
+
+/// A job that nobody wants any more.
+pub(super) fn cancelled(delivery: &Delivery) -> Outcome {
+    Outcome::Dead(dead_letter::cancelled(delivery))
 }
 
 /// A handler that the shutdown has cut off. It ran, so its delivery counts.
@@ -172,6 +176,8 @@ fn malformed(delivery: &Delivery, error: String) -> Decision {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::service::jobqueue::job::Job;
 
@@ -196,7 +202,8 @@ mod tests {
     }
 
     fn decide(json: &str, result: Result<(), JobError>) -> Decision {
-        RULES.decide(&delivery(json), result, None, 0.5)
+        let (began, ended) = (Instant::now(), Instant::now());
+        RULES.decide(&delivery(json), result, Times { began, ended }, None, 0.5)
     }
 
     fn failed(json: &str) -> Decision {
@@ -219,7 +226,7 @@ mod tests {
     #[test]
     fn a_job_that_succeeds_is_done_and_nothing_is_said_of_it() {
         let decision = decide(r#"{"type":"x"}"#, Ok(()));
-        assert!(matches!(decision.outcome, Outcome::Done));
+        assert!(matches!(decision.outcome, Outcome::Done(Some(_))));
         assert_eq!(decision.trouble, None);
     }
 

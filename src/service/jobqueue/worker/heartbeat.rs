@@ -1,4 +1,5 @@
-//! Renews the lease of everything this process holds.
+//! Renews the lease of everything this process holds, asks whether somebody has cancelled any of it, and
+//! tells of this worker.
 //!
 //! It has a thread, a runtime and a connection of its own: a handler that burns every executor
 //! thread, or a reply that takes long, cannot make others think that this process is dead.
@@ -6,16 +7,20 @@
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashSet;
 use tokio::runtime::Builder;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::held::{Held, Lease};
-use super::shared::Flags;
+use super::shared::{Flags, Shared};
 use super::trail::{self, Step};
+use crate::VERSION;
+use crate::config::WorkerConfig;
 use crate::service::jobqueue::redis::{
-    Broker, Class, Connector, EntryId, LONG_TRIP, Link, NAME_BYTES, OPERATOR_RETRY, Window,
+    Announcement, Broker, Class, Connector, EntryId, LONG_TRIP, Link, NAME_BYTES, OPERATOR_RETRY,
+    Window,
 };
 use crate::threads;
 
@@ -28,21 +33,23 @@ pub(crate) struct Heartbeat {
     broker: Arc<Broker>,
     held: Arc<Held>,
     interval: Duration,
+    /// How many jobs this worker runs at once.
+    concurrency: usize,
+    host: String,
+    began: Instant,
     stop: CancellationToken,
 }
 
 impl Heartbeat {
-    /// Renews each `interval`.
-    pub(crate) fn new(
-        broker: Arc<Broker>,
-        held: Arc<Held>,
-        interval: Duration,
-        stop: CancellationToken,
-    ) -> Self {
+    /// The heartbeat of a worker with these settings.
+    pub(crate) fn new(shared: &Shared, config: &WorkerConfig, stop: CancellationToken) -> Self {
         Self {
-            broker,
-            held,
-            interval,
+            broker: Arc::clone(&shared.broker),
+            held: Arc::clone(&shared.held),
+            interval: config.heartbeat(),
+            concurrency: config.concurrency,
+            host: gethostname::gethostname().to_string_lossy().into_owned(),
+            began: Instant::now(),
             stop,
         }
     }
@@ -78,7 +85,10 @@ impl Heartbeat {
                 () = self.stop.cancelled() => return,
             }
             let pause = match self.beat(&mut link, &mut window).await {
-                Ok(()) => self.interval,
+                Ok(()) => {
+                    self.announce(&mut link).await;
+                    self.interval
+                }
                 Err(Class::Operator) => OPERATOR_RETRY.min(self.interval),
                 // The link waits until Redis is there again, and then this is urgent.
                 Err(_) => Duration::ZERO,
@@ -107,9 +117,32 @@ impl Heartbeat {
             }
             drop_lost(&self.held, batch, &owned.map_err(|error| error.class)?);
             if left.is_empty() {
-                return Ok(());
+                break;
             }
         }
+        // Only now, so that no renewal waits for it.
+        let mut cancelled = FxHashSet::default();
+        for batch in leases.chunks(BATCH) {
+            let ids: Vec<EntryId> = batch.iter().map(|lease| lease.id).collect();
+            cancelled.extend(self.broker.cancelled(link, &ids).await);
+        }
+        self.held.cancel(&cancelled);
+        Ok(())
+    }
+
+    /// Tells of this worker.
+    async fn announce(&self, link: &mut Link) {
+        let (running, held) = (self.held.running(), self.held.len());
+        let announcement = Announcement {
+            host: &self.host,
+            pid: std::process::id(),
+            version: VERSION,
+            concurrency: self.concurrency,
+            running,
+            held,
+            uptime: self.began.elapsed(),
+        };
+        self.broker.announce(link, &announcement).await;
     }
 }
 

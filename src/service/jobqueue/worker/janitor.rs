@@ -1,4 +1,5 @@
-//! Removes consumers from the group whose process is gone, about once a lease.
+//! Removes consumers from the group whose process is gone, and other things that nobody needs any more,
+//! about once a lease.
 //!
 //! It takes over no entries: a consumer that has something pending stays, until the fetchers of
 //! other workers have taken that over.
@@ -57,6 +58,7 @@ impl Janitor {
             {
                 info!(removed, "removed consumers of processes that are gone");
             }
+            self.broker.tidy(&mut self.link).await;
             sleep(next_pause(interval, &removed)).await;
         }
     }

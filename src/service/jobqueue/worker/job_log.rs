@@ -88,7 +88,7 @@ impl JobLog {
         }
         if trail::is_on() {
             match outcome {
-                Outcome::Done => delivery.tell(Step::Finished),
+                Outcome::Done(_) => delivery.tell(Step::Finished),
                 Outcome::LeaveToOthers { .. } => delivery.tell(Step::LeftToOthers),
                 // Another worker may have the job by now: told when Redis confirms it.
                 _ => {}

@@ -23,6 +23,7 @@ mod retry;
 pub(crate) mod runner;
 pub(crate) mod settler;
 pub(crate) mod shared;
+pub(crate) mod tally;
 mod trail;
 pub(crate) mod triage;
 mod type_limit;

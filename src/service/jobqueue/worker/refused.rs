@@ -52,7 +52,7 @@ impl Refused {
                 Outcome::PutBack { .. } | Outcome::PutOff { .. } if full => {
                     beyond.let_go.push(settlement);
                 }
-                Outcome::Done => self.settlements.push(settlement),
+                Outcome::Done(_) => self.settlements.push(settlement),
                 _ if full => beyond.put_off.push(settlement),
                 _ => self.settlements.push(settlement),
             }
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!((beyond.put_off.len(), beyond.let_go.len()), (1, 0));
         let beyond = refused.keep(settlements(3, || PUT_BACK), now);
         assert_eq!((beyond.put_off.len(), beyond.let_go.len()), (0, 3));
-        let beyond = refused.keep(settlements(10, || Outcome::Done), now);
+        let beyond = refused.keep(settlements(10, || Outcome::Done(None)), now);
         assert_eq!((beyond.put_off.len(), beyond.let_go.len()), (0, 0));
         assert_eq!(refused.take_all().len(), MAX_REFUSED + 10);
     }

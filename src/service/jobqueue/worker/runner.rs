@@ -22,7 +22,7 @@ use tracing::{Instrument, error};
 use super::decide::{self, Rules};
 use super::held::{Held, Limits};
 use super::job_log::JobLog;
-use super::outcome::{Delivery, Outcome};
+use super::outcome::{Delivery, Outcome, Times};
 use super::shared::Flags;
 use super::trail::{self, Step};
 use super::type_limit::{self, Place, TypeLimit};
@@ -93,11 +93,15 @@ impl Drop for Handlers {
 
 /// How a handler's run ended.
 enum Ran {
-    Ended(Result<(), JobError>),
-    /// Something else says how. The job keeps its place among those of its type until then.
-    Later(Later, Option<Place>),
+    /// It began at this time.
+    Ended(Result<(), JobError>, Instant),
+    /// Something else says how. The job keeps its place among those of its type until then. It began at this
+    /// time.
+    Later(Later, Option<Place>, Instant),
     /// The shutdown has cut it off.
     CutOff,
+    /// Somebody has cancelled it.
+    Cancelled,
     /// There is no handler for the job's type.
     Unknown,
     /// As many jobs of its type run as may run at once. It is to stay away for this long.
@@ -183,13 +187,18 @@ impl Runners {
         let mut next = self.held.start(Instant::now());
         while let Some(delivery) = next {
             next = match self.run(&delivery).await {
-                Ran::Later(later, place) => {
+                Ran::Later(later, place, began) => {
                     let next = self.held.leave_to_output(&delivery, Instant::now());
-                    later.begin(self.result_sender(delivery, place));
+                    later.begin(self.result_sender(delivery, place, began));
                     next
                 }
-                Ran::Ended(result) => {
-                    let outcome = self.decide(&delivery, result);
+                Ran::Ended(result, began) => {
+                    let ended = Instant::now();
+                    let outcome = self.decide(&delivery, result, Times { began, ended });
+                    self.held.end(&delivery, outcome, ended)
+                }
+                Ran::Cancelled => {
+                    let outcome = decide::cancelled(&delivery);
                     self.held.end(&delivery, outcome, Instant::now())
                 }
                 Ran::Unknown => {
@@ -220,6 +229,7 @@ impl Runners {
         self: &Arc<Self>,
         delivery: Arc<Delivery>,
         place: Option<Place>,
+        began: Instant,
     ) -> ResultSender {
         let runners = Arc::clone(self);
         // The shutdown waits for it as it does for runners.
@@ -227,8 +237,9 @@ impl Runners {
         ResultSender::new(move |result| {
             // The thread belongs to something else, a writer of lines for example.
             runners.flags.guard_call(PART, || {
-                let outcome = runners.decide(&delivery, result);
-                runners.held.end_output(&delivery, outcome, Instant::now());
+                let ended = Instant::now();
+                let outcome = runners.decide(&delivery, result, Times { began, ended });
+                runners.held.end_output(&delivery, outcome, ended);
             });
             drop((place, token));
         })
@@ -248,11 +259,19 @@ impl Runners {
         tokio::select! {
             biased;
             place = limit.place(|| self.held.has_free_slot()) => place.map(Some).map_err(Ran::NoPlace),
-            () = self.flags.stop.cancelled() => Err(Ran::Ended(Err(JobError::Interrupted))),
+            () = self.flags.stop.cancelled() => Err(Ran::Ended(Err(JobError::Interrupted), Instant::now())),
         }
     }
 
-    /// Runs the handler within the limits of its type, its timeout and the shutdown.
+    /// Waits until something ends the handler before its time.
+    async fn interruption(&self, delivery: &Delivery) -> Ran {
+        tokio::select! {
+            () = self.cutoff.cancelled() => Ran::CutOff,
+            () = self.held.wait_for_cancel(delivery) => Ran::Cancelled,
+        }
+    }
+
+    /// Runs the handler within the limits of its type, its timeout, the shutdown and a cancel.
     async fn run(&self, delivery: &Delivery) -> Ran {
         let job = &delivery.job;
         let Some(handler) = self.mux.get(&job.job_type) else {
@@ -263,7 +282,8 @@ impl Runners {
             Err(ran) => return ran,
         };
         let time = handler.options().timeout.unwrap_or(self.job_timeout);
-        let deadline = Instant::now() + time;
+        let began = Instant::now();
+        let deadline = began + time;
         let context = Context {
             job_id: job.id.clone().unwrap_or_else(|| delivery.id.to_string()),
             attempt: job.attempt,
@@ -274,32 +294,30 @@ impl Runners {
         let called = catch_unwind(AssertUnwindSafe(|| call(handler, context, delivery)));
         let mut future = match called {
             Ok(future) => future,
-            Err(panic) => return panicked(&*panic),
+            Err(panic) => return panicked(&*panic, began),
         };
         let handled = AssertUnwindSafe(&mut future).catch_unwind();
         let handled = tokio::select! {
             biased;
-            handled = timeout_at(deadline.into(), handled) => Some(handled),
-            () = self.cutoff.cancelled() => None,
+            handled = timeout_at(deadline.into(), handled) => Ok(handled),
+            interrupted = self.interruption(delivery) => Err(interrupted),
         };
         // What the handler holds may panic when it is dropped. That ends this job and no other.
         drop(catch_unwind(AssertUnwindSafe(|| drop(future))));
-        let Some(handled) = handled else {
-            return Ran::CutOff;
-        };
         let completion = match handled {
-            Err(_) => {
+            Err(interrupted) => return interrupted,
+            Ok(Err(_)) => {
                 let limit = humantime::format_duration(time);
                 let error = format!("no result within {limit}");
-                return Ran::Ended(Err(JobError::Failed(error)));
+                return Ran::Ended(Err(JobError::Failed(error)), began);
             }
-            Ok(Err(panic)) => return panicked(&*panic),
-            Ok(Ok(completion)) => completion,
+            Ok(Ok(Err(panic))) => return panicked(&*panic, began),
+            Ok(Ok(Ok(completion))) => completion,
         };
         match completion {
-            Ok(Completion::Done) => Ran::Ended(Ok(())),
-            Ok(Completion::Later(later)) => Ran::Later(later, place),
-            Err(error) => Ran::Ended(Err(error)),
+            Ok(Completion::Done) => Ran::Ended(Ok(()), began),
+            Ok(Completion::Later(later)) => Ran::Later(later, place, began),
+            Err(error) => Ran::Ended(Err(error), began),
         }
     }
 
@@ -307,7 +325,7 @@ impl Runners {
         self.mux.get(job_type)?.options().retry
     }
 
-    fn decide(&self, delivery: &Delivery, result: Result<(), JobError>) -> Outcome {
+    fn decide(&self, delivery: &Delivery, result: Result<(), JobError>, times: Times) -> Outcome {
         if let Err(JobError::ProcessUnfit(reason)) = &result {
             if !self.unfit.swap(true, Ordering::Relaxed) {
                 let reason = shortened(reason);
@@ -319,7 +337,9 @@ impl Runners {
             Ok(()) => None,
             Err(_) => self.retry_of(&delivery.job.job_type),
         };
-        let decision = self.rules.decide(delivery, result, retry, fastrand::f64());
+        let decision = self
+            .rules
+            .decide(delivery, result, times, retry, fastrand::f64());
         self.log.log_and_take(delivery, decision)
     }
 }
@@ -357,9 +377,9 @@ fn call(handler: &Handler, context: Context, delivery: &Delivery) -> HandlerFutu
     Box::pin(handled.instrument(span))
 }
 
-fn panicked(panic: &(dyn Any + Send)) -> Ran {
+fn panicked(panic: &(dyn Any + Send), began: Instant) -> Ran {
     let error = format!("the handler panicked: {}", panic_message(panic));
-    Ran::Ended(Err(JobError::Failed(error)))
+    Ran::Ended(Err(JobError::Failed(error)), began)
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

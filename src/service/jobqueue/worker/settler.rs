@@ -18,21 +18,26 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::decide;
 use super::held::Held;
 use super::job_log::JobLog;
-use super::outcome::{Outcome, Settlement};
+use super::outcome::{Delivery, Outcome, Settlement, Times};
 use super::pace::NEAR;
 use super::promoter::Alarm;
 use super::recognition::recognise;
 use super::refused::Refused;
+use super::shared::Shared;
+use super::tally::{Counts, Sampler, Tally, events_of};
 use super::trail::{self, Step};
 use crate::service::jobqueue::redis::{
     Batch, Broker, Class, CommandEffects, CommandResult, Destination, Effect, EntryId, Error,
-    LONG_TRIP, Link, SettlingRules, Trip, Window,
+    FinishedJob, LONG_TRIP, Link, Record, SettlingRules, Trip, Window,
 };
+use crate::shortened::shortened;
 
 /// How many settlements are taken together.
 const MAX_BATCH: usize = 1000;
+const NOT_RECORDED: &str = "cannot record what people are told of jobs; the jobs themselves go on";
 const DROPPED: &str = "dropped the oldest dead letters";
 const LOST: &str = "entries that this worker runs are gone from redis: another worker took them over \
     and finished them, redis came back without its newest data, or somebody deleted them";
@@ -48,6 +53,9 @@ pub(crate) struct Settler {
     link: Link,
     window: Window,
     rules: SettlingRules,
+    tally: Arc<Tally>,
+    /// Which finished jobs are kept. None when none are.
+    sampler: Option<Sampler>,
     refused: Refused,
     /// The epoch in which all that is held was recognised.
     epoch: u64,
@@ -58,25 +66,27 @@ pub(crate) struct Settler {
 }
 
 impl Settler {
-    /// A settler that ends when everything is settled after `finish`.
+    /// A settler that ends when everything is settled after `finish`. It keeps up to `done_per_second`
+    /// finished jobs a second.
     pub(crate) fn new(
-        broker: Arc<Broker>,
-        held: Arc<Held>,
-        log: Arc<JobLog>,
+        shared: &Shared,
         alarm: Arc<Alarm>,
-        link: Link,
         rules: SettlingRules,
+        done_per_second: u32,
         finish: CancellationToken,
     ) -> Self {
+        let now = Instant::now();
         Self {
-            broker,
-            held,
-            log,
+            broker: Arc::clone(&shared.broker),
+            held: Arc::clone(&shared.held),
+            log: Arc::clone(&shared.log),
             alarm,
-            link,
+            link: shared.connector.shared_link(),
             window: Window::new(LONG_TRIP),
             rules,
-            refused: Refused::new(Instant::now()),
+            tally: Arc::clone(&shared.tally),
+            sampler: (rules.done_max_len > 0).then(|| Sampler::new(done_per_second, now)),
+            refused: Refused::new(now),
             epoch: 0,
             bytes_sent: 0,
             finish,
@@ -122,13 +132,16 @@ impl Settler {
                 return true;
             }
             let retry_at = self.refused.retry_at().filter(|_| sent == 0);
-            let retry = async {
-                sleep_until(retry_at?.into()).await;
+            let tally_at = self.tally.due().filter(|_| sent == 0);
+            let due_at = retry_at.into_iter().chain(tally_at).min();
+            let due = async {
+                sleep_until(due_at?.into()).await;
                 Some(())
             };
             tokio::select! {
                 () = self.held.wait_for_outcomes() => {}
-                Some(()) = retry => {}
+                () = self.tally.wait() => {}
+                Some(()) = due => {}
                 () = self.finish.cancelled(), if !over => {}
                 () = self.link.next_epoch() => return true,
             }
@@ -144,9 +157,15 @@ impl Settler {
     /// has gathered, and the line has room for it.
     fn may_send(&self, sent: usize) -> bool {
         if sent == 0 {
-            return self.held.has_outcomes() || self.refused_are_due();
+            return self.held.has_outcomes() || self.refused_are_due() || self.tally_is_due();
         }
         self.is_far() && self.held.has_many_outcomes() && self.bytes_sent < self.window.bytes()
+    }
+
+    /// Whether the counts are to go out: now and then, and at the end.
+    fn tally_is_due(&self) -> bool {
+        let due = self.tally.due();
+        due.is_some_and(|due| due <= Instant::now() || self.finish.is_cancelled())
     }
 
     fn refused_are_due(&self) -> bool {
@@ -180,18 +199,49 @@ impl Settler {
     /// A round trip for what there is to settle, if there is anything. It begins when it is polled.
     fn send(&mut self) -> Option<impl Future<Output = Trip<Settlement>> + use<>> {
         let settlements = self.next_batch();
-        if settlements.is_empty() {
+        let (mut batch, rest) = Batch::new(settlements, self.window.bytes(), address);
+        self.held.unsettle(rest);
+        let record = self.next_record(&mut batch);
+        if batch.is_empty() && record.is_empty() {
             return None;
         }
-        let (batch, rest) = Batch::new(settlements, self.window.bytes(), address);
-        self.held.unsettle(rest);
         self.bytes_sent += batch.bytes();
         let (link, window) = (&self.link, &self.window);
-        Some(self.broker.settle(link, window, self.rules, batch))
+        Some(self.broker.settle(link, window, self.rules, batch, &record))
+    }
+
+    /// What is to be recorded beside a batch: the jobs of it that have finished, or a sample of them, and
+    /// now and then the counts.
+    fn next_record(&mut self, batch: &mut Batch<Settlement>) -> Record {
+        let mut record = Record::default();
+        let now = Instant::now();
+        if self.tally_is_due() {
+            record.counts = self.tally.take();
+        }
+        let Some(sampler) = &mut self.sampler else {
+            return record;
+        };
+        for settlement in batch.settlements_mut() {
+            // An outcome that is sent a second time has no times any more, and is not recorded twice.
+            if let Outcome::Done(times) = &mut settlement.outcome
+                && let Some(times) = times.take()
+                && let Some(stands_for) = sampler.admit(now)
+                && let Some(delivery) = self.held.delivery_of(settlement)
+            {
+                let job = finished(&delivery, times, now, stands_for);
+                record.finished.push(job);
+            }
+        }
+        record
     }
 
     fn arrived(&mut self, trip: Trip<Settlement>) {
         self.bytes_sent -= trip.bytes();
+        if let Some(error) = trip.record_refused()
+            && let Some(suppressed) = self.log.admit(NOT_RECORDED, "", &error.to_string())
+        {
+            warn!(%error, suppressed, "{NOT_RECORDED}");
+        }
         // What was sent before the last recognition may be of entries that are forgotten. So what
         // failed of it is not kept here: `unsettle` knows which are still held.
         let recognised = trip.epoch() == self.epoch;
@@ -227,12 +277,26 @@ impl Settler {
             self.tell_dropped(effects.dropped());
         }
         let mut over = Vec::with_capacity(effects.len());
+        let mut counts = Counts::default();
         let tells = trail::is_on();
         for (settlement, effect) in effects.into_effects() {
-            if effect == Effect::AlreadyDue && matches!(settlement.outcome, Outcome::Park(_)) {
-                // Its delay is over: it runs instead.
-                self.held.resume(settlement, Instant::now());
-                continue;
+            match effect {
+                Effect::Runs => {
+                    self.run_instead(settlement);
+                    continue;
+                }
+                Effect::Cancelled => {
+                    if let Some(delivery) = self.held.delivery_of(&settlement) {
+                        let outcome = decide::cancelled(&delivery);
+                        self.held.replace(&settlement, outcome);
+                        continue;
+                    }
+                }
+                Effect::Applied => {
+                    let events = events_of(&settlement.outcome);
+                    events.for_each(|event| counts.add(event, 1));
+                }
+                Effect::NotOwner => {}
             }
             // Not owned is settled as well: the lease was lost and another worker has the
             // entry, or this is the answer to a settlement that was sent before.
@@ -241,7 +305,20 @@ impl Settler {
             }
             over.push(settlement);
         }
+        self.tally.add(counts);
         self.held.settled(over.into_iter());
+    }
+
+    /// The delay of a job is over, or it has not expired: it runs. One whose delay is over may have expired.
+    fn run_instead(&self, settlement: Settlement) {
+        if let Outcome::Park(delivery) = &settlement.outcome
+            && let Some(at_ms) = delivery.expires_at()
+        {
+            let outcome = Outcome::expire(Arc::clone(delivery), at_ms);
+            self.held.replace(&settlement, outcome);
+        } else {
+            self.held.resume(settlement, Instant::now());
+        }
     }
 
     fn tell_dropped(&self, dropped: u64) {
@@ -272,11 +349,14 @@ impl Settler {
 /// Which entry a settlement is for, and where its outcome sends the entry.
 fn address(settlement: &Settlement) -> (EntryId, Destination<'_>) {
     let destination = match &settlement.outcome {
-        Outcome::Done => Destination::Gone,
+        Outcome::Done(_) => Destination::Gone,
         Outcome::Park(delivery) => Destination::Delay {
             json: &delivery.json,
-            delay_ms: delivery.job.delay_ms,
-            attempt: delivery.job.attempt,
+            job: &delivery.job,
+        },
+        Outcome::Expire { letter, at_ms, .. } => Destination::Expired {
+            letter,
+            at_ms: *at_ms,
         },
         Outcome::Retry {
             edits,
@@ -297,17 +377,37 @@ fn address(settlement: &Settlement) -> (EntryId, Destination<'_>) {
     (settlement.id, destination)
 }
 
+/// What is recorded of a job that has run.
+fn finished(delivery: &Delivery, times: Times, now: Instant, stands_for: u64) -> FinishedJob {
+    let (job, entry) = (&delivery.job, delivery.id);
+    let id = job.id.as_deref().map(shortened);
+    FinishedJob {
+        job_id: id.unwrap_or_else(|| entry.to_string()),
+        job_type: shortened(&job.job_type),
+        attempt: job.attempt,
+        registered_ms: job.registered_ms.unwrap_or(entry.ms()),
+        // A job that was parked has an entry since its delay was over. One that was not still has its
+        // delay.
+        due_ms: entry.ms().saturating_add(job.delay_ms),
+        ran: times.ended - times.began,
+        ended: now.saturating_duration_since(times.ended),
+        stands_for,
+    }
+}
+
 /// The step of a job's trail that an effect is, if it was not told before.
 fn step_of(outcome: &Outcome, effect: Effect) -> Option<Step> {
     match (outcome, effect) {
         // Its end was told when its handler ended, and counts whoever owns the entry.
-        (Outcome::Done, _) => None,
+        (Outcome::Done(_), _) => None,
         // It was told with its job when that was decided.
         (Outcome::LeaveToOthers { .. }, Effect::Applied) => None,
-        (_, Effect::NotOwner | Effect::AlreadyDue) => Some(Step::LeaseLost),
+        // It goes on in another way, which is told then.
+        (_, Effect::Runs | Effect::Cancelled) => None,
+        (_, Effect::NotOwner) => Some(Step::LeaseLost),
         (Outcome::Park(_), _) => Some(Step::Parked),
         (Outcome::Retry { .. }, _) => Some(Step::Retried),
-        (Outcome::Dead(_), _) => Some(Step::Buried),
+        (Outcome::Dead(_) | Outcome::Expire { .. }, _) => Some(Step::Buried),
         (Outcome::PutBack { .. } | Outcome::PutOff { .. }, _) => Some(Step::PutBack),
     }
 }

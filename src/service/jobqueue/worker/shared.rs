@@ -11,6 +11,7 @@ use tracing::error;
 
 use super::held::Held;
 use super::job_log::JobLog;
+use super::tally::Tally;
 use crate::service::jobqueue::redis::{Broker, Connector};
 
 /// What a part is made from. Each part keeps what it needs.
@@ -20,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) connector: Connector,
     pub(crate) held: Arc<Held>,
     pub(crate) log: Arc<JobLog>,
+    pub(crate) tally: Arc<Tally>,
     pub(crate) flags: Flags,
 }
 

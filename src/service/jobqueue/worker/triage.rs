@@ -5,11 +5,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tracing::warn;
 
 use super::dead_letter;
-use super::decide::{MALFORMED, Rules};
+use super::decide::{self, MALFORMED, Rules};
 use super::held::{Admission, Held};
 use super::job_log::JobLog;
 use super::outcome::{Delivery, Outcome};
@@ -68,6 +68,13 @@ enum NoRun {
     SecondSuspect,
     /// One reply could not carry it with others, and this worker has enough of those.
     OneLargeTooMany,
+    /// It may have expired: only Redis' clock knows.
+    Expiring {
+        delivery: Arc<Delivery>,
+        at_ms: u64,
+    },
+    /// Somebody has cancelled it.
+    Cancelled(Arc<Delivery>),
     /// It has been delivered too often.
     Poison(DeadLetter),
     /// It is no job.
@@ -81,6 +88,8 @@ struct Beside {
     suspect: bool,
     /// How many entries are set aside.
     aside: usize,
+    /// Somebody wants it cancelled.
+    cancelled: bool,
 }
 
 impl Triage {
@@ -105,6 +114,17 @@ impl Triage {
     /// Hands entries that were read in `epoch` on: to the runners, or with their outcome to the
     /// settler. `arrival` is how they came.
     pub(crate) fn deliver(&self, arrival: Step, entries: Vec<Entry>, epoch: u64) -> Delivered {
+        self.deliver_again(arrival, entries, &FxHashSet::default(), epoch)
+    }
+
+    /// The same for entries that were delivered before. Somebody may have cancelled some of them then.
+    pub(crate) fn deliver_again(
+        &self,
+        arrival: Step,
+        entries: Vec<Entry>,
+        cancelled: &FxHashSet<EntryId>,
+        epoch: u64,
+    ) -> Delivered {
         let mut admission = Admission::default();
         let mut delivered = Delivered::default();
         for entry in entries {
@@ -112,7 +132,8 @@ impl Triage {
                 trail::tell_arrival(arrival, &entry);
             }
             let (id, deliveries) = (entry.id, entry.deliveries);
-            let beside = self.beside(&entry, &admission);
+            let mut beside = self.beside(&entry, &admission);
+            beside.cancelled = cancelled.contains(&id);
             let hang_limit = |job_type: &str| self.hang_limits.get(job_type).copied();
             match kind(entry, self.max_deliveries, beside, hang_limit) {
                 Kind::Ready(delivery) => {
@@ -155,6 +176,8 @@ impl Triage {
         let uncounted = deliveries.saturating_sub(1);
         match no_run {
             NoRun::Delayed(delivery) => Outcome::Park(delivery),
+            NoRun::Expiring { delivery, at_ms } => Outcome::expire(delivery, at_ms),
+            NoRun::Cancelled(delivery) => decide::cancelled(&delivery),
             NoRun::UnknownType(delivery) => {
                 let decision = self.rules.decide_unknown(&delivery, fastrand::f64());
                 self.log.log_and_take(&delivery, decision)
@@ -217,8 +240,13 @@ fn kind(
         deliveries: entry.deliveries,
         hang_limit: hang_limit.unwrap_or_default(),
     });
-    if delayed {
+    let expires_at = delivery.expires_at();
+    if beside.cancelled {
+        Kind::NoRun(NoRun::Cancelled(delivery))
+    } else if delayed {
         Kind::NoRun(NoRun::Delayed(delivery))
+    } else if let Some(at_ms) = expires_at {
+        Kind::NoRun(NoRun::Expiring { delivery, at_ms })
     } else if hang_limit.is_some() {
         Kind::Ready(delivery)
     } else {
@@ -253,6 +281,7 @@ mod tests {
     const ALONE: Beside = Beside {
         suspect: false,
         aside: 0,
+        cancelled: false,
     };
 
     fn entry(body: Body, deliveries: u32) -> Entry {
@@ -309,6 +338,51 @@ mod tests {
     }
 
     #[test]
+    fn only_a_job_that_was_never_started_may_have_expired() {
+        let kind = |json, deliveries| kind_of(job(json), deliveries, ALONE);
+        let Kind::NoRun(NoRun::Expiring { at_ms, .. }) =
+            kind(r#"{"type":"known","expires_in_ms":60}"#, 1)
+        else {
+            panic!("it may have expired");
+        };
+        assert_eq!(at_ms, 65, "its entry is of 5");
+        let moved = kind(
+            r#"{"type":"known","expires_in_ms":60,"expires_at_ms":9}"#,
+            1,
+        );
+        assert!(matches!(
+            moved,
+            Kind::NoRun(NoRun::Expiring { at_ms: 9, .. })
+        ));
+        let later = kind(r#"{"type":"known","expires_at_ms":9,"delay_ms":1}"#, 1);
+        assert!(matches!(later, Kind::NoRun(NoRun::Delayed(_))));
+        for (json, deliveries) in [
+            (r#"{"type":"known","expires_in_ms":60}"#, 2),
+            (r#"{"type":"known","expires_at_ms":9,"attempt":1}"#, 1),
+            (r#"{"type":"known","expires_in_ms":0}"#, 1),
+            (r#"{"type":"known","expires_in_ms":null}"#, 1),
+        ] {
+            assert!(matches!(kind(json, deliveries), Kind::Ready(_)), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_has_cancelled_does_not_run() {
+        let cancelled = Beside {
+            cancelled: true,
+            ..ALONE
+        };
+        for json in [
+            r#"{"type":"known"}"#,
+            r#"{"type":"known","delay_ms":1,"expires_in_ms":1}"#,
+            r#"{"type":"other"}"#,
+        ] {
+            let kind = kind_of(job(json), 2, cancelled);
+            assert!(matches!(kind, Kind::NoRun(NoRun::Cancelled(_))), "{json}");
+        }
+    }
+
+    #[test]
     fn what_is_no_job_is_unreadable() {
         let (reason, error) = letter(kind_of(Body::Foreign, 1, ALONE));
         assert_eq!(reason, "malformed");
@@ -332,7 +406,7 @@ mod tests {
     fn of_suspects_a_worker_has_one_at_a_time() {
         let another = Beside {
             suspect: true,
-            aside: 0,
+            ..ALONE
         };
         let second = |body, deliveries| {
             let kind = kind_of(body, deliveries, another);
@@ -351,6 +425,7 @@ mod tests {
             let beside = Beside {
                 suspect: true,
                 aside,
+                ..ALONE
             };
             kind_of(Body::TooLarge(bytes), 3, beside)
         };

@@ -3,12 +3,15 @@
 -- KEYS[1] stream   KEYS[2] dead letters
 -- ARGV[1] group    ARGV[2] this consumer   ARGV[3] incarnation
 -- ARGV[4] how many dead letters are kept
--- ARGV[5...] fives: entry id, reason, error, attempt, deliveries
--- Returns {{1|0, ...}, dropped}: whether this consumer still owned the entry, and
--- how many of the oldest dead letters made room.
+-- ARGV[5...] sixes: entry id, reason, error, attempt, deliveries, and the time in ms from
+--   which on the job has expired ('' when that is not why it is buried)
+-- Returns {{outcome, ...}, dropped}: how many of the oldest dead letters made room, and
+--   outcome    1 buried
+--              0 not buried: it is not owned any more
+--              2 it has not expired yet: it is left where it is, to be run
 --
 -- One step, so that the dead letter is there before the job leaves the stream, and a worker
--- that lost its lease buries nothing. Redis copies what the entry holds. So no line has to
+-- that lost its lease buries nothing. Redis' clock decides what has expired. Redis copies what the entry holds. So no line has to
 -- carry it, and an entry that is too large to be read can be buried.
 
 local refused = replaced(KEYS[1], ARGV[1], ARGV[3]) or refusal(KEYS[2], 'stream', {
@@ -72,12 +75,15 @@ end
 
 local NAMES = {'reason', 'error', 'attempt', 'deliveries'}
 
-local owned = {}
-for i = 5, #ARGV, 5 do
-  local id = ARGV[i]
-  local mine = owns(KEYS[1], ARGV[1], ARGV[2], id)
-  owned[#owned + 1] = mine and 1 or 0
-  if mine then
+local now = math.floor(now_us() / 1000)
+local outcomes = {}
+for i = 5, #ARGV, 6 do
+  local id, outcome = ARGV[i], 0
+  if owns(KEYS[1], ARGV[1], ARGV[2], id) then
+    outcome = now < (tonumber(ARGV[i + 5]) or 0) and 2 or 1
+  end
+  outcomes[#outcomes + 1] = outcome
+  if outcome == 1 then
     local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
     -- Somebody may have deleted the entry. Then there is nothing left to keep.
     if entry then
@@ -95,4 +101,4 @@ for i = 5, #ARGV, 5 do
   end
 end
 
-return {owned, redis.call('XTRIM', KEYS[2], 'MAXLEN', ARGV[4])}
+return {outcomes, redis.call('XTRIM', KEYS[2], 'MAXLEN', ARGV[4])}

@@ -1,6 +1,6 @@
--- Removes consumers that are gone from the group.
+-- Removes consumers that are gone from the group, and what they have told of themselves.
 --
--- KEYS[1] stream   KEYS[2] leases   KEYS[3] state
+-- KEYS[1] stream   KEYS[2] leases   KEYS[3] state   KEYS[4] workers
 -- ARGV[1] group   ARGV[2] this consumer   ARGV[3] 1 when this consumer leaves and is to be
 --   removed, 0 when all others that are gone are to be removed
 -- ARGV[4] min_idle_ms: a living worker is idle for less, however far away it is
@@ -51,6 +51,17 @@ for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
     removed = removed + 1
   else
     known[consumer.name] = true
+  end
+end
+
+-- A worker that has just started tells of itself before it is a consumer.
+local now = math.floor(now_us() / 1000)
+local told = redis.pcall('HGETALL', KEYS[4])
+for i = 1, told.err and 0 or #told, 2 do
+  local name, seen = told[i], tonumber(string.match(told[i + 1], '"seen_ms":(%d+)')) or 0
+  local lease = tonumber(redis.call('ZSCORE', KEYS[2], name)) or longest
+  if not known[name] and (name == ARGV[2] or now - seen >= 2 * lease) then
+    redis.call('HDEL', KEYS[4], name)
   end
 end
 

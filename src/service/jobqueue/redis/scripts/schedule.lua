@@ -1,7 +1,7 @@
 -- Moves entries that this consumer owns to the scheduled set: parks a job until
 -- its delay is over, or a failed one until its next attempt.
 --
--- KEYS[1] stream   KEYS[2] scheduled
+-- KEYS[1] stream   KEYS[2] scheduled   KEYS[3] cancel
 -- ARGV[1] group    ARGV[2] this consumer   ARGV[3] incarnation
 -- ARGV[4...] for each entry: its id, what the delay counts from ('entry' or 'now'),
 --   delay_ms, how many bytes its job has, the number n of edits that follow, and n times
@@ -12,6 +12,7 @@
 --              job than the one that the edits are for
 --              2 its delay is over: it is left where it is, to be run. A failed job is moved
 --              even when its wait is over, because the move is what counts the attempt.
+--              3 somebody wants it cancelled: it is left where it is, to be buried
 --   due_in_us  time until the earliest of the moved jobs, when that is now the
 --              earliest of all, else -1
 --
@@ -75,6 +76,13 @@ local function job_of(id, left)
   return jobs[id]
 end
 
+-- The move gives a job another entry id. So a job that is to be cancelled, as its present id says,
+-- is not moved. This is rare, so the worker makes the dead letter, in a command of its own.
+local cancels = redis.pcall('HLEN', KEYS[3])
+local function is_cancelled(id)
+  return type(cancels) == 'number' and cancels > 0 and redis.call('HEXISTS', KEYS[3], id) == 1
+end
+
 -- What is moved, in one call each: scores and members in turn, and ids. What stands here is
 -- not owned any more, so a command that names it twice moves it once.
 local members, moved = {}, {}
@@ -93,7 +101,9 @@ while i <= #ARGV do
       -- After the clock has leapt back, an id may lie in the future.
       due = math.min(tonumber(string.match(id, '^%d+')), now) + delay
     end
-    if from == 'entry' and due <= now then
+    if is_cancelled(id) then
+      outcome = 3
+    elseif from == 'entry' and due <= now then
       outcome = 2
     else
       local job = job_of(id, count - #outcomes)

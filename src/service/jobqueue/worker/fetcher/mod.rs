@@ -30,6 +30,7 @@ use super::held::Held;
 use super::job_log::JobLog;
 use super::pace::NEAR;
 use super::shared::{Flags, Shared};
+use super::tally::Tally;
 use super::trail::Step;
 use super::triage::Triage;
 use crate::service::jobqueue::redis::{
@@ -48,6 +49,7 @@ pub(crate) struct Fetcher {
     held: Arc<Held>,
     triage: Triage,
     log: Arc<JobLog>,
+    tally: Arc<Tally>,
     flags: Flags,
     link: Link,
     times: LeaseTimes,
@@ -73,6 +75,7 @@ impl Fetcher {
             held: Arc::clone(&shared.held),
             triage,
             log: Arc::clone(&shared.log),
+            tally: Arc::clone(&shared.tally),
             flags: shared.flags.clone(),
             link: shared.connector.link("fetch", MAX_BLOCK),
             times,

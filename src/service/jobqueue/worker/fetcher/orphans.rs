@@ -63,7 +63,9 @@ impl Fetcher {
             found += entries.len();
             // The script looks at one id at least: it takes an entry that fits nowhere as well.
             ids.drain(..looked_at.clamp(1, ids.len()));
-            self.triage.deliver(Step::Delivered, entries, self.epoch);
+            let cancelled = self.cancelled(&entries).await;
+            self.triage
+                .deliver_again(Step::Delivered, entries, &cancelled, self.epoch);
         }
         Ok(found)
     }

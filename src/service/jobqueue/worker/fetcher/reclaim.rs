@@ -9,6 +9,7 @@ use rustc_hash::FxHashSet;
 
 use super::Fetcher;
 use crate::service::jobqueue::redis::{Class, Entry, EntryId, Error, Touch};
+use crate::service::jobqueue::worker::tally::Event;
 use crate::service::jobqueue::worker::trail::Step;
 
 impl Fetcher {
@@ -41,16 +42,28 @@ impl Fetcher {
         self.remember(&reclaimed.entries);
         self.flags.set_paused(reclaimed.paused);
         self.link.found_paused(reclaimed.paused);
-        let (mine, others) = reclaimed
+        let (mine, others): (Vec<_>, Vec<_>) = reclaimed
             .entries
             .into_iter()
             .partition(|entry| held.contains(&entry.id));
-        let left = self.triage.deliver(Step::TakenOver, others, self.epoch);
+        let lost = others.iter().filter(|entry| entry.deliveries > 1).count();
+        self.tally.count(Event::Reclaimed, lost as u64);
+        let cancelled = self.cancelled(&others).await;
+        let left = self
+            .triage
+            .deliver_again(Step::TakenOver, others, &cancelled, self.epoch);
         let put_back = self.take_back_claims(mine).await;
         if left.to_others || left.here || put_back {
             self.plan.brought(Instant::now(), interval, !left.here);
         }
         Ok(())
+    }
+
+    /// Which of these entries somebody wants to be cancelled. They were another process', or a reply with
+    /// them was lost: so no heartbeat of this worker has asked.
+    pub(super) async fn cancelled(&mut self, entries: &[Entry]) -> FxHashSet<EntryId> {
+        let ids: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
+        self.broker.cancelled(&mut self.link, &ids).await
     }
 
     /// Takes back the delivery that a claim counted for entries that this worker held before

@@ -120,6 +120,10 @@ impl Entries {
         self.counts
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     pub(super) fn get(&self, id: EntryId) -> Option<&HeldEntry> {
         self.by_id.get(&id)
     }

@@ -5,8 +5,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashSet;
+
 use super::entries::Entries;
-use super::phase::Event;
+use super::phase::{Event, Phase};
 use super::tries::TryLog;
 use crate::service::jobqueue::redis::EntryId;
 use crate::service::jobqueue::worker::outcome::{Delivery, Outcome, Settlement};
@@ -60,6 +62,8 @@ pub(super) struct Inner {
     /// Something was put back although a job could start: the handlers' threads are all blocked.
     /// Until a runner comes round again, more would only be put back too.
     pub(super) stuck: bool,
+    /// Running jobs whose handlers are to be dropped.
+    pub(super) cancelled: FxHashSet<EntryId>,
     /// Something was put back because Redis does not take what has ended. While that lasts, more would
     /// only be put back too.
     put_back_behind: bool,
@@ -114,7 +118,9 @@ impl Inner {
 
     pub(super) fn admit_ended(&mut self, id: EntryId, deliveries: u32, outcome: Outcome) {
         let delivery = match &outcome {
-            Outcome::Park(delivery) => Some(Arc::clone(delivery)),
+            Outcome::Park(delivery) | Outcome::Expire { delivery, .. } => {
+                Some(Arc::clone(delivery))
+            }
             _ => None,
         };
         let event = ending(&outcome);
@@ -123,11 +129,11 @@ impl Inner {
         }
     }
 
-    /// Takes entries that are no longer held out of the queue for runners.
-    pub(super) fn keep_held_ready(&mut self) {
+    /// Takes entries that are no longer ready out of the queue for runners.
+    pub(super) fn keep_ready(&mut self) {
         let entries = &self.entries;
-        self.ready
-            .retain(|(_, delivery)| entries.get(delivery.id).is_some());
+        let is_ready = |id| entries.get(id).is_some_and(|it| it.phase() == Phase::Ready);
+        self.ready.retain(|(_, delivery)| is_ready(delivery.id));
     }
 
     /// Takes entries that are no longer held out of the queue for the settler.
@@ -190,6 +196,9 @@ impl Inner {
         now: Instant,
     ) {
         self.pass(limits, now);
+        if !self.cancelled.is_empty() {
+            self.cancelled.remove(&delivery.id);
+        }
         match self.entries.step_delivery(delivery, ending(&outcome)) {
             Some(serial) => self.push_outcome(delivery.id, serial, outcome),
             None => self.entries.free_abandoned_slot(),
@@ -233,7 +242,7 @@ impl Inner {
         }
     }
 
-    fn push_outcome(&mut self, id: EntryId, serial: u64, outcome: Outcome) {
+    pub(super) fn push_outcome(&mut self, id: EntryId, serial: u64, outcome: Outcome) {
         // A put back does not count. Otherwise the worker would fetch more entries only to put
         // them back.
         if ending(&outcome) == Event::End {

@@ -55,7 +55,7 @@ impl Held {
         });
         let lost: Vec<Arc<Delivery>> = lost.collect();
         if !lost.is_empty() {
-            inner.keep_held_ready();
+            inner.keep_ready();
         }
         drop(inner);
         if !lost.is_empty() {

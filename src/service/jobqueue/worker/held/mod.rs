@@ -6,7 +6,7 @@
 //! is held for a few instructions.
 //!
 //! `phase.rs` shows the phases of an entry. The fetcher's calls are in this file. Each other part has
-//! a file for its calls: `runs.rs` for the runners, `outcomes.rs` for the settler, `leases.rs` for the
+//! a file for its calls: `runs.rs` for the runners, `cancels.rs` for cancelled jobs, `outcomes.rs` for the settler, `leases.rs` for the
 //! heartbeat and `aside.rs` for the large entry fetcher.
 //!
 //! An id means the same entry within one epoch of the connection. When another epoch begins, the
@@ -14,6 +14,7 @@
 //! handler that runs one of them ends without an outcome.
 
 mod aside;
+mod cancels;
 mod entries;
 mod inner;
 mod leases;
@@ -27,6 +28,7 @@ pub(crate) mod tests;
 mod tries;
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -55,6 +57,10 @@ pub(crate) struct Held {
     outcomes: Notify,
     /// Wakes the large entry fetcher: an entry was set aside.
     set_aside: Notify,
+    /// Wakes the runners: jobs that run were cancelled.
+    cancelled: Notify,
+    /// Whether any were, so that a runner need not ask for the lock.
+    any_cancelled: AtomicBool,
     /// The newest epoch in which all that is here was recognised.
     recognised: watch::Sender<u64>,
 }
@@ -87,6 +93,8 @@ impl Held {
             room: Notify::new(),
             outcomes: Notify::new(),
             set_aside: Notify::new(),
+            cancelled: Notify::new(),
+            any_cancelled: AtomicBool::new(false),
             recognised: watch::Sender::new(0),
         }
     }
@@ -117,6 +125,11 @@ impl Held {
 
     pub(crate) fn contains(&self, id: EntryId) -> bool {
         self.lock().entries.get(id).is_some()
+    }
+
+    /// How many entries are here.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().entries.len()
     }
 
     /// All that is here.

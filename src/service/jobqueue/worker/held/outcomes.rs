@@ -83,7 +83,7 @@ impl Held {
     pub(crate) fn refuse(&self, settlements: &[Settlement]) {
         let mut inner = self.lock();
         for settlement in settlements {
-            if !matches!(settlement.outcome, Outcome::Done) {
+            if !matches!(settlement.outcome, Outcome::Done(_)) {
                 inner.entries.step_settlement(settlement, Event::Refuse);
             }
         }
@@ -102,10 +102,22 @@ impl Held {
         self.outcomes.notify_one();
     }
 
-    /// A delivery that was to be parked turned out to be due: it is ready.
+    /// Redis says that it ends in another way than this.
+    pub(crate) fn replace(&self, settlement: &Settlement, outcome: Outcome) {
+        let mut inner = self.lock();
+        if inner.entries.step_settlement(settlement, Event::Unsettle) {
+            let Settlement { id, serial, .. } = *settlement;
+            inner.push_outcome(id, serial, outcome);
+        }
+        drop(inner);
+        self.outcomes.notify_one();
+    }
+
+    /// A delivery that was to be parked turned out to be due, or one that might have expired has not: it is
+    /// ready.
     pub(crate) fn resume(&self, settlement: Settlement, now: Instant) {
         let mut inner = self.lock();
-        if let Outcome::Park(delivery) = settlement.outcome
+        if let Outcome::Park(delivery) | Outcome::Expire { delivery, .. } = settlement.outcome
             && inner
                 .entries
                 .step_delivery(&delivery, Event::Resume)
@@ -135,7 +147,7 @@ impl Held {
     pub(crate) fn recognised(&self, epoch: u64, same: &FxHashSet<EntryId>) -> usize {
         let mut inner = self.lock();
         let lost = inner.entries.forget_others(epoch, same);
-        inner.keep_held_ready();
+        inner.keep_ready();
         inner.keep_held_outcomes();
         self.release(inner);
         self.recognised.send_replace(epoch);

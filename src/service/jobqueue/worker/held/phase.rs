@@ -12,15 +12,16 @@
 //! | `SetAside`                          | `LoseLease`     | `Lost`             | large entry fetcher: it is no longer this consumer's |
 //! | `Ready`                             | `LoseLease`     | `Lost`             | heartbeat: it is no longer this consumer's, so it is not started |
 //! | `Ready`                             | `Start`         | `Running`          | runner |
+//! | `Ready`                             | `End`           | `Ended(Waiting)`   | heartbeat: somebody has cancelled it |
 //! | `Ready`                             | `GiveUp`        | `PutBack(Waiting)` | fetcher: it waited for too long; the shutdown |
 //! | `Running`                           | `LeaveToOutput` | `Output`           | runner: the handler is over, its output is on its way |
-//! | `Running`, `Output`                 | `End`           | `Ended(Waiting)`   | runner: it is done, or failed |
+//! | `Running`, `Output`                 | `End`           | `Ended(Waiting)`   | runner: it is done, it failed, or it was cancelled |
 //! | `Running`, `Output`                 | `GiveUp`        | `PutBack(Waiting)` | runner: it was cut off, or this process is unfit |
 //! | `Ended(Waiting)`                    | `Send`          | `Ended(Sent)`      | settler: its outcome is in the next command |
-//! | `Ended(Sent)`, `Ended(Refused)`     | `Unsettle`      | `Ended(Waiting)`   | settler: no reply came, the error is one that passes, or a new epoch began |
+//! | `Ended(Sent)`, `Ended(Refused)`     | `Unsettle`      | `Ended(Waiting)`   | settler: no reply came, the error is one that passes, a new epoch began, or Redis says that it ends in another way |
 //! | `Ended(Sent)`, `Ended(Refused)`     | `Refuse`        | `Ended(Refused)`   | settler: the outcome waits until an operator mends something (a `Done` stays `Sent`, so that it stops the starting of others) |
 //! | `Ended(Sent)`, `Ended(Refused)`     | `Confirm`       | `Settled`          | settler: Redis has answered |
-//! | `Ended(Sent)`, `Ended(Refused)`     | `Resume`        | `Ready`            | settler: it was to be parked, and Redis says that it is due |
+//! | `Ended(Sent)`, `Ended(Refused)`     | `Resume`        | `Ready`            | settler: it was to be parked or to expire, and Redis says that it runs |
 //! | `Ended(Sent)`, `Ended(Refused)`     | `GiveUp`        | `PutBack(Waiting)` | settler: too many outcomes wait for an operator |
 //! | `PutBack(Waiting)`                  | `Send`          | `PutBack(Sent)`    | settler: the command that puts it back is the next |
 //! | `PutBack(Sent)`, `PutBack(Refused)` | `Unsettle`      | `PutBack(Waiting)` | settler: the same |
@@ -99,7 +100,7 @@ pub(super) fn next(phase: Phase, event: Event) -> Option<Phase> {
         (SetAside { .. } | Ready, Event::LoseLease) => Lost,
         (Ready, Event::Start(hangs_at)) => Running(hangs_at),
         (Running(_), Event::LeaveToOutput) => Output,
-        (New | SetAside { .. } | Running(_) | Output, Event::End) => Ended(Waiting),
+        (New | SetAside { .. } | Ready | Running(_) | Output, Event::End) => Ended(Waiting),
         (
             New | SetAside { .. } | Ready | Running(_) | Output | Ended(Sent | Refused),
             Event::GiveUp,

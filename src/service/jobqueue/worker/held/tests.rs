@@ -100,14 +100,14 @@ fn a_runner_is_on_its_way_while_something_is_ready_and_a_slot_is_free() {
         waiting_since: Some(now),
     };
     assert_eq!(room(&held, now), full);
-    let next = held.end(&jobs[1], Outcome::Done, now);
+    let next = held.end(&jobs[1], Outcome::Done(None), now);
     assert_eq!((ids(next), runners()), (Some(id(3)), 0));
     let next = held.leave_to_output(&jobs[3], now);
     assert_eq!((ids(next), runners()), (None, 0), "it keeps its slot");
-    held.end_output(&jobs[3], Outcome::Done, now);
+    held.end_output(&jobs[3], Outcome::Done(None), now);
     assert_eq!(runners(), 1);
     assert_eq!(ids(held.start(now)), Some(id(4)));
-    assert!(held.end(&jobs[4], Outcome::Done, now).is_none());
+    assert!(held.end(&jobs[4], Outcome::Done(None), now).is_none());
     assert_eq!(runners(), 0);
     admit(&held, vec![delivery(5)], now);
     assert_eq!(runners(), 1);
@@ -129,7 +129,7 @@ fn an_entry_is_held_until_its_outcome_is_confirmed() {
     let (held, now) = (without_runners(1), Instant::now());
     admit(&held, vec![delivery(1)], now);
     let run = held.start(now).unwrap();
-    assert!(held.end(&run, Outcome::Done, now).is_none());
+    assert!(held.end(&run, Outcome::Done(None), now).is_none());
     let batch = held.take_outcomes(10);
     assert!(held.contains(id(1)) && held.unsettled() == 1);
     held.unsettle(batch);
@@ -145,7 +145,7 @@ fn fetching_stops_at_the_limit_of_unsettled_outcomes() {
     // What may be at risk, and as much again that ends without a run.
     for n in 0..2 * (MAX_AHEAD as u64 + 1) {
         assert!(room(&held, now).entries > 0, "{n}");
-        admit_ended(&held, n, Outcome::Done);
+        admit_ended(&held, n, Outcome::Done(None));
     }
     assert_eq!(room(&held, now).entries, 0);
     held.settled(held.take_outcomes(1).into_iter());
@@ -156,7 +156,7 @@ fn fetching_stops_at_the_limit_of_unsettled_outcomes() {
 fn refused_outcomes_do_not_stop_the_fetching_unless_they_say_that_a_job_ran() {
     let (held, now) = (without_runners(1), Instant::now());
     let limit = 2 * MAX_AHEAD as u64 + 1;
-    (0..limit).for_each(|n| admit_ended(&held, n, Outcome::Done));
+    (0..limit).for_each(|n| admit_ended(&held, n, Outcome::Done(None)));
     admit_ended(&held, limit, Outcome::Park(delivery(limit)));
     assert_eq!(room(&held, now).entries, 0);
     let batch = held.take_outcomes(usize::MAX);
@@ -216,7 +216,7 @@ fn once_nothing_is_started_any_more_what_waits_and_what_comes_is_put_back() {
     parked
         .into_iter()
         .for_each(|settlement| held.resume(settlement, now));
-    assert!(held.end(&run, Outcome::Done, now).is_none());
+    assert!(held.end(&run, Outcome::Done(None), now).is_none());
     assert!(held.start(now).is_none());
     assert_eq!(started.load(Ordering::Relaxed), 0);
     let mut put_back = held.take_outcomes(10);
@@ -233,7 +233,7 @@ fn what_is_put_back_sets_no_pace() {
     let run = held.start(now).unwrap();
     held.put_back_ready(now);
     let now = now + Duration::from_millis(5);
-    assert!(held.end(&run, Outcome::Done, now).is_none());
+    assert!(held.end(&run, Outcome::Done(None), now).is_none());
     assert_eq!(
         room(&held, now).entries,
         2,
@@ -244,9 +244,9 @@ fn what_is_put_back_sets_no_pace() {
 #[test]
 fn a_worker_whose_outcomes_are_not_taken_puts_back_and_gets_nothing_until_they_are() {
     let (held, now) = (without_runners(1), Instant::now());
-    (0..MAX_AHEAD as u64).for_each(|n| admit_ended(&held, n, Outcome::Done));
+    (0..MAX_AHEAD as u64).for_each(|n| admit_ended(&held, n, Outcome::Done(None)));
     let ready = MAX_AHEAD as u64 + 1;
-    admit_ended(&held, ready - 1, Outcome::Done);
+    admit_ended(&held, ready - 1, Outcome::Done(None));
     admit(&held, vec![delivery(ready)], now);
     assert!(held.start(now).is_none(), "too much is at risk");
     held.put_back_ready(now);
@@ -275,7 +275,7 @@ fn a_worker_whose_threads_are_blocked_gets_nothing_until_a_runner_comes_round() 
 #[test]
 fn a_worker_that_was_behind_gets_entries_when_all_that_it_held_is_forgotten() {
     let (held, now) = (without_runners(1), Instant::now());
-    (0..=MAX_AHEAD as u64).for_each(|n| admit_ended(&held, n, Outcome::Done));
+    (0..=MAX_AHEAD as u64).for_each(|n| admit_ended(&held, n, Outcome::Done(None)));
     admit(&held, vec![delivery(MAX_AHEAD as u64 + 1)], now);
     held.put_back_ready(now);
     assert_eq!(room(&held, now).entries, 0);
@@ -304,7 +304,7 @@ fn a_handler_that_hangs_is_not_renewed_for_ever() {
     admit(&held, (1..=4).map(delivery).collect(), start);
     let first = held.start(start).unwrap();
     let second = held.start(start).unwrap();
-    let third = held.end(&second, Outcome::Done, start + HANG_LIMIT);
+    let third = held.end(&second, Outcome::Done(None), start + HANG_LIMIT);
     assert_eq!(ids(third), Some(id(3)));
     assert_eq!(held.renewable(start).len(), 4);
     let late = held.renewable(start + HANG_LIMIT);
@@ -324,7 +324,10 @@ fn what_is_not_recognised_is_forgotten_and_its_handler_has_no_outcome() {
     let (held, now) = (without_runners(3), Instant::now());
     admit(&held, (1..=5).map(delivery).collect(), now);
     let runs: Vec<_> = (0..3).map(|_| held.start(now).unwrap()).collect();
-    assert_eq!(ids(held.end(&runs[0], Outcome::Done, now)), Some(id(4)));
+    assert_eq!(
+        ids(held.end(&runs[0], Outcome::Done(None), now)),
+        Some(id(4))
+    );
     let in_flight = held.take_outcomes(10);
     assert_eq!(held.begin_epoch(1).len(), 5);
     admit(&held, vec![delivery(9)], now);
@@ -343,11 +346,11 @@ fn what_is_not_recognised_is_forgotten_and_its_handler_has_no_outcome() {
     assert_eq!(held.running(), 3, "no slot is free");
     held.unsettle(in_flight);
     assert_eq!(held.unsettled(), 0);
-    let next = held.end(&runs[1], Outcome::Done, now);
+    let next = held.end(&runs[1], Outcome::Done(None), now);
     assert_eq!(ids(next), Some(id(5)));
     assert_eq!(held.unsettled(), 0);
     assert!(held.contains(id(2)));
-    assert!(held.end(&runs[2], Outcome::Done, now).is_some());
+    assert!(held.end(&runs[2], Outcome::Done(None), now).is_some());
     assert_eq!(held.take_outcomes(10)[0].id, id(3));
 }
 
@@ -392,13 +395,13 @@ fn an_entry_that_was_not_started_is_dropped_when_its_lease_is_lost() {
     let (held, now) = (without_runners(2), Instant::now());
     admit(&held, (1..=3).map(delivery).collect(), now);
     let run = held.start(now).unwrap();
-    admit_ended(&held, 4, Outcome::Done);
+    admit_ended(&held, 4, Outcome::Done(None));
     let lost = held.lose(leases(&held));
     let mut lost: Vec<_> = lost.iter().map(|delivery| delivery.id).collect();
     lost.sort();
     assert_eq!(lost, [id(2), id(3)]);
     assert!(held.contains(id(1)) && held.contains(id(4)));
-    assert!(held.end(&run, Outcome::Done, now).is_none());
+    assert!(held.end(&run, Outcome::Done(None), now).is_none());
     assert_eq!(
         (held.unsettled(), room(&held, now).waiting_since),
         (2, None)

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::{How, Op};
+use crate::service::jobqueue::worker::decide;
 use crate::service::jobqueue::worker::held::phase::Sending;
 use crate::service::jobqueue::worker::held::tests::{delivery, id};
 use crate::service::jobqueue::worker::held::{Admission, Held, Lease, Limits};
@@ -223,11 +224,8 @@ impl Account {
             Op::TakeOutcomes(count) => self.take_outcomes(count),
             Op::NewEpoch { same } => self.new_epoch(&same),
             Op::TakeLeases | Op::LoseLeases { .. } | Op::ClaimedAgain(_) => self.lease(op),
-            Op::PutBackReady => {
-                self.held.put_back_ready(now);
-                let ready = std::mem::take(&mut self.ready);
-                ready.into_iter().for_each(|n| self.end(n, How::PutBack));
-            }
+            Op::PutBackReady => self.put_back_ready(now),
+            Op::Cancel { ids } => self.cancel(&ids),
             Op::StopStarting => {
                 self.held.stop_starting();
                 self.stopping = true;
@@ -243,6 +241,21 @@ impl Account {
             }
             settling => self.settle(settling, now),
         }
+    }
+
+    fn put_back_ready(&mut self, now: Instant) {
+        self.held.put_back_ready(now);
+        let ready = std::mem::take(&mut self.ready);
+        ready.into_iter().for_each(|n| self.end(n, How::PutBack));
+    }
+
+    fn cancel(&mut self, ids: &[u64]) {
+        self.held.cancel(&ids.iter().map(|n| id(*n)).collect());
+        let cancelled = self.entries.iter().filter(|(n, _)| ids.contains(n));
+        let ready = cancelled.filter(|(_, entry)| entry.place == Place::Ready);
+        let ready: Vec<usize> = ready.map(|(_, entry)| entry.number).collect();
+        self.ready.retain(|number| !ready.contains(number));
+        ready.into_iter().for_each(|n| self.end(n, How::Cancelled));
     }
 
     fn end_run(&mut self, of: usize, how: How, now: Instant) {
@@ -301,10 +314,11 @@ impl Account {
     }
 }
 
-fn outcome(how: How, delivery: &Arc<Delivery>) -> Outcome {
+pub(super) fn outcome(how: How, delivery: &Arc<Delivery>) -> Outcome {
     match how {
-        How::Done => Outcome::Done,
+        How::Done => Outcome::Done(None),
         How::Park => Outcome::Park(Arc::clone(delivery)),
+        How::Cancelled => decide::cancelled(delivery),
         How::PutBack => Outcome::PutBack { deliveries: 0 },
     }
 }

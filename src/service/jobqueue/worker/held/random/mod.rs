@@ -31,6 +31,8 @@ pub(super) enum Op {
     Refuse { of: usize },
     PutOff { of: usize },
     Resume { of: usize },
+    Replace { of: usize },
+    Cancel { ids: Vec<u64> },
     PutBackReady,
     StopStarting,
     NewEpoch { same: Vec<u64> },
@@ -45,13 +47,14 @@ pub(super) enum Op {
 pub(super) enum How {
     Done,
     Park,
+    Cancelled,
     PutBack,
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let ids = || prop::collection::vec(0..IDS, 1..4);
     let how = prop_oneof![Just(How::Done), Just(How::Park), Just(How::PutBack)];
-    let run = prop_oneof![Just(How::Done), Just(How::PutBack)];
+    let run = prop_oneof![Just(How::Done), Just(How::Cancelled), Just(How::PutBack)];
     let op = prop_oneof![
         6 => ids().prop_map(Op::Ready),
         1 => (0..IDS).prop_map(Op::SetAside),
@@ -65,6 +68,8 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => (0..9_usize).prop_map(|of| Op::Refuse { of }),
         1 => (0..9_usize).prop_map(|of| Op::PutOff { of }),
         2 => (0..9_usize).prop_map(|of| Op::Resume { of }),
+        1 => (0..9_usize).prop_map(|of| Op::Replace { of }),
+        2 => ids().prop_map(|ids| Op::Cancel { ids }),
         1 => Just(Op::PutBackReady),
         1 => ids().prop_map(|same| Op::NewEpoch { same }),
         2 => Just(Op::TakeLeases),

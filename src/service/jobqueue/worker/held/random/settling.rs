@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use rustc_hash::FxHashSet;
 
-use super::account::{Account, Place};
+use super::account::{Account, Place, outcome};
 use super::{How, Op};
 use crate::service::jobqueue::redis::EntryId;
 use crate::service::jobqueue::worker::held::Lease;
@@ -15,7 +15,11 @@ use crate::service::jobqueue::worker::outcome::Outcome;
 impl Account {
     /// What the settler does with one of the outcomes that it has, or with all.
     pub(super) fn settle(&mut self, op: Op, now: Instant) {
-        let (Op::Confirm { of } | Op::Refuse { of } | Op::PutOff { of } | Op::Resume { of }) = op
+        let (Op::Confirm { of }
+        | Op::Refuse { of }
+        | Op::PutOff { of }
+        | Op::Resume { of }
+        | Op::Replace { of }) = op
         else {
             let (settlements, numbers): (Vec<_>, Vec<_>) = self.sent.drain(..).unzip();
             self.held.unsettle(settlements);
@@ -35,7 +39,7 @@ impl Account {
         match op {
             Op::Refuse { .. } => {
                 self.held.refuse(std::slice::from_ref(&settlement));
-                if !matches!(settlement.outcome, Outcome::Done) {
+                if !matches!(settlement.outcome, Outcome::Done(_)) {
                     self.set_sending(number, Sending::Refused);
                 }
                 self.sent.push((settlement, number));
@@ -43,6 +47,14 @@ impl Account {
             Op::PutOff { .. } if !is_put_back => {
                 self.held.put_off(&[settlement]);
                 self.end(number, How::PutBack);
+            }
+            Op::Replace { .. } if is_parked => {
+                let Outcome::Park(delivery) = &settlement.outcome else {
+                    return;
+                };
+                let instead = outcome(How::Cancelled, delivery);
+                self.held.replace(&settlement, instead);
+                self.end(number, How::Cancelled);
             }
             Op::Resume { .. } if is_parked => {
                 self.held.resume(settlement, now);

@@ -1,0 +1,26 @@
+-- Drops what nobody asks for any more: cancels whose entry has ended, and the counts of old days.
+--
+-- KEYS[1] stream   KEYS[2] cancel   KEYS[3] totals
+-- ARGV[1] group    ARGV[2] for how many days counts are kept
+--
+-- Each call looks at a bounded number of cancels. Nothing depends on this, so what Redis refuses here is
+-- left for another time.
+
+local CANCELS = 100
+
+local cancels = redis.pcall('HRANDFIELD', KEYS[2], CANCELS)
+for _, id in ipairs(cancels.err and {} or cancels) do
+  local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1)
+  if #pending == 0 then
+    redis.pcall('HDEL', KEYS[2], id)
+  end
+end
+
+local first_day = math.floor(redis.call('TIME')[1] / 86400) - tonumber(ARGV[2])
+local totals = redis.pcall('HKEYS', KEYS[3])
+for _, field in ipairs(totals.err and {} or totals) do
+  local day = tonumber(string.match(field, ':(%d+)$'))
+  if day and day < first_day then
+    redis.pcall('HDEL', KEYS[3], field)
+  end
+end
