@@ -3,11 +3,15 @@
 //!
 //! `api` knows how the values arrive and how errors are shown.
 
+mod span;
+
 use std::time::Duration;
 
 use serde::Deserialize;
 use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
 
+pub(crate) use self::span::Span;
 use super::violation::{Rule, Violation, within};
 use crate::{
     duration::{self, BadDuration},
@@ -67,6 +71,16 @@ pub(crate) struct RegisterInput {
     /// How many times a failed attempt is repeated. Absent or 0 it is 10.
     #[schema(minimum = 0, maximum = 1000)]
     pub(crate) max_retry: Option<i64>,
+    #[schema(required = false, schema_with = expiry)]
+    pub(crate) expires_in: Option<Span>,
+}
+
+fn expiry() -> RefOr<Schema> {
+    let description = "How long after its delay the job may wait for a worker: numbers with units as in \
+        delay, or a number of seconds, 366days at most. A job that was not started by then becomes a \
+        dead letter. Absent or 0 it never expires. The pattern is of usual forms within that limit; further \
+        ones are taken as well.";
+    span::schema(description, ["10m", "36h"], 0..=MAX_DELAY.as_secs())
 }
 
 impl TryFrom<RegisterInput> for Job {
@@ -87,11 +101,19 @@ impl TryFrom<RegisterInput> for Job {
             }
         };
         let max_retry = within("max_retry", input.max_retry.unwrap_or(0), 0..=MAX_RETRY);
-        let (delay, max_retry) = match (delay, max_retry) {
-            (Ok(delay), Ok(0)) => (delay, DEFAULT_MAX_RETRY),
-            (Ok(delay), Ok(max_retry)) => (delay, max_retry),
-            (delay, max_retry) => {
-                let violations = [delay.err(), max_retry.err()];
+        let expires_in = match input.expires_in {
+            None => Ok(Duration::ZERO),
+            Some(Span::Text(text)) => duration("expires_in", &text),
+            Some(Span::Seconds(seconds)) => {
+                let limits = 0..=MAX_DELAY.as_secs();
+                within("expires_in", seconds, limits).map(Duration::from_secs)
+            }
+        };
+        let (delay, max_retry, expires_in) = match (delay, max_retry, expires_in) {
+            (Ok(delay), Ok(0), Ok(expires_in)) => (delay, DEFAULT_MAX_RETRY, expires_in),
+            (Ok(delay), Ok(max_retry), Ok(expires_in)) => (delay, max_retry, expires_in),
+            (delay, max_retry, expires_in) => {
+                let violations = [delay.err(), max_retry.err(), expires_in.err()];
                 return Err(violations.into_iter().flatten().collect());
             }
         };
@@ -101,7 +123,7 @@ impl TryFrom<RegisterInput> for Job {
         };
         let job = Self::new(JOB_TYPE_DELAY_PRINT, &payload)
             .expect("cannot fail because a string can always be written as JSON");
-        Ok(job.delay(delay).max_retry(max_retry))
+        Ok(job.delay(delay).max_retry(max_retry).expires_in(expires_in))
     }
 }
 

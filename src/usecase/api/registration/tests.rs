@@ -41,6 +41,7 @@ fn defaults_fill_what_is_absent_or_empty_or_zero() {
         delay_seconds: Some(0),
         delay: None,
         max_retry: Some(0),
+        expires_in: Some(Span::Seconds(0)),
     };
     for input in [RegisterInput::default(), zeroes] {
         let job = job(input);
@@ -52,6 +53,61 @@ fn defaults_fill_what_is_absent_or_empty_or_zero() {
         assert_eq!(job.delay_ms, 180_000);
         assert_eq!(job.max_retry, 10);
         assert_eq!(job.attempt, 0);
+        assert_eq!(job.expires_in_ms, 0);
+    }
+}
+
+#[test]
+fn an_expiry_is_a_text_or_a_number_of_seconds_within_the_limits_of_a_delay() {
+    let expires_in = |span| RegisterInput {
+        expires_in: Some(span),
+        ..RegisterInput::default()
+    };
+    let text = |text: &str| expires_in(Span::Text(text.to_owned()));
+    let seconds = |seconds| expires_in(Span::Seconds(seconds));
+    for (input, ms) in [
+        (text("1h 30m"), 5_400_000),
+        (text("366days"), 31_622_400_000),
+        (text("0s"), 0),
+        (text("1ns"), 1),
+        (seconds(90), 90_000),
+        (seconds(31_622_400), 31_622_400_000),
+    ] {
+        assert_eq!(job(input.clone()).expires_in_ms, ms, "{input:?}");
+    }
+    let refused = |input| violation(input);
+    assert_eq!(
+        refused(text("367days")),
+        ("expires_in", Rule::DaysAtMost(366))
+    );
+    assert!(matches!(
+        refused(text("soon")),
+        ("expires_in", Rule::Duration(_))
+    ));
+    assert_eq!(refused(seconds(-1)), ("expires_in", Rule::AtLeast(0)));
+    assert_eq!(
+        refused(seconds(31_622_401)),
+        ("expires_in", Rule::AtMost(31_622_400))
+    );
+}
+
+#[test]
+fn a_span_is_read_from_any_way_to_write_an_integer() {
+    let read = |json: &str| serde_json::from_str::<Span>(json).ok();
+    for (json, seconds) in [
+        ("90", 90),
+        ("90.0", 90),
+        ("-0.0", 0),
+        ("1e3", 1000),
+        ("18446744073709551615", i64::MAX),
+        ("1e30", i64::MAX),
+        ("-1e30", i64::MIN),
+    ] {
+        assert_eq!(read(json), Some(Span::Seconds(seconds)), "{json}");
+    }
+    assert_eq!(read("\"90\""), Some(Span::Text("90".to_owned())));
+    for json in ["90.5", "true", "[]", "{}"] {
+        assert_eq!(read(json), None, "{json}");
     }
 }
 
@@ -62,6 +118,7 @@ fn what_is_given_is_kept() {
         delay_seconds: Some(7),
         delay: None,
         max_retry: Some(3),
+        expires_in: None,
     });
     assert_eq!(job.payload.unwrap().get(), r#"{"message":" \"hi\"\n"}"#);
     assert_eq!(job.delay_ms, 7_000);

@@ -121,7 +121,9 @@ impl Description {
         };
         names.len() == members.len()
             && self.allows(schema, json)
-            && (members.iter()).all(|(name, json)| name != "delay" || is_delay(json))
+            && (members.iter()).all(|(name, json)| {
+                !["delay", "expires_in"].contains(&name.as_str()) || is_delay(json)
+            })
     }
 
     fn resolved<'a>(&'a self, value: &'a Value) -> &'a Value {
