@@ -204,3 +204,37 @@ async fn a_cancel_of_a_job_that_waits_is_kept_until_it_has_ended() {
     redis.drained(PATIENCE).await;
     forgotten(&redis).await;
 }
+
+/// A job that may have expired has not, and is to be cancelled.
+#[tokio::test]
+async fn a_look_at_the_clock_does_not_lose_the_cancel() {
+    let redis = Redis::start().await;
+    let first = worker(&redis);
+    first.wait_ready(PATIENCE).await;
+    first.kill();
+    let job = r#"{"type":"test:sleep","payload":{"n":1},"expires_in_ms":600000}"#;
+    let id = redis.add_job(job).await;
+    cancel(&redis, &id).await;
+    let worker = worker(&redis);
+    cancelled(&redis, &id).await;
+    assert_eq!(worker.count("start 1"), 0);
+}
+
+/// It is fetched by itself, by another part of the worker.
+#[tokio::test]
+async fn a_large_job_that_is_taken_over_is_not_started() {
+    let redis = Redis::start().await;
+    let first = worker(&redis);
+    let large = "x".repeat(200_000);
+    let job = format!(r#"{{"type":"test:hang","payload":{{"n":1,"x":"{large}"}}}}"#);
+    let id = redis.add_job(&job).await;
+    first
+        .wait_for_line(|line| line == "start 1", PATIENCE)
+        .await;
+    first.stop();
+    cancel(&redis, &id).await;
+    first.kill();
+    let second = worker(&redis);
+    cancelled(&redis, &id).await;
+    assert_eq!(second.count("start 1"), 0);
+}

@@ -8,4 +8,5 @@ mod inspection;
 mod migrations;
 mod operators;
 mod retry_dead;
+mod rolling_upgrade;
 mod scripts;

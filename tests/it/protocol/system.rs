@@ -204,7 +204,7 @@ impl<'a> System<'a> {
     }
 
     fn bury(&self, by: usize, targets: &[Target], incarnation: &str) -> Cmd {
-        let (keys, name) = ([STREAM, DEAD], worker(by));
+        let (keys, name) = ([STREAM, DEAD, CANCEL], worker(by));
         let args = [GROUP, &name, incarnation, "100"];
         let mut command = eval(script!("bury"), &keys, &args);
         for target in targets {

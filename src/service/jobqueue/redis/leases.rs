@@ -8,7 +8,7 @@ use rustc_hash::FxHashSet;
 
 use super::broker::Broker;
 use super::entry::EntryId;
-use super::error::Error;
+use super::error::{Class, Error};
 use super::link::Link;
 use super::reply::{flags, items};
 use super::scripts::{TOUCH, evalsha, millis};
@@ -58,18 +58,25 @@ impl Broker {
         flags(reply, ids.len(), "the touch script")
     }
 
-    /// Which of `ids` somebody wants to be cancelled. An error counts as none: it is asked again with the
-    /// next heartbeat.
-    pub(crate) async fn cancelled(&self, link: &mut Link, ids: &[EntryId]) -> FxHashSet<EntryId> {
+    /// Which of `ids` somebody wants to be cancelled. None when Redis refuses to tell, until an operator
+    /// mends something: jobs go on without that.
+    pub(crate) async fn cancelled(
+        &self,
+        link: &mut Link,
+        ids: &[EntryId],
+    ) -> Result<FxHashSet<EntryId>, Error> {
         if ids.is_empty() {
-            return FxHashSet::default();
+            return Ok(FxHashSet::default());
         }
         let mut cmd = redis::cmd("HMGET");
         cmd.arg(&self.keys().cancel).arg(ids);
-        let reply = link.ask(&cmd).await.ok().and_then(items);
-        let found = ids.iter().zip(reply.unwrap_or_default());
+        let reply = match link.ask(&cmd).await {
+            Err(error) if error.class == Class::Operator => Value::Nil,
+            reply => reply?,
+        };
+        let found = ids.iter().zip(items(reply).unwrap_or_default());
         let found = found.filter(|(_, since)| *since != Value::Nil);
-        found.map(|(id, _)| *id).collect()
+        Ok(found.map(|(id, _)| *id).collect())
     }
 
     /// Sets the delivery counts of entries that this consumer owns, and renews their leases or

@@ -225,7 +225,7 @@ impl Broker {
     /// Moves entries that this consumer owns to the dead letters, of which `max_len` are kept.
     fn bury(&self, incarnation: &str, max_len: u64) -> Cmd {
         let keys = self.keys();
-        let mut cmd = evalsha(&BURY, &[&keys.stream, &keys.dead]);
+        let mut cmd = evalsha(&BURY, &[&keys.stream, &keys.dead, &keys.cancel]);
         cmd.arg(GROUP).arg(self.consumer());
         cmd.arg(incarnation).arg(max_len);
         cmd

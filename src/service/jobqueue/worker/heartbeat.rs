@@ -124,7 +124,8 @@ impl Heartbeat {
         let mut cancelled = FxHashSet::default();
         for batch in leases.chunks(BATCH) {
             let ids: Vec<EntryId> = batch.iter().map(|lease| lease.id).collect();
-            cancelled.extend(self.broker.cancelled(link, &ids).await);
+            // After an error it is asked again with the next heartbeat.
+            cancelled.extend(self.broker.cancelled(link, &ids).await.unwrap_or_default());
         }
         self.held.cancel(&cancelled);
         Ok(())

@@ -117,7 +117,9 @@ impl LargeEntryFetcher {
         if entries.is_empty() {
             self.held.drop_aside(id);
         }
-        self.triage.deliver(Step::Delivered, entries, epoch);
+        let cancelled = self.broker.cancelled(&mut self.link, &[id]).await?;
+        self.triage
+            .deliver_again(Step::Delivered, entries, &cancelled, epoch);
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 -- Moves entries that this consumer owns to the dead letters.
 --
--- KEYS[1] stream   KEYS[2] dead letters
+-- KEYS[1] stream   KEYS[2] dead letters   KEYS[3] cancel
 -- ARGV[1] group    ARGV[2] this consumer   ARGV[3] incarnation
 -- ARGV[4] how many dead letters are kept
 -- ARGV[5...] sixes: entry id, reason, error, attempt, deliveries, and the time in ms from
@@ -9,6 +9,8 @@
 --   outcome    1 buried
 --              0 not buried: it is not owned any more
 --              2 it has not expired yet: it is left where it is, to be run
+--              3 it has not expired yet, and somebody wants it cancelled: it is left where it is, to be
+--              buried for that
 --
 -- One step, so that the dead letter is there before the job leaves the stream, and a worker
 -- that lost its lease buries nothing. Redis' clock decides what has expired. Redis copies what the entry holds. So no line has to
@@ -80,7 +82,11 @@ local outcomes = {}
 for i = 5, #ARGV, 6 do
   local id, outcome = ARGV[i], 0
   if owns(KEYS[1], ARGV[1], ARGV[2], id) then
-    outcome = now < (tonumber(ARGV[i + 5]) or 0) and 2 or 1
+    outcome = 1
+    if now < (tonumber(ARGV[i + 5]) or 0) then
+      local cancelled = redis.pcall('HEXISTS', KEYS[3], id)
+      outcome = cancelled == 1 and 3 or 2
+    end
   end
   outcomes[#outcomes + 1] = outcome
   if outcome == 1 then

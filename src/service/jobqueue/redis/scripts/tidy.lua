@@ -1,4 +1,4 @@
--- Drops what nobody asks for any more: cancels whose entry has ended, and the counts of old days.
+-- Drops what nobody asks for any more: cancels whose entry is gone, and the counts of old days.
 --
 -- KEYS[1] stream   KEYS[2] cancel   KEYS[3] totals
 -- ARGV[1] group    ARGV[2] for how many days counts are kept
@@ -10,9 +10,14 @@ local CANCELS = 100
 
 local cancels = redis.pcall('HRANDFIELD', KEYS[2], CANCELS)
 for _, id in ipairs(cancels.err and {} or cancels) do
+  -- An entry that is pending for nobody, because an operator deleted its consumer, will be delivered
+  -- again. So its cancel is kept for as long as the entry is there. Most are pending, and then no job is read.
   local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1)
-  if #pending == 0 then
-    redis.pcall('HDEL', KEYS[2], id)
+  if pending.err or #pending == 0 then
+    local entry = redis.pcall('XRANGE', KEYS[1], id, id)
+    if not entry.err and #entry == 0 then
+      redis.pcall('HDEL', KEYS[2], id)
+    end
   end
 end
 

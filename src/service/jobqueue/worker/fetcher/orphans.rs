@@ -63,7 +63,7 @@ impl Fetcher {
             found += entries.len();
             // The script looks at one id at least: it takes an entry that fits nowhere as well.
             ids.drain(..looked_at.clamp(1, ids.len()));
-            let cancelled = self.cancelled(&entries).await;
+            let cancelled = self.cancelled(&entries).await?;
             self.triage
                 .deliver_again(Step::Delivered, entries, &cancelled, self.epoch);
         }

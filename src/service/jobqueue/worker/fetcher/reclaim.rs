@@ -46,13 +46,13 @@ impl Fetcher {
             .entries
             .into_iter()
             .partition(|entry| held.contains(&entry.id));
+        let put_back = self.take_back_claims(mine).await;
         let lost = others.iter().filter(|entry| entry.deliveries > 1).count();
         self.tally.count(Event::Reclaimed, lost as u64);
-        let cancelled = self.cancelled(&others).await;
+        let cancelled = self.cancelled(&others).await?;
         let left = self
             .triage
             .deliver_again(Step::TakenOver, others, &cancelled, self.epoch);
-        let put_back = self.take_back_claims(mine).await;
         if left.to_others || left.here || put_back {
             self.plan.brought(Instant::now(), interval, !left.here);
         }
@@ -60,8 +60,12 @@ impl Fetcher {
     }
 
     /// Which of these entries somebody wants to be cancelled. They were another process', or a reply with
-    /// them was lost: so no heartbeat of this worker has asked.
-    pub(super) async fn cancelled(&mut self, entries: &[Entry]) -> FxHashSet<EntryId> {
+    /// them was lost: so no heartbeat of this worker has asked. After an error they are not started, and
+    /// found again as orphans.
+    pub(super) async fn cancelled(
+        &mut self,
+        entries: &[Entry],
+    ) -> Result<FxHashSet<EntryId>, Error> {
         let ids: Vec<EntryId> = entries.iter().map(|entry| entry.id).collect();
         self.broker.cancelled(&mut self.link, &ids).await
     }
