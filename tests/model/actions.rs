@@ -2,9 +2,7 @@
 
 use super::Protocol;
 use super::bugs::Bug;
-use super::state::{
-    Entry, Fetch, HeldEntry, Name, Outcome, Phase, Place, State, Stray, WORKERS, Worker,
-};
+use super::state::{Entry, Fetch, HeldEntry, Name, Outcome, Phase, State, Stray, WORKERS, Worker};
 
 /// A worker's place. The worker's name changes when its process is replaced.
 pub(crate) type At = usize;
@@ -38,6 +36,8 @@ pub(crate) enum Action {
     /// The reply to the outcome arrives. There is no such action where its time makes no difference.
     Confirm(At, Entry),
     Renew(At),
+    /// The heartbeat asks which held entries are to be cancelled.
+    Heed(At),
     /// The worker gets SIGTERM.
     Stop(At),
     /// A stopping worker holds nothing any more. Another process takes its place.
@@ -59,6 +59,8 @@ pub(crate) enum Action {
     /// The delivered entries wait again, from this one on. The group was created again or set back,
     /// or Redis lost its last second.
     ForgetDeliveries(Entry),
+    /// The group is created again, and the cancels are dropped.
+    RemakeGroup(Entry),
     /// Redis runs the command, and the reply is lost.
     ReadLost(At, Entry),
     ReclaimLost(At, Entry),
@@ -79,6 +81,15 @@ pub(crate) enum Action {
     SkipBacklog,
     /// The clock of Redis goes back, and the next look finds it.
     TurnClockBack,
+    /// An operator cancels the job of an entry in the stream.
+    Cancel(Entry),
+    /// An operator removes a job from the scheduled set.
+    Unschedule(Entry),
+    /// Moves a scheduled job to the stream. Only a bug needs this: otherwise it is a promotion.
+    RunNow(Entry),
+    /// Moves a dead letter to the stream.
+    RetryDead(Entry),
+    DeleteDead(Entry),
 }
 
 impl Action {
@@ -93,6 +104,7 @@ impl Action {
                 | Self::GoAway(_)
                 | Self::Stall
                 | Self::ForgetDeliveries(_)
+                | Self::RemakeGroup(_)
                 | Self::DeleteConsumer(_)
                 | Self::SkipBacklog
                 | Self::TurnClockBack
@@ -122,6 +134,7 @@ impl Protocol {
             }
         }
         self.time_and_redis(state, actions);
+        self.operations(state, actions);
         if state.disturbances == 0 {
             actions.retain(|action| !action.disturbs());
         }
@@ -189,6 +202,9 @@ impl Protocol {
         if self.renewal_matters(state, worker) {
             actions.push(Action::Renew(at));
         }
+        if worker.held.iter().any(|held| state.is_heeded(held)) {
+            actions.push(Action::Heed(at));
+        }
     }
 
     fn time_and_redis(&self, state: &State, actions: &mut Vec<Action>) {
@@ -222,27 +238,6 @@ impl Protocol {
                     }
                 }
             }
-        }
-    }
-
-    /// The actions of an operator and of the clock, and the look that mends what they broke.
-    fn operator_and_mending(&self, state: &State, actions: &mut Vec<Action>) {
-        let redis = &state.redis;
-        let mut owners: Vec<Name> = redis.all_pending().map(|(_, p)| p.owner).collect();
-        owners.sort_unstable();
-        owners.dedup();
-        actions.extend(owners.into_iter().map(Action::DeleteConsumer));
-        if redis.next_to_read().is_some() {
-            actions.push(Action::SkipBacklog);
-        }
-        if redis.all_pending().next().is_some() {
-            actions.push(Action::TurnClockBack);
-        }
-        let looks = |worker: &Worker| worker.takes_jobs();
-        let stranded = redis.stream.iter().any(|s| s.place == Place::Stranded);
-        if stranded && self.bug != Some(Bug::StrandedForgotten) {
-            let looking = (0..WORKERS).filter(|at| looks(&state.workers[*at]));
-            actions.extend(looking.map(Action::FindStranded));
         }
     }
 
@@ -303,43 +298,5 @@ fn settle_actions(at: At, held: &HeldEntry, actions: &mut Vec<Action>) {
         }
         Phase::Replied(..) => actions.push(Action::Confirm(at, held.entry)),
         Phase::Ready | Phase::Running => {}
-    }
-}
-
-impl State {
-    /// Whether a live process renews the lease. It holds the entry, or the reply with the entry is
-    /// on its way to it.
-    fn is_renewed(&self, entry: Entry) -> bool {
-        let Some(pending) = self.redis.pending(entry) else {
-            return false;
-        };
-        self.workers.iter().any(|worker| {
-            !worker.away
-                && worker.name == pending.owner
-                && (worker.renews(entry) || worker.receives(entry))
-        })
-    }
-
-    /// Whether a process has not yet renewed an entry that looks expired because of a stall. A
-    /// process that is or was away is not waited for, because the hold ends by time.
-    pub(crate) fn is_renewal_awaited(&self) -> bool {
-        self.redis
-            .all_pending()
-            .any(|(entry, p)| p.expired && !p.excused && self.is_renewed(entry))
-    }
-
-    fn is_reclaimable(&self, entry: Entry) -> bool {
-        let pending = self.redis.pending(entry);
-        !self.redis.holding && pending.is_some_and(|pending| pending.expired)
-    }
-
-    /// The entries that a read or a reclaim that outlived its connection may return.
-    pub(crate) fn deliverable(&self, stray: Stray) -> Vec<Entry> {
-        let pending = self.redis.all_pending().map(|(entry, _)| entry);
-        match stray {
-            Stray::Read { .. } => self.redis.next_to_read().into_iter().collect(),
-            Stray::Reclaim { .. } => pending.filter(|e| self.is_reclaimable(*e)).collect(),
-            Stray::Settle { .. } | Stray::Renew { .. } => Vec::new(),
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! The mistakes that the protocol must avoid, and the property that each of them breaks. The model
 //! is run with one mistake at a time. It must find every one of them, otherwise it proves nothing.
 
+use super::properties;
 use super::state::Job;
 
 /// One mistake in the protocol.
@@ -65,46 +66,119 @@ pub(crate) enum Bug {
     HoldWithoutEnd,
     /// An outcome that got no reply is not sent again.
     SettleDropped,
+    /// The cancel of a running job is written without a look whether the entry is pending.
+    CancelUnchecked,
+    /// The cancel of a waiting job deletes the entry without a look whether it is pending.
+    CancelDeletesPending,
+    /// The cancel of a waiting job takes an entry whose lease has ended for one that was put back.
+    CancelTakesExpired,
+    /// A heartbeat does not look for cancels.
+    HeartbeatIgnoresCancel,
+    /// A worker does not look for a cancel after a reclaim.
+    ReclaimIgnoresCancel,
+    /// A worker does not look for a cancel after its orphan check has taken an entry.
+    OrphanCheckIgnoresCancel,
+    /// The orphan check looks for cancels when it lists the entries, and not after it has taken them.
+    OrphanCheckAsksFirst,
+    /// A park or a retry moves a job that is to be cancelled, and the cancel stays with the old entry.
+    MoveIgnoresCancel,
+    /// A park whose delay is over is answered so, also when the job is to be cancelled.
+    DueBeforeCancel,
+    /// A worker takes the answer that a job is to be cancelled for a move. It no longer holds the
+    /// entry, and nobody buries it.
+    CancelledForgotten,
+    /// A put back ends the cancel.
+    PutBackDropsCancel,
+    /// The janitor drops a cancel as soon as its entry is not pending, though it is in the stream.
+    JanitorDropsCancel,
+    /// The cancel of a scheduled job says that it has removed the job, although it was promoted.
+    UnscheduleUnchecked,
+    /// A job that is to run now is appended, although it was promoted.
+    RunNowUnchecked,
+    /// A dead letter that is retried is appended in one step and deleted in another.
+    RetryKeepsLetter,
+    /// A dead letter that is retried is deleted in one step and appended in another.
+    RetryRemovesFirst,
+    /// A dead letter is retried without a look whether it is still there.
+    RetryUnchecked,
+    /// A retried dead letter keeps its failed attempts.
+    RetryKeepsAttempt,
 }
 
 impl Bug {
     /// Every mistake, with the property that it breaks first.
-    pub(crate) const ALL: [(Self, &'static str); 27] = [
-        (Self::UnfencedRetry, super::ONE_PLACE),
-        (Self::UnfencedPark, super::ONE_PLACE),
-        (Self::UnfencedBurial, super::ONE_PLACE),
-        (Self::UnfencedPutBack, super::ONE_OUTCOME),
-        (Self::AckBeforeRun, super::ACKNOWLEDGED_LAST),
-        (Self::AckWithoutDelete, super::ONE_PLACE),
-        (Self::ScheduleRemovesFirst, super::ONE_PLACE),
-        (Self::PromoteRemovesFirst, super::ONE_PLACE),
-        (Self::EqualMembers, super::ONE_PLACE),
-        (Self::StreamTrimmed, super::ONE_PLACE),
-        (Self::HeldForgotten, super::ONCE_AT_A_TIME),
-        (Self::HeartbeatSteals, super::NO_THEFT),
-        (Self::RenewalCounts, super::DESERVED),
-        (Self::ClaimStartsHeld, super::ONCE_AT_A_TIME),
-        (Self::ClaimJudgedLate, super::EXPLAINED),
-        (Self::HeldClaimForgotten, super::DRAINS),
-        (Self::ReadStartsAgain, super::ONCE_AT_A_TIME),
-        (Self::ReadJudgedLate, super::SETTLED),
-        (Self::OnlyReadsRemembered, super::ONCE_AT_A_TIME),
-        (Self::ReadAgainForgotten, super::DRAINS),
-        (Self::ReclaimWithoutHold, super::EXPLAINED),
-        (Self::NoOrphanCheck, super::DRAINS),
-        (Self::OrphanCheckSteals, super::NO_THEFT),
-        (Self::StrandedForgotten, super::DRAINS),
-        (Self::FutureForgotten, super::DRAINS),
-        (Self::HoldWithoutEnd, super::DRAINS),
-        (Self::SettleDropped, super::EXPLAINED),
+    pub(crate) const ALL: [(Self, &'static str); 45] = [
+        (Self::UnfencedRetry, properties::ONE_PLACE),
+        (Self::UnfencedPark, properties::ONE_PLACE),
+        (Self::UnfencedBurial, properties::ONE_PLACE),
+        (Self::UnfencedPutBack, properties::ONE_OUTCOME),
+        (Self::AckBeforeRun, properties::ACKNOWLEDGED_LAST),
+        (Self::AckWithoutDelete, properties::ONE_PLACE),
+        (Self::ScheduleRemovesFirst, properties::ONE_PLACE),
+        (Self::PromoteRemovesFirst, properties::ONE_PLACE),
+        (Self::EqualMembers, properties::ONE_PLACE),
+        (Self::StreamTrimmed, properties::ONE_PLACE),
+        (Self::HeldForgotten, properties::ONCE_AT_A_TIME),
+        (Self::HeartbeatSteals, properties::NO_THEFT),
+        (Self::RenewalCounts, properties::DESERVED),
+        (Self::ClaimStartsHeld, properties::ONCE_AT_A_TIME),
+        (Self::ClaimJudgedLate, properties::EXPLAINED),
+        (Self::HeldClaimForgotten, properties::DRAINS),
+        (Self::ReadStartsAgain, properties::ONCE_AT_A_TIME),
+        (Self::ReadJudgedLate, properties::SETTLED),
+        (Self::OnlyReadsRemembered, properties::ONCE_AT_A_TIME),
+        (Self::ReadAgainForgotten, properties::DRAINS),
+        (Self::ReclaimWithoutHold, properties::EXPLAINED),
+        (Self::NoOrphanCheck, properties::DRAINS),
+        (Self::OrphanCheckSteals, properties::NO_THEFT),
+        (Self::StrandedForgotten, properties::DRAINS),
+        (Self::FutureForgotten, properties::DRAINS),
+        (Self::HoldWithoutEnd, properties::DRAINS),
+        (Self::SettleDropped, properties::EXPLAINED),
+        (Self::CancelUnchecked, properties::CANCEL_KEPT),
+        (Self::CancelDeletesPending, properties::NOT_CUT_SHORT),
+        (Self::CancelTakesExpired, properties::NOT_CUT_SHORT),
+        (Self::HeartbeatIgnoresCancel, properties::CANCEL_KEPT),
+        (Self::ReclaimIgnoresCancel, properties::CANCEL_KEPT),
+        (Self::OrphanCheckIgnoresCancel, properties::CANCEL_KEPT),
+        (Self::OrphanCheckAsksFirst, properties::CANCEL_KEPT),
+        (Self::MoveIgnoresCancel, properties::CANCEL_KEPT),
+        (Self::DueBeforeCancel, properties::CANCEL_KEPT),
+        (Self::CancelledForgotten, properties::DRAINS),
+        (Self::PutBackDropsCancel, properties::CANCEL_KEPT),
+        (Self::JanitorDropsCancel, properties::CANCEL_KEPT),
+        (Self::UnscheduleUnchecked, properties::ONE_PLACE),
+        (Self::RunNowUnchecked, properties::ONE_PLACE),
+        (Self::RetryKeepsLetter, properties::ONE_PLACE),
+        (Self::RetryRemovesFirst, properties::ONE_PLACE),
+        (Self::RetryUnchecked, properties::ONE_PLACE),
+        (Self::RetryKeepsAttempt, properties::ALL_ATTEMPTS),
     ];
 
-    /// The jobs, and how many disturbances, with which the mistake shows.
-    pub(crate) fn needs(self) -> (&'static [Job], u8) {
+    /// The jobs, how many disturbances, and how many operations, with which the mistake shows.
+    pub(crate) fn needs(self) -> (&'static [Job], u8, u8) {
         match self {
-            Self::EqualMembers | Self::StreamTrimmed => (&[0, 1], 0),
-            Self::UnfencedPark => (&[1], 2),
-            _ => (&[0], 2),
+            Self::EqualMembers | Self::StreamTrimmed => (&[0, 1], 0, 0),
+            Self::UnfencedPark => (&[1], 2, 0),
+            Self::DueBeforeCancel => (&[1], 0, 1),
+            Self::CancelTakesExpired
+            | Self::ReclaimIgnoresCancel
+            | Self::OrphanCheckIgnoresCancel
+            | Self::OrphanCheckAsksFirst
+            | Self::PutBackDropsCancel
+            | Self::JanitorDropsCancel => (&[0], 1, 1),
+            Self::RetryUnchecked => (&[0], 0, 2),
+            Self::CancelUnchecked
+            | Self::CancelDeletesPending
+            | Self::HeartbeatIgnoresCancel
+            | Self::MoveIgnoresCancel
+            | Self::CancelledForgotten
+            | Self::UnscheduleUnchecked
+            | Self::RunNowUnchecked
+            | Self::RetryKeepsLetter
+            | Self::RetryRemovesFirst
+            | Self::RetryKeepsAttempt => (&[0], 0, 1),
+            _ => (&[0], 2, 0),
         }
     }
 }

@@ -31,6 +31,7 @@ impl Protocol {
         // A command on its way may get lost, so none of them arrives here. The states after they
         // have arrived are checked by themselves.
         state.disturbances = 0;
+        state.operations = 0;
         state.strays.clear();
         state.tidy();
         state = self.normal(state);
@@ -67,7 +68,7 @@ impl Protocol {
             Action::Confirm(..) => Some(2),
             Action::Settle(..) => Some(3),
             Action::Receive(_) | Action::TakeBack(_) | Action::ReclaimNothing(_) => Some(4),
-            Action::Take(_) => Some(5),
+            Action::Take(_) | Action::Heed(_) => Some(5),
             Action::Succeed(..) => Some(6),
             Action::Run(..) => Some(7),
             Action::Renew(_) => Some(8),

@@ -6,7 +6,8 @@
 //! Up to a given number of disturbances come at any time: a crash, a freeze, a stall of Redis, a
 //! lost reply, a command that reaches Redis after its sender has given up on it, a put back, a
 //! shutdown, a handler that the shutdown cuts off, deliveries that Redis forgets, a clock that goes
-//! back, a consumer that is deleted, and a backlog that is skipped.
+//! back, a consumer that is deleted, and a backlog that is skipped. Up to a given number of times
+//! operators cancel, retry or delete a job.
 //!
 //! The model leaves out some things. This is why it hides no fault with them:
 //!
@@ -38,6 +39,10 @@
 //!   handlers of such a process may do the same afterwards.
 //! - **Counts.** All delivery counts beyond the limit are the same. The command that takes back a
 //!   claim may get lost, which leaves a count one too high. The model leaves that out.
+//! - **What an operator saw.** It names an entry, which the script looks for. What it no longer finds it
+//!   leaves alone. So an operator acts only on what is there.
+//! - **Running a scheduled job now** is the same as promoting it, since it may be due at any moment.
+//! - **Cancels of entries that have left the stream** are dropped at once. Nobody asks for them.
 //! - **Redis losing jobs** is not part of the protocol. Redis forgetting a delivery is in the model.
 //!
 //! Names and places of workers mean nothing, so states that differ only in them count as one. With
@@ -56,7 +61,11 @@ mod bugs;
 mod calm;
 mod marks;
 mod normal;
+mod operator;
+mod properties;
+mod questions;
 mod redis;
+mod settler;
 mod state;
 mod steps;
 mod worker;
@@ -70,21 +79,12 @@ use self::bugs::Bug;
 use self::calm::Drains;
 use self::state::{Job, State};
 
-const ONE_PLACE: &str = "a job is in exactly one place";
-const ACKNOWLEDGED_LAST: &str = "an acknowledged job was printed";
-const ONE_OUTCOME: &str = "an outcome other than success takes effect only for the owner";
-const ONCE_AT_A_TIME: &str = "a process runs an entry once at a time";
-const EXPLAINED: &str = "a run is repeated only after a fault";
-const SETTLED: &str = "a process does not start again what it has settled";
-const DESERVED: &str = "only a job that was given up too often is poison";
-const NO_THEFT: &str = "nobody takes an entry whose lease has not ended";
-const DRAINS: &str = "the queue drains when the faults stop";
-
 #[derive(Debug, Default)]
 struct Protocol {
     bug: Option<Bug>,
     jobs: &'static [Job],
     disturbances: u8,
+    operations: u8,
     /// Redis may forget several deliveries at once. Otherwise it forgets only the newest.
     forgets_many: bool,
     /// Workers with different names are different. Traces are easier to read then, and there are
@@ -108,7 +108,7 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        vec![State::start(self.jobs, self.disturbances)]
+        vec![State::start(self.jobs, self.disturbances, self.operations)]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -123,46 +123,16 @@ impl Model for Protocol {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
-            Property::always(ONE_PLACE, |model: &Self, state| {
-                model.jobs.iter().all(|job| places(state, *job) == 1)
-            }),
-            Property::always(ACKNOWLEDGED_LAST, |_, state: &State| {
-                let printed = &state.marks.printed;
-                state.redis.gone.iter().all(|job| printed.contains(job))
-            }),
-            Property::always(ONE_OUTCOME, |_, state: &State| !state.marks.usurped),
-            Property::always(ONCE_AT_A_TIME, |_, state: &State| {
-                state.workers.iter().all(|worker| {
-                    let held = worker.held.iter().map(|held| held.entry);
-                    let mut entries = held.chain(worker.forgotten.iter().copied());
-                    entries.all(|entry| worker.handlers(entry) <= 1)
-                })
-            }),
-            Property::always(EXPLAINED, |_, state: &State| !state.marks.unexplained_run),
-            Property::always(SETTLED, |_, state: &State| !state.marks.rerun),
-            Property::always(DESERVED, |_, state: &State| !state.marks.undeserved_burial),
-            Property::always(NO_THEFT, |_, state: &State| !state.marks.stolen_lease),
-            Property::always(DRAINS, Protocol::drains),
-        ]
+        properties::all()
     }
 }
 
-/// The number of places that a job is in.
-fn places(state: &State, job: Job) -> usize {
-    let redis = &state.redis;
-    let stored = redis.stream.iter().filter(|stored| stored.entry.job == job);
-    stored.count()
-        + redis.scheduled.iter().filter(|e| e.job == job).count()
-        + redis.dead.iter().filter(|dead| **dead == job).count()
-        + redis.gone.iter().filter(|gone| **gone == job).count()
-}
-
 /// Visits every state that can be reached.
-fn check(jobs: &'static [Job], disturbances: u8) {
+fn check(jobs: &'static [Job], disturbances: u8, operations: u8) {
     check_all(Protocol {
         jobs,
         disturbances,
+        operations,
         ..Protocol::default()
     });
 }
@@ -170,6 +140,7 @@ fn check(jobs: &'static [Job], disturbances: u8) {
 fn check_all(protocol: Protocol) {
     let began = Instant::now();
     let (jobs, disturbances) = (protocol.jobs, protocol.disturbances);
+    let operations = protocol.operations;
     let checker = protocol
         .checker()
         .threads(2)
@@ -177,7 +148,7 @@ fn check_all(protocol: Protocol) {
         .spawn_bfs()
         .join();
     eprintln!(
-        "jobs {jobs:?}, {disturbances} disturbances: {} states, {} of them different, {} steps \
+        "jobs {jobs:?}, {disturbances} disturbances, {operations} operations: {} states, {} of them different, {} steps \
          deep, {:?}",
         checker.state_count(),
         checker.unique_state_count(),
@@ -207,17 +178,17 @@ fn show(checker: &impl Checker<Protocol>, property: &'static str, path: Path<Sta
 
 #[test]
 fn a_job_that_may_fail_survives_any_two_disturbances() {
-    check(&[0], 2);
+    check(&[0], 2, 0);
 }
 
 #[test]
 fn a_job_with_a_delay_survives_any_two_disturbances() {
-    check(&[1], 2);
+    check(&[1], 2, 0);
 }
 
 #[test]
 fn two_jobs_survive_any_disturbance() {
-    check(&[0, 1], 1);
+    check(&[0, 1], 1, 0);
 }
 
 #[test]
@@ -228,6 +199,26 @@ fn two_plain_jobs_survive_any_disturbance_and_that_both_are_forgotten() {
         forgets_many: true,
         ..Protocol::default()
     });
+}
+
+#[test]
+fn operators_may_do_three_things_to_a_job_that_may_fail() {
+    check(&[0], 1, 3);
+}
+
+#[test]
+fn operators_may_do_three_things_to_a_job_with_a_delay() {
+    check(&[1], 1, 3);
+}
+
+#[test]
+fn operators_may_do_three_things_to_two_jobs() {
+    check(&[0, 1], 0, 3);
+}
+
+#[test]
+fn an_operator_meets_two_disturbances_of_a_plain_job() {
+    check(&[2], 2, 1);
 }
 
 #[test]
@@ -244,23 +235,42 @@ fn two_jobs_survive_any_disturbance_and_that_both_are_forgotten() {
 #[test]
 #[ignore = "takes minutes"]
 fn a_job_that_may_fail_survives_any_three_disturbances() {
-    check(&[0], 3);
+    check(&[0], 3, 0);
 }
 
 #[test]
 #[ignore = "takes minutes"]
 fn a_job_with_a_delay_survives_any_three_disturbances() {
-    check(&[1], 3);
+    check(&[1], 3, 0);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn two_operators_meet_two_disturbances_of_a_job_that_may_fail() {
+    check(&[0], 2, 2);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn two_operators_meet_two_disturbances_of_a_job_with_a_delay() {
+    check(&[1], 2, 2);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn an_operator_meets_a_disturbance_of_two_jobs() {
+    check(&[0, 1], 1, 1);
 }
 
 #[test]
 fn every_mistake_is_found() {
     for (bug, property) in Bug::ALL {
-        let (jobs, disturbances) = bug.needs();
+        let (jobs, disturbances, operations) = bug.needs();
         let protocol = Protocol {
             bug: Some(bug),
             jobs,
             disturbances,
+            operations,
             told_apart: true,
             ..Protocol::default()
         };

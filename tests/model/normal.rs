@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::state::{Fetch, Name, Place, State, Stored, Stray, Worker};
+use super::state::{Entry, Fetch, Name, Place, State, Stored, Stray, Worker};
 
 impl State {
     /// Sorts the lists whose order means nothing, and drops the marks that nothing reads any more.
@@ -10,6 +10,8 @@ impl State {
         self.redis.scheduled.sort_unstable();
         self.redis.dead.sort_unstable();
         self.redis.gone.sort_unstable();
+        self.redis.deleted.sort_unstable();
+        self.redis.cancel.sort_unstable();
         self.strays.sort_unstable();
         self.marks.printed.sort_unstable();
         self.tidy_order();
@@ -32,6 +34,30 @@ impl State {
                     .any(|w| w.holds(runs.entry) || w.receives(runs.entry))
         });
         self.marks.runs.sort_unstable();
+        self.tidy_operations();
+    }
+
+    /// Only an operator sees whether an entry was put back. The other marks are about entries that a
+    /// worker may still run.
+    fn tidy_operations(&mut self) {
+        if self.operations == 0 {
+            for stored in &mut self.redis.stream {
+                if let Place::Pending(pending) = &mut stored.place {
+                    pending.put_back = false;
+                }
+            }
+        }
+        let (redis, workers) = (&self.redis, &self.workers);
+        let queued = redis.stream.iter().map(|stored| stored.entry);
+        let queued: Vec<Entry> = queued.chain(redis.scheduled.iter().copied()).collect();
+        let runnable = |entry: Entry| {
+            let has = |worker: &Worker| worker.holds(entry) || worker.receives(entry);
+            queued.iter().any(|other| other.job == entry.job) || workers.iter().any(has)
+        };
+        self.marks.accepted.retain(|cancel| runnable(cancel.entry));
+        self.marks.accepted.sort_unstable();
+        self.marks.retried.retain(|entry| runnable(*entry));
+        self.marks.retried.sort_unstable();
     }
 
     /// The order of the delivered entries matters only when they are read again. So does the newest

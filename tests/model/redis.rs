@@ -14,6 +14,7 @@ impl State {
                     owner: by,
                     deliveries: 1,
                     expired: false,
+                    put_back: false,
                     future: false,
                     excused: false,
                     late: false,
@@ -35,6 +36,7 @@ impl State {
             owner: by,
             deliveries,
             expired: false,
+            put_back: false,
             future: false,
             excused: before.excused && before.owner == by,
             late: false,
@@ -60,6 +62,7 @@ impl State {
             let stolen = pending.owner != by && !pending.expired;
             pending.owner = by;
             pending.expired = false;
+            pending.put_back = false;
             pending.future = false;
             pending.late = false;
             taken.push(Delivered {
@@ -81,6 +84,7 @@ impl State {
             let stolen = !owned && !pending.expired;
             pending.owner = by;
             pending.expired = false;
+            pending.put_back = false;
             pending.future = false;
             if bug == Some(Bug::RenewalCounts) {
                 pending.deliveries = (pending.deliveries + 1).min(MANY_DELIVERIES);
@@ -97,6 +101,7 @@ impl State {
             && pending.owner == by
         {
             pending.expired = !keep;
+            pending.put_back = !keep;
             pending.future = false;
             // MANY_DELIVERIES stands for all large counts, so one less may still be one of them.
             if delivered.deliveries < MANY_DELIVERIES {
@@ -124,6 +129,10 @@ impl State {
         if fenced && !owned {
             return Effect::NotOwner;
         }
+        let moves = matches!(outcome, Outcome::Park | Outcome::Retry);
+        if moves && self.redis.cancel.contains(&entry) && bug != Some(Bug::MoveIgnoresCancel) {
+            return Effect::Cancelled;
+        }
         let known = self.redis.stores(entry);
         match outcome {
             Outcome::Done => {
@@ -139,16 +148,24 @@ impl State {
                 self.remove(entry);
                 let twin = bug == Some(Bug::EqualMembers) && !self.redis.scheduled.is_empty();
                 if bug != Some(Bug::ScheduleRemovesFirst) && !twin {
-                    self.redis.scheduled.push(entry.next());
+                    let next = Entry {
+                        failed: entry.failed || outcome == Outcome::Retry,
+                        ..entry.next()
+                    };
+                    self.redis.scheduled.push(next);
                 }
             }
             Outcome::Dead => {
                 self.remove(entry);
-                self.redis.dead.push(entry.job);
+                self.redis.dead.push(entry);
             }
             Outcome::PutBack { deliveries } => {
+                if bug == Some(Bug::PutBackDropsCancel) {
+                    self.redis.cancel.retain(|cancelled| *cancelled != entry);
+                }
                 if let Some(pending) = self.redis.pending_mut(entry) {
                     pending.expired = true;
+                    pending.put_back = true;
                     pending.future = false;
                     pending.deliveries = deliveries;
                 }
@@ -189,6 +206,7 @@ impl State {
             stored.place = Place::Waiting;
         }
         for entry in forgotten {
+            self.forget_delivery_of_cancelled(entry);
             self.runs_mut(entry).credit += 1;
         }
     }
@@ -224,6 +242,7 @@ impl State {
                     owner: by,
                     deliveries: 0,
                     expired: true,
+                    put_back: true,
                     future: false,
                     excused: false,
                     late: true,
@@ -239,6 +258,7 @@ impl State {
                 // The owner no longer renews an entry whose lease has ended.
                 pending.late |= pending.expired;
                 pending.expired = false;
+                pending.put_back = false;
                 pending.future = true;
             }
         }
@@ -254,7 +274,7 @@ impl State {
         }
     }
 
-    fn remove(&mut self, entry: Entry) {
+    pub(crate) fn remove(&mut self, entry: Entry) {
         let Some(index) = self.redis.index(entry) else {
             return;
         };

@@ -15,12 +15,13 @@ pub(crate) const MAX_DELIVERIES: u8 = 2;
 pub(crate) const MANY_DELIVERIES: u8 = MAX_DELIVERIES + 1;
 
 /// A stream entry. Each move back to the stream gives the job a new entry id. The number counts the
-/// job's entries. So it identifies the entry, and tells whether the job in it was parked or has
-/// failed before.
+/// job's entries. So it identifies the entry, and tells whether the job in it was parked before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Entry {
     pub(crate) job: Job,
     pub(crate) number: u8,
+    /// Whether an attempt has failed since the job was new, or since an operator retried it.
+    pub(crate) failed: bool,
 }
 
 impl Entry {
@@ -31,7 +32,7 @@ impl Entry {
 
     /// Job 0 has one retry, the others have none.
     pub(crate) fn may_retry(self) -> bool {
-        self.job == 0 && self.number == 0
+        self.job == 0 && !self.failed
     }
 
     pub(crate) fn next(self) -> Self {
@@ -49,6 +50,8 @@ pub(crate) struct State {
     pub(crate) strays: Vec<Stray>,
     /// How many more disturbances may come.
     pub(crate) disturbances: u8,
+    /// How many more jobs operators may cancel, retry or delete.
+    pub(crate) operations: u8,
     pub(crate) marks: Marks,
 }
 
@@ -58,9 +61,14 @@ pub(crate) struct Redis {
     pub(crate) stream: Vec<Stored>,
     /// The entries that the scheduled jobs will become.
     pub(crate) scheduled: Vec<Entry>,
-    pub(crate) dead: Vec<Job>,
+    /// The dead letters. Each is named by the entry that died.
+    pub(crate) dead: Vec<Entry>,
     /// The jobs that were acknowledged and deleted.
     pub(crate) gone: Vec<Job>,
+    /// The jobs that an operator has deleted. No worker ran them to their end.
+    pub(crate) deleted: Vec<Job>,
+    /// The entries whose running job is to be cancelled.
+    pub(crate) cancel: Vec<Entry>,
     /// Whether nobody reclaims, because Redis has stalled.
     pub(crate) holding: bool,
 }
@@ -85,6 +93,8 @@ pub(crate) struct Pending {
     pub(crate) deliveries: u8,
     /// The entry has been idle for a lease.
     pub(crate) expired: bool,
+    /// The entry looks expired because it was put back. Operators see the difference.
+    pub(crate) put_back: bool,
     /// The entry was delivered before the clock went back, so its lease does not end. Only a bug
     /// leaves it so.
     pub(crate) future: bool,
@@ -147,6 +157,9 @@ pub(crate) struct HeldEntry {
     pub(crate) entry: Entry,
     pub(crate) deliveries: u8,
     pub(crate) phase: Phase,
+    /// A mark: this process has asked Redis about the entry since its cancel was accepted. Only a bug
+    /// leaves such an entry to be run.
+    pub(crate) should_know: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -173,6 +186,8 @@ pub(crate) enum Effect {
     Applied,
     NotOwner,
     AlreadyDue,
+    /// The entry was not moved, because it is to be cancelled.
+    Cancelled,
 }
 
 /// A command that Redis may still run, although its sender has given up on it or is dead.
@@ -220,103 +235,17 @@ impl Worker {
             settled: Vec::new(),
         }
     }
-
-    /// Whether the worker takes new jobs.
-    pub(crate) fn takes_jobs(&self) -> bool {
-        !self.away && !self.stopping
-    }
-
-    pub(crate) fn holds(&self, entry: Entry) -> bool {
-        self.held.iter().any(|held| held.entry == entry)
-    }
-
-    /// Whether the worker's heartbeat renews the entry. It renews all held entries but those that
-    /// are put back.
-    pub(crate) fn renews(&self, entry: Entry) -> bool {
-        self.held.iter().any(|held| {
-            held.entry == entry
-                && !matches!(
-                    held.phase,
-                    Phase::Ended(Outcome::PutBack { .. })
-                        | Phase::Replied(Outcome::PutBack { .. }, _)
-                )
-        })
-    }
-
-    /// Whether a reply of Redis is on its way to the settler.
-    pub(crate) fn awaits_reply(&self) -> bool {
-        let replied = |held: &HeldEntry| matches!(held.phase, Phase::Replied(..));
-        self.held.iter().any(replied)
-    }
-
-    pub(crate) fn receives(&self, entry: Entry) -> bool {
-        match &self.fetch {
-            Fetch::Reclaimed(delivered)
-            | Fetch::TakingBack { delivered, .. }
-            | Fetch::Read(delivered) => delivered.entry == entry,
-            Fetch::Idle | Fetch::Sent(_) | Fetch::Page(_) => false,
-        }
-    }
-
-    pub(crate) fn handlers(&self, entry: Entry) -> usize {
-        let running =
-            |held: &&HeldEntry| held.entry == entry && matches!(held.phase, Phase::Running);
-        self.held.iter().filter(running).count()
-            + self.forgotten.iter().filter(|e| **e == entry).count()
-    }
-}
-
-impl Redis {
-    pub(crate) fn stores(&self, entry: Entry) -> bool {
-        self.stream.iter().any(|stored| stored.entry == entry)
-    }
-
-    pub(crate) fn index(&self, entry: Entry) -> Option<usize> {
-        self.stream.iter().position(|stored| stored.entry == entry)
-    }
-
-    /// The entry that the next read returns. Entries are delivered in the order of their ids.
-    pub(crate) fn next_to_read(&self) -> Option<Entry> {
-        let waits = |stored: &&Stored| stored.place == Place::Waiting;
-        self.stream.iter().find(waits).map(|stored| stored.entry)
-    }
-
-    /// The pending entry that was delivered last.
-    pub(crate) fn newest_pending(&self) -> Option<Entry> {
-        let pending = |stored: &&Stored| matches!(stored.place, Place::Pending(_));
-        let newest = self.stream.iter().rev().find(pending);
-        newest.map(|stored| stored.entry)
-    }
-
-    pub(crate) fn pending(&self, entry: Entry) -> Option<&Pending> {
-        self.stream.iter().find_map(|stored| match &stored.place {
-            Place::Pending(pending) if stored.entry == entry => Some(pending),
-            _ => None,
-        })
-    }
-
-    pub(crate) fn pending_mut(&mut self, entry: Entry) -> Option<&mut Pending> {
-        self.stream
-            .iter_mut()
-            .find_map(|stored| match &mut stored.place {
-                Place::Pending(pending) if stored.entry == entry => Some(pending),
-                _ => None,
-            })
-    }
-
-    pub(crate) fn all_pending(&self) -> impl Iterator<Item = (Entry, &Pending)> {
-        self.stream.iter().filter_map(|stored| match &stored.place {
-            Place::Pending(pending) => Some((stored.entry, pending)),
-            _ => None,
-        })
-    }
 }
 
 impl State {
     /// The first state. The jobs wait in the stream, and both workers run.
-    pub(crate) fn start(jobs: &[Job], disturbances: u8) -> Self {
+    pub(crate) fn start(jobs: &[Job], disturbances: u8, operations: u8) -> Self {
         let stream = jobs.iter().map(|&job| Stored {
-            entry: Entry { job, number: 0 },
+            entry: Entry {
+                job,
+                number: 0,
+                failed: false,
+            },
             place: Place::Waiting,
         });
         Self {
@@ -325,34 +254,15 @@ impl State {
                 scheduled: Vec::new(),
                 dead: Vec::new(),
                 gone: Vec::new(),
+                deleted: Vec::new(),
+                cancel: Vec::new(),
                 holding: false,
             },
             workers: [Worker::new(0), Worker::new(1)],
             strays: Vec::new(),
             disturbances,
+            operations,
             marks: Marks::default(),
         }
-    }
-
-    /// Whether the process was given this entry or a newer one.
-    pub(crate) fn was_given(&self, at: usize, entry: Entry) -> bool {
-        let newest = self.workers[at].newest;
-        newest.is_some_and(|newest| self.redis.index(entry) <= self.redis.index(newest))
-    }
-
-    pub(crate) fn remember(&mut self, at: usize, entry: Entry) {
-        if !self.was_given(at, entry) && self.redis.stores(entry) {
-            self.workers[at].newest = Some(entry);
-        }
-    }
-
-    /// A name that is not in use anywhere.
-    pub(crate) fn fresh_name(&self) -> Name {
-        let used = |name: Name| {
-            self.workers.iter().any(|w| w.name == name)
-                || self.redis.all_pending().any(|(_, p)| p.owner == name)
-                || self.strays.iter().any(|s| s.from() == name)
-        };
-        (0..).find(|name| !used(*name)).unwrap()
     }
 }

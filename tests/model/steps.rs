@@ -1,18 +1,18 @@
-//! What each action changes. The actions of a worker's fetcher, handlers and settler are in `worker`.
+//! What each action changes. The actions of a worker's fetcher and handlers are in
+//! `worker`, those of its settler in `settler`, and those of an operator in `operator`.
 
 use super::Protocol;
 use super::actions::{Action, At};
 use super::bugs::Bug;
+use super::settler::ended;
 use super::state::{Effect, Entry, Name, Phase, Place, State, Stray, Worker};
-use super::worker::ended;
 
 impl Protocol {
     pub(crate) fn step(&self, state: &mut State, action: Action) {
         state.disturbances -= u8::from(action.disturbs());
+        state.operations -= u8::from(action.operates());
         match action {
-            Action::Exit(at) => {
-                replace(state, at);
-            }
+            Action::Exit(at) => replace(state, at),
             Action::Crash(at) => {
                 state.abandon_all(name(state, at));
                 replace(state, at);
@@ -22,9 +22,7 @@ impl Protocol {
                 set_away(state, at, true);
             }
             Action::ComeBack(at) => set_away(state, at, false),
-            Action::Stop(at) => {
-                state.workers[at].stopping = true;
-            }
+            Action::Stop(at) => state.workers[at].stopping = true,
             Action::Read(..)
             | Action::Send(..)
             | Action::Reclaim(..)
@@ -48,6 +46,7 @@ impl Protocol {
             Action::Promote(entry) => state.promote(entry, self.bug),
             Action::Expire(entry) => state.redis.pending_mut(entry).unwrap().expired = true,
             Action::ForgetDeliveries(from) => state.forget_deliveries(from),
+            Action::RemakeGroup(from) => state.remake_group(from),
             Action::HoldEnds => state.redis.holding = false,
             Action::Stall => {
                 for stored in &mut state.redis.stream {
@@ -71,7 +70,14 @@ impl Protocol {
             | Action::ReclaimOutlives(_)
             | Action::RenewOutlives(..)
             | Action::Arrive(..) => self.outlive(state, action),
+            Action::Cancel(_)
+            | Action::Unschedule(_)
+            | Action::RunNow(_)
+            | Action::RetryDead(_)
+            | Action::DeleteDead(_) => self.operate(state, action),
+            Action::Heed(at) => self.heed(state, at),
         }
+        self.drop_cancels(state);
     }
 
     fn renew_all(&self, state: &mut State, at: At) {

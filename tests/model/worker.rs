@@ -1,11 +1,10 @@
-//! The actions of a worker's fetcher, handlers and settler.
+//! The actions of a worker's fetcher and handlers.
 
 use super::Protocol;
 use super::actions::{Action, At};
 use super::bugs::Bug;
-use super::state::{
-    Delivered, Effect, Entry, Fetch, HeldEntry, MAX_DELIVERIES, Outcome, Phase, State,
-};
+use super::operator::Way;
+use super::state::{Delivered, Entry, Fetch, HeldEntry, MAX_DELIVERIES, Outcome, Phase, State};
 use super::steps::name;
 
 impl Protocol {
@@ -22,7 +21,7 @@ impl Protocol {
                 if sent || state.workers[at].holds(entry) {
                     state.workers[at].fetch = Fetch::Reclaimed(delivered);
                 } else {
-                    self.admit(state, at, delivered);
+                    self.admit(state, at, delivered, Way::Reclaim);
                 }
             }
             Action::ReclaimNothing(at) => {
@@ -45,11 +44,16 @@ impl Protocol {
                 let page: Vec<Entry> = page;
                 let settling = page.iter().any(|entry| worker.holds(*entry));
                 worker.fetch = Fetch::Page(page);
-                if !settling && self.bug != Some(Bug::OrphanCheckSteals) {
-                    self.take(state, at);
+                let later = match self.bug {
+                    Some(Bug::OrphanCheckSteals) => true,
+                    Some(Bug::OrphanCheckAsksFirst) => state.redis.cancel.is_empty(),
+                    _ => settling,
+                };
+                if !later {
+                    self.take(state, at, Way::Take);
                 }
             }
-            Action::Take(at) => self.take(state, at),
+            Action::Take(at) => self.take(state, at, Way::TakeLater),
             Action::ReadLost(at, entry) => {
                 state.read(name(state, at), entry);
                 state.workers[at].look = self.bug != Some(Bug::NoOrphanCheck);
@@ -77,7 +81,7 @@ impl Protocol {
             return;
         }
         state.remember(at, entry);
-        self.admit(state, at, delivered);
+        self.admit(state, at, delivered, Way::Read);
     }
 
     /// A reply arrives that may bring a held entry. A reclaim's reply is compared with what was held
@@ -89,7 +93,7 @@ impl Protocol {
                 if self.bug == Some(Bug::ClaimStartsHeld)
                     || self.bug == Some(Bug::ClaimJudgedLate) && !held
                 {
-                    return self.admit(state, at, delivered);
+                    return self.admit(state, at, delivered, Way::Reclaim);
                 }
                 // An entry keeps its lease when the heartbeat renews it. Otherwise it is put back.
                 // An orphan check must follow, because a reply on its way may say `NotOwner`: the
@@ -103,25 +107,25 @@ impl Protocol {
                 if state.workers[at].holds(delivered.entry) {
                     state.workers[at].look = true;
                 } else {
-                    self.admit(state, at, delivered);
+                    self.admit(state, at, delivered, Way::Read);
                 }
             }
             fetch => unreachable!("no reply: {fetch:?}"),
         }
     }
 
-    fn take(&self, state: &mut State, at: At) {
+    fn take(&self, state: &mut State, at: At, way: Way) {
         let Fetch::Page(mut ids) = replace_fetch(state, at) else {
             return;
         };
         ids.retain(|entry| !state.workers[at].holds(*entry));
         for delivered in state.take(name(state, at), &ids, self.bug) {
-            self.admit(state, at, delivered);
+            self.admit(state, at, delivered, way);
         }
     }
 
     /// The triage of an entry that is not held.
-    fn admit(&self, state: &mut State, at: At, delivered: Delivered) {
+    fn admit(&self, state: &mut State, at: At, delivered: Delivered, way: Way) {
         let Delivered { entry, deliveries } = delivered;
         if self.bug != Some(Bug::OnlyReadsRemembered) {
             state.remember(at, entry);
@@ -132,15 +136,19 @@ impl Protocol {
             let spent = self.disturbances - state.disturbances;
             state.marks.undeserved_burial |= spent < MAX_DELIVERIES;
             Phase::Ended(Outcome::Dead)
+        } else if self.finds_cancelled(state, entry, way) {
+            Phase::Ended(Outcome::Dead)
         } else if entry.is_delayed() {
             Phase::Ended(Outcome::Park)
         } else {
             Phase::Ready
         };
+        let should_know = phase == Phase::Ready && state.tells_of_cancel(entry, way);
         state.workers[at].held.push(HeldEntry {
             entry,
             deliveries,
             phase,
+            should_know,
         });
     }
 
@@ -154,7 +162,11 @@ impl Protocol {
                     runs.credit -= 1;
                 }
                 state.runs_mut(entry).started = true;
-                held(state, at, entry, Phase::Ready).phase = Phase::Running;
+                state.marks.lost_cancel |= state.is_later_attempt(entry);
+                let held = held(state, at, entry, Phase::Ready);
+                held.phase = Phase::Running;
+                let should_know = held.should_know;
+                state.marks.lost_cancel |= should_know;
                 if self.bug == Some(Bug::AckBeforeRun) {
                     state.settle(name(state, at), entry, Outcome::Done, self.bug);
                 }
@@ -167,7 +179,10 @@ impl Protocol {
                 if let Some(found) = forgotten.iter().position(|e| *e == entry) {
                     forgotten.remove(found);
                 } else {
-                    held(state, at, entry, Phase::Running).phase = Phase::Ended(Outcome::Done);
+                    let held = held(state, at, entry, Phase::Running);
+                    held.phase = Phase::Ended(Outcome::Done);
+                    let should_know = held.should_know;
+                    state.marks.lost_cancel |= should_know;
                 }
             }
             Action::Fail(at, entry) => {
@@ -176,6 +191,9 @@ impl Protocol {
                 } else {
                     Outcome::Dead
                 };
+                // Job 0 is the one that has a retry.
+                let short = entry.job == 0 && outcome == Outcome::Dead;
+                state.marks.short_retry |= short && state.marks.retried.contains(&entry);
                 held(state, at, entry, Phase::Running).phase = Phase::Ended(outcome);
             }
             Action::PutBackReady(at, entry) => {
@@ -192,93 +210,12 @@ impl Protocol {
             _ => unreachable!("no handler's: {action:?}"),
         }
     }
-
-    pub(crate) fn settle(&self, state: &mut State, action: Action) {
-        match action {
-            Action::Settle(at, entry) => {
-                let (me, bug) = (name(state, at), self.bug);
-                let outcome = ended(state, at, entry);
-                let effect = state.settle(me, entry, outcome, bug);
-                self.reply(state, at, entry, outcome, effect);
-            }
-            Action::SettleDue(at, entry) => {
-                let me = name(state, at);
-                let owned = state.redis.pending(entry).is_some_and(|p| p.owner == me);
-                let effect = if owned {
-                    Effect::AlreadyDue
-                } else {
-                    Effect::NotOwner
-                };
-                self.reply(state, at, entry, Outcome::Park, effect);
-            }
-            Action::Confirm(at, entry) => confirm(state, at, entry),
-            Action::SettleLost(at, entry) => {
-                let outcome = ended(state, at, entry);
-                state.settle(name(state, at), entry, outcome, self.bug);
-                self.lose_reply(state, at, entry);
-            }
-            _ => unreachable!("no settling: {action:?}"),
-        }
-    }
-
-    /// Redis has replied to an outcome. When the entry has left the stream and no other reply
-    /// brings it to this process, the time of the reply makes no difference. So it arrives at once.
-    fn reply(&self, state: &mut State, at: At, entry: Entry, outcome: Outcome, effect: Effect) {
-        for held in &mut state.workers[at].held {
-            if held.entry == entry && matches!(held.phase, Phase::Ended(_)) {
-                held.phase = Phase::Replied(outcome, effect);
-                break;
-            }
-        }
-        if !state.redis.stores(entry) && !state.workers[at].receives(entry) {
-            confirm(state, at, entry);
-        }
-    }
-
-    pub(crate) fn lose_reply(&self, state: &mut State, at: At, entry: Entry) {
-        if self.bug == Some(Bug::SettleDropped) {
-            state.workers[at].held.retain(|held| held.entry != entry);
-        }
-    }
 }
-
-const DUE: Phase = Phase::Replied(Outcome::Park, Effect::AlreadyDue);
 
 fn held(state: &mut State, at: At, entry: Entry, phase: Phase) -> &mut HeldEntry {
     let mut held = state.workers[at].held.iter_mut();
     held.find(|h| h.entry == entry && h.phase == phase)
         .expect("the action was possible")
-}
-
-pub(crate) fn ended(state: &State, at: At, entry: Entry) -> Outcome {
-    let mut held = state.workers[at].held.iter().filter(|h| h.entry == entry);
-    held.find_map(|h| match h.phase {
-        Phase::Ended(outcome) => Some(outcome),
-        _ => None,
-    })
-    .expect("the action was possible")
-}
-
-fn confirm(state: &mut State, at: At, entry: Entry) {
-    let worker = &mut state.workers[at];
-    for held in &mut worker.held {
-        if held.entry == entry && held.phase == DUE {
-            held.phase = Phase::Ready;
-            return;
-        }
-    }
-    let replied = |held: &HeldEntry| matches!(held.phase, Phase::Replied(..));
-    let over = |held: &HeldEntry| match held.phase {
-        Phase::Replied(Outcome::PutBack { .. }, _) => false,
-        Phase::Replied(_, effect) => effect == Effect::Applied,
-        _ => false,
-    };
-    if worker.held.iter().any(|h| h.entry == entry && over(h)) {
-        worker.settled.push(entry);
-    }
-    worker
-        .held
-        .retain(|held| held.entry != entry || !replied(held));
 }
 
 fn replace_fetch(state: &mut State, at: At) -> Fetch {
