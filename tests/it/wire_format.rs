@@ -128,6 +128,8 @@ fn the_keys_and_the_reasons_are_those_of_the_code() {
     let letters = read("src/service/jobqueue/worker/dead_letter.rs");
     let mut reasons = between(&letters, "of_job(delivery, \"", "\"");
     reasons.extend(between(&letters, "of_entry(entry, \"", "\""));
+    let destination = read("src/service/jobqueue/redis/destination.rs");
+    reasons.extend(between(&destination, "RETRIES_USED_UP: &str = \"", "\""));
     let reasons: BTreeSet<_> = reasons.into_iter().map(str::to_owned).collect();
     let rows = table("| reason | when |");
     assert_eq!(first_cells(rows), reasons);
@@ -193,7 +195,9 @@ async fn a_scheduled_job_is_what_the_page_shows() {
     let due: u64 = members[1].parse().unwrap();
     let shown = format!(
         "\n    {}\n    {}\n",
-        members[0].replace(&id, &format!("{example}-0")),
+        members[0]
+            .replace(&id, &format!("{example}-0"))
+            .replace(&ms.to_string(), &example.to_string()),
         due - ms + example
     );
     assert!(page().contains(&shown), "the page lacks{shown}");

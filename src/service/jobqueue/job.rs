@@ -21,8 +21,10 @@ use self::wire::Wire;
 
 /// The largest number of retries.
 pub(crate) const MAX_RETRY: u32 = 1000;
-/// The longest delay, and the longest time until a job expires, in milliseconds: a leap year.
+/// The longest delay in milliseconds: a leap year.
 pub(crate) const MAX_DELAY_MS: u64 = 366 * 24 * 60 * 60 * 1000;
+/// The longest time until a job expires.
+pub(crate) const MAX_EXPIRES_IN_MS: u64 = 366 * 24 * 60 * 60 * 1000;
 /// The largest job, in bytes of JSON. The API takes bodies of 64 KiB. Four times that leaves
 /// room for escapes, and still bounds what a worker holds.
 pub(crate) const MAX_JOB_BYTES: usize = 256 * 1024;
@@ -60,7 +62,7 @@ pub(crate) enum MalformedJob {
     #[error("found delay_ms {0}, expected at most {MAX_DELAY_MS}")]
     Delay(u64),
     /// It expires beyond the limit.
-    #[error("found expires_in_ms {0}, expected at most {MAX_DELAY_MS}")]
+    #[error("found expires_in_ms {0}, expected at most {MAX_EXPIRES_IN_MS}")]
     Expiry(u64),
     /// It has too many retries.
     #[error("found max_retry {0}, expected at most {MAX_RETRY}")]
@@ -160,7 +162,7 @@ impl Job {
         if self.max_retry > MAX_RETRY {
             return Err(MalformedJob::MaxRetry(self.max_retry));
         }
-        if self.expires_in_ms > MAX_DELAY_MS {
+        if self.expires_in_ms > MAX_EXPIRES_IN_MS {
             return Err(MalformedJob::Expiry(self.expires_in_ms));
         }
         Ok(())

@@ -27,12 +27,8 @@ pub(crate) fn malformed(delivery: &Delivery, error: &str) -> DeadLetter {
 
 /// A job that nobody wants any more.
 pub(crate) fn cancelled(delivery: &Delivery) -> DeadLetter {
-    of_job(
-        delivery,
-        "cancelled",
-        "somebody cancelled it",
-        delivery.job.attempt,
-    )
+    let attempt = delivery.job.attempt;
+    of_job(delivery, "cancelled", "somebody cancelled it", attempt)
 }
 
 /// A job that no worker has started in time.
