@@ -86,9 +86,13 @@
 //     service does not name api, usecase; except service::jobqueue::processor
 //     service::jobqueue does not name service::line_writer, service::output_watch; except service::jobqueue::processor
 //     service::jobqueue::client does not name service::jobqueue::worker, service::jobqueue::server
+//     service::jobqueue::inspector does not name service::jobqueue::client, service::jobqueue::server
+//     service::jobqueue::inspector does not name service::jobqueue::worker
 //     service::jobqueue::worker does not name service::jobqueue::client, service::jobqueue::server
+//     service::jobqueue::worker does not name service::jobqueue::inspector
 //     service::jobqueue::redis does not name service::jobqueue::client, service::jobqueue::worker
 //     service::jobqueue::redis does not name service::jobqueue::server, service::jobqueue::mux
+//     service::jobqueue::redis does not name service::jobqueue::inspector
 //     config does not name api, usecase, service
 //
 // Nothing imports the programs in `src/bin`.

@@ -39,14 +39,21 @@ pub use crate::usecase::jobqueue::delay_print::JOB_TYPE_DELAY_PRINT;
 pub mod inside {
     use std::error::Error;
 
+    use tokio_util::sync::CancellationToken;
+
     use super::{LineWriter, jobqueue};
+    use crate::config::{InvalidSetting, RedisConfig};
     use crate::service::jobqueue::mux::Mux;
     use crate::service::jobqueue::server::Exit;
 
     pub use crate::api::{listen, serve};
     pub use crate::config::{Config, ConfigError};
-    pub use crate::service::jobqueue::Keys;
     pub use crate::service::jobqueue::constants::GROUP;
+    pub use crate::service::jobqueue::inspector::{
+        Acted, Action, Filter, Inspector, JobView, LastMinute, Looking, Page, Quantiles, State,
+        Stats, Swept, Totals, WorkerView,
+    };
+    pub use crate::service::jobqueue::{Class, Error as RedisError, Keys};
     pub use crate::telemetry::{flush, init, refuse_to_start};
 
     /// The program `jobqueue` without its arguments, in the runtime of the caller.
@@ -65,5 +72,15 @@ pub mod inside {
     /// When the system gives no threads.
     pub fn jobqueue_runtime() -> std::io::Result<tokio::runtime::Runtime> {
         crate::threads::runtime(&mut jobqueue::runtime_builder())
+    }
+
+    /// An inspector of the queue named `queue`, which stays connected as long as the caller's runtime lives.
+    ///
+    /// # Errors
+    /// When a setting cannot be used.
+    pub fn inspector(redis: &RedisConfig, queue: &str) -> Result<Inspector, InvalidSetting> {
+        let (inspector, connector) = Inspector::new(redis, queue)?;
+        tokio::spawn(async move { connector.probe(CancellationToken::new()).await });
+        Ok(inspector)
     }
 }

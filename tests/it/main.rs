@@ -18,6 +18,7 @@ mod dependencies;
 mod documents;
 mod fault_table;
 mod import_rules;
+mod inspector;
 mod operations;
 mod outages;
 mod output;

@@ -2,10 +2,13 @@
 //!
 //! Reading it takes out what the worker decides by. The payload stays as the bytes that the
 //! producer wrote. `wire` has the fields of a job and of its JSON. What a move between the stream and the scheduled
-//! set changes in it is in `edits`.
+//! set changes in it is in `edits`, and what an operator changes who runs it at once is in `anew`. `outline` has
+//! what an operator is shown of it.
 
+pub(crate) mod anew;
 mod edits;
 mod integer;
+mod outline;
 mod wire;
 
 use std::time::Duration;
@@ -15,6 +18,7 @@ use serde_json::value::to_raw_value;
 use uuid::Uuid;
 
 pub(crate) use self::edits::{Edits, Move, moved};
+pub(crate) use self::outline::Outline;
 pub(crate) use self::wire::DEFAULT_MAX_RETRY;
 pub use self::wire::Job;
 use self::wire::Wire;

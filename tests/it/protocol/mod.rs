@@ -10,6 +10,7 @@
 //! `PROTOCOL_SEED` replays a run, and `PROTOCOL_CASES` makes it longer.
 
 mod look;
+mod operators;
 mod reference;
 mod system;
 mod transitions;

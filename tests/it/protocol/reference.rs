@@ -1,5 +1,7 @@
 //! What the scripts must do, written without Redis.
 
+use std::collections::BTreeSet;
+
 use super::system::json;
 use super::transitions::{Target, Transition, Wait};
 
@@ -33,7 +35,7 @@ pub(crate) enum Lease {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
-    /// How many times the job was promoted.
+    /// How many times the job was moved to the stream: promoted, run at once, or retried.
     pub(crate) entry: u32,
     /// The place of its entry in the order of all entries.
     pub(crate) order: u64,
@@ -66,11 +68,13 @@ pub(crate) struct Reference {
     pub(crate) dead: Vec<usize>,
     pub(crate) expected: Expected,
     pub(crate) paused: bool,
+    /// The entries whose running job is to be cancelled.
+    pub(crate) cancelling: BTreeSet<Target>,
     mark: Mark,
     holding: bool,
     /// The entry from which the next reclaim goes on.
     cursor: u64,
-    entries: u64,
+    pub(crate) entries: u64,
     turns: u64,
 }
 
@@ -91,6 +95,7 @@ impl Default for Reference {
             dead: Vec::new(),
             expected: Expected::Nothing,
             paused: false,
+            cancelling: BTreeSet::new(),
             mark: Mark::ClockWentBack,
             holding: false,
             cursor: 0,
@@ -140,6 +145,7 @@ impl Reference {
             }
             Transition::Reclaim { by, room, bytes } => self.reclaim(*by, *room, *bytes),
             Transition::Promote { limit } => self.promote(*limit),
+            Transition::Operate(operation) => self.operate(operation),
             _ => {
                 self.befall(transition);
                 Expected::Nothing
@@ -223,6 +229,9 @@ impl Reference {
     fn schedule(&mut self, by: usize, target: Target, wait: Wait) -> u8 {
         if !self.is_owned(by, target) {
             return 0;
+        }
+        if self.cancelling.contains(&target) {
+            return 3;
         }
         if wait == Wait::ParkOver {
             return 2;

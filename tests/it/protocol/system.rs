@@ -30,6 +30,8 @@ macro_rules! script {
     };
 }
 
+pub(crate) use script;
+
 pub(crate) struct System<'a> {
     redis: Connection,
     /// The clock of Redis.
@@ -38,7 +40,9 @@ pub(crate) struct System<'a> {
     /// The ids of all entries that ever existed.
     pub(crate) ids: BTreeMap<Target, String>,
     /// How many times each job was tried, as its worker would write it.
-    attempts: Vec<u32>,
+    pub(crate) attempts: Vec<u32>,
+    /// The ids of all dead letters that ever existed, by the entry that died.
+    pub(crate) letters: BTreeMap<Target, String>,
     /// The stream's mark.
     incarnation: String,
 }
@@ -54,6 +58,7 @@ impl<'a> System<'a> {
             offset_ms: 0,
             ids: BTreeMap::new(),
             attempts: Vec::new(),
+            letters: BTreeMap::new(),
             incarnation: String::new(),
         };
         system.cmd::<()>(&["FLUSHALL"]);
@@ -102,6 +107,7 @@ impl<'a> System<'a> {
                 let command = self.bury(*by, targets, &self.incarnation);
                 let (owned, dropped): (Vec<u8>, u64) = self.query(&command);
                 assert_eq!((Expected::Outcomes(owned), dropped), (expected.clone(), 0));
+                self.note_letters();
             }
             Transition::PutBack { by, targets, count } => {
                 self.touch(*by, targets, "put_back", Some(*count), expected);
@@ -116,6 +122,7 @@ impl<'a> System<'a> {
             Transition::Promote { limit } => self.promote(*limit, reference),
             Transition::FallDue { job } => self.set_turn(*job, reference),
             Transition::LoseLease { job } => self.lose_lease(*job, reference),
+            Transition::Operate(operation) => self.operate(operation, reference),
             Transition::RemoveConsumers { only } => self.remove_consumers(*only, reference),
             Transition::Migrate
             | Transition::Take { .. }
@@ -168,8 +175,7 @@ impl<'a> System<'a> {
                 let mut command = eval(script!("recognise"), &[STREAM], &[] as &[&str]);
                 for target in targets {
                     let job = json(target.0, self.attempts[target.0]);
-                    let digest = sha1_smol::Sha1::from(job).digest().to_string();
-                    command.arg(&self.ids[target]).arg(&digest[..16]);
+                    command.arg(&self.ids[target]).arg(&sha1(&job)[..16]);
                 }
                 assert_eq!(Expected::Outcomes(self.query(&command)), *expected);
             }
@@ -440,12 +446,12 @@ impl<'a> System<'a> {
         self.query(&command)
     }
 
-    fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> T {
+    pub(crate) fn query<T: FromRedisValue>(&mut self, command: &Cmd) -> T {
         command.query(&mut self.redis).unwrap()
     }
 }
 
-fn eval(script: &str, keys: &[&str], args: &[impl ToRedisArgs]) -> Cmd {
+pub(crate) fn eval(script: &str, keys: &[&str], args: &[impl ToRedisArgs]) -> Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(script).arg(keys.len()).arg(keys).arg(args);
     command
@@ -453,6 +459,10 @@ fn eval(script: &str, keys: &[&str], args: &[impl ToRedisArgs]) -> Cmd {
 
 pub(crate) fn worker(number: usize) -> String {
     format!("worker-{number}")
+}
+
+pub(crate) fn sha1(text: &str) -> String {
+    sha1_smol::Sha1::from(text).digest().to_string()
 }
 
 pub(crate) fn json(job: usize, attempt: u32) -> String {

@@ -5,12 +5,13 @@ use proptest::prelude::{BoxedStrategy, Just, Strategy, prop_oneof};
 use proptest::sample::select;
 use proptest_state_machine::ReferenceStateMachine;
 
+use super::operators::Operation;
 use super::reference::{Place, Reference};
 
 const MAX_JOBS: usize = 8;
 pub(crate) const WORKERS: usize = 3;
 
-/// One of a job's entries: the job, and how many times it had been promoted before.
+/// One of a job's entries: the job, and how many times it had been moved to the stream before.
 pub(crate) type Target = (usize, u32);
 
 #[derive(Debug, Clone)]
@@ -83,6 +84,8 @@ pub(crate) enum Transition {
     Pause {
         on: bool,
     },
+    /// An operator does something to jobs.
+    Operate(Operation),
     RemoveConsumers {
         only: Option<usize>,
     },
@@ -142,6 +145,7 @@ impl ReferenceStateMachine for Reference {
         if targets.is_empty() {
             return on_queue.boxed();
         }
+        let named = select(state.named());
         let one = select(targets);
         let some = vec(one.clone(), 1..4);
         let by = 0..WORKERS;
@@ -170,6 +174,7 @@ impl ReferenceStateMachine for Reference {
             1 => (by, some).prop_map(|(by, targets)| Transition::SettleAnother { by, targets }),
             4 => job.clone().prop_map(|job| Transition::LoseLease { job }),
             4 => job.prop_map(|job| Transition::FallDue { job }),
+            8 => Operation::any(named).prop_map(Transition::Operate),
         ];
         prop_oneof![on_queue, on_entries].boxed()
     }
@@ -197,6 +202,7 @@ impl ReferenceStateMachine for Reference {
             | Transition::SettleAnother { targets, .. }
             | Transition::Take { targets, .. } => targets.iter().all(known),
             Transition::Recount { target, .. } => known(target),
+            Transition::Operate(operation) => operation.targets().iter().all(known),
             Transition::LoseLease { job } => matches!(place(job), Some(Place::Pending { .. })),
             Transition::FallDue { job } => place(job) == Some(Place::Scheduled { due: None }),
             _ => true,

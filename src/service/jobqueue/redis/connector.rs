@@ -69,6 +69,18 @@ impl Connector {
         Self::new(config, keys, migrations::commands_of_producer(keys))
     }
 
+    /// The same for an operator, who looks at a queue that need not be there yet. Nothing is created, and the
+    /// user need not be allowed to write.
+    ///
+    /// # Errors
+    /// When a setting in `config` cannot be used.
+    pub(crate) fn of_operator(config: &RedisConfig, keys: &Keys) -> Result<Self, InvalidSetting> {
+        // Any command shows whether Redis answers, and whether this user may look at the queue.
+        let mut look = redis::cmd("TYPE");
+        look.arg(&keys.stream);
+        Self::new(config, keys, vec![look])
+    }
+
     fn new(config: &RedisConfig, keys: &Keys, setup: Vec<Cmd>) -> Result<Self, InvalidSetting> {
         config.check()?;
         let login = Login::new(config).map_err(|error| InvalidSetting {

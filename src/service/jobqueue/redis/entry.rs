@@ -19,6 +19,30 @@ impl EntryId {
     pub(crate) fn ms(self) -> u64 {
         self.ms
     }
+
+    /// The id that follows this one.
+    pub(crate) fn next(self) -> Self {
+        match self.seq.checked_add(1) {
+            Some(seq) => Self { seq, ..self },
+            None => Self::first_at(self.ms.saturating_add(1)),
+        }
+    }
+
+    /// The id before this one.
+    pub(crate) fn previous(self) -> Self {
+        match self.seq.checked_sub(1) {
+            Some(seq) => Self { seq, ..self },
+            None => Self {
+                ms: self.ms.saturating_sub(1),
+                seq: u64::MAX,
+            },
+        }
+    }
+
+    /// The first id of that millisecond.
+    pub(crate) fn first_at(ms: u64) -> Self {
+        Self { ms, seq: 0 }
+    }
 }
 
 impl fmt::Display for EntryId {

@@ -13,7 +13,7 @@ const MAX_MESSAGE_BYTES: usize = 512;
 
 /// What to do about a failed command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Class {
+pub enum Class {
     /// Redis is away or busy. Wait until it answers again.
     Wait,
     /// This connection is of no use any more. Open another one.
@@ -27,7 +27,7 @@ pub(crate) enum Class {
 /// A failed command: its class and a message for the log.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
-pub(crate) struct Error {
+pub struct Error {
     /// What to do about it.
     pub class: Class,
     /// The code that Redis answered (`OOM`, `READONLY`, ...): the command surely had no

@@ -11,6 +11,7 @@
 //! | how deliveries are settled | `destination`, `batch`, `settling`, `effects` |
 //! | what people are told of workers and finished jobs | `announcing`, `recording` |
 //! | what a producer asks Redis to do | `producing` |
+//! | what an operator asks Redis, and does to it | `overview`, `looking`, `scheduled`, `pending`; `steering` |
 //! | what stands below all commands | `scripts`, `reply`, `window` |
 //! | who connects, and when | `connector`, `prober`, `link`; `status`, `backoff` and `shared_answer` decide from values |
 //! | how a connection is opened | `login`, `password_file`, `tls` |
@@ -35,9 +36,12 @@ mod keys;
 mod leases;
 mod link;
 mod login;
+pub(crate) mod looking;
 mod migrations;
 mod outage;
+mod overview;
 mod password_file;
+pub(crate) mod pending;
 mod prober;
 mod producing;
 mod promoting;
@@ -46,16 +50,18 @@ mod reading;
 mod reclaiming;
 mod recording;
 mod reply;
+pub(crate) mod scheduled;
 mod scripts;
 mod settling;
 mod shared_answer;
 mod status;
+pub(crate) mod steering;
 mod tls;
 mod window;
 mod words;
 
 pub(crate) use self::connector::Connector;
-pub(crate) use self::error::{Class, Error};
+pub use self::error::{Class, Error};
 pub use self::keys::Keys;
 
 pub(crate) use self::announcing::Announcement;
@@ -67,6 +73,9 @@ pub(crate) use self::effects::Effect;
 pub(crate) use self::entry::{Body, Entry, EntryId};
 pub(crate) use self::leases::Touch;
 pub(crate) use self::link::Link;
+#[cfg(test)]
+pub(crate) use self::overview::Consumer;
+pub(crate) use self::overview::{Overview, overview};
 pub(crate) use self::producing::{Appender, Appends};
 pub(crate) use self::promoting::{Promoted, PromotedJob};
 pub(crate) use self::reading::Take;

@@ -10,7 +10,7 @@ use super::scripts::{HAS_ROOM, eval};
 /// The oldest Redis whose scripts have flags.
 const MIN_REDIS_MAJOR: u32 = 7;
 /// The values of `paused` that do not pause a queue. The reclaim script has the same.
-const NOT_PAUSED: [&str; 5] = ["", "0", "false", "no", "off"];
+pub(super) const NOT_PAUSED: [&str; 5] = ["", "0", "false", "no", "off"];
 
 /// What Redis is asked again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,13 +59,17 @@ impl Question {
             (Self::Memory, _) => Said::OutOfMemory(false),
             (_, Value::ServerError(_)) => Said::Refused,
             (Self::Paused, Value::BulkString(value)) => {
-                let value = String::from_utf8_lossy(value).to_lowercase();
-                Said::Paused(!NOT_PAUSED.contains(&value.as_str()))
+                Said::Paused(is_paused(&String::from_utf8_lossy(value)))
             }
             (Self::Paused, _) => Said::Paused(false),
             (Self::Info, answer) => text(answer).map_or(Said::Nothing, Said::Info),
         }
     }
+}
+
+/// Whether this value of `paused` pauses a queue. A field that is absent is as one that is empty.
+pub(super) fn is_paused(value: &str) -> bool {
+    !NOT_PAUSED.contains(&value.to_lowercase().as_str())
 }
 
 /// Asks which server this is.

@@ -21,34 +21,73 @@ macro_rules! script {
     };
 }
 
+/// A script of `scripts/` that only looks, for [`evalsha_ro`].
+macro_rules! read_only {
+    ($name:literal) => {
+        LazyLock::new(|| {
+            Script::new(concat!(
+                include_str!("scripts/read_prelude.lua"),
+                include_str!(concat!("scripts/", $name, ".lua"))
+            ))
+        })
+    };
+}
+
+/// A script that adds to what Redis holds. So Redis refuses it while its memory is full.
+macro_rules! adding {
+    ($name:literal) => {
+        LazyLock::new(|| {
+            let prelude = include_str!("scripts/prelude.lua");
+            let without_flags = prelude.replacen("#!lua flags=allow-oom", "#!lua", 1);
+            Script::new(&(without_flags + include_str!(concat!("scripts/", $name, ".lua"))))
+        })
+    };
+}
+
 pub(super) static ACKNOWLEDGE: LazyLock<Script> = script!("acknowledge");
 pub(super) static ANNOUNCE: LazyLock<Script> = script!("announce");
 pub(super) static BURY: LazyLock<Script> = script!("bury");
+pub(super) static CANCEL: LazyLock<Script> = script!("cancel");
+pub(super) static ENTRIES: LazyLock<Script> = read_only!("entries");
+pub(super) static OVERVIEW: LazyLock<Script> = read_only!("overview");
+pub(super) static PAUSE: LazyLock<Script> = script!("pause");
+pub(super) static PENDING_PAGE: LazyLock<Script> = read_only!("pending_page");
 pub(super) static PROMOTE: LazyLock<Script> = script!("promote");
 pub(super) static READ: LazyLock<Script> = script!("read");
 pub(super) static RECLAIM: LazyLock<Script> = script!("hold", "mend", "reclaim");
 pub(super) static RECOGNISE: LazyLock<Script> = script!("recognise");
-/// Without the prelude, whose flag lets a script run while Redis' memory is full.
-pub(super) static RECORD: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/record.lua")));
+pub(super) static RECORD: LazyLock<Script> = adding!("record");
 pub(super) static REMOVE_CONSUMERS: LazyLock<Script> = script!("remove_consumers");
+pub(super) static RETRY: LazyLock<Script> = adding!("retry");
+pub(super) static RUN_NOW: LazyLock<Script> = script!("run_now");
 pub(super) static SCHEDULE: LazyLock<Script> = script!("schedule");
+pub(super) static SCHEDULED_PAGE: LazyLock<Script> = read_only!("scheduled_page");
+pub(super) static STREAM_PAGE: LazyLock<Script> = read_only!("stream_page");
 pub(super) static TAKE: LazyLock<Script> = script!("take");
 pub(super) static TIDY: LazyLock<Script> = script!("tidy");
 pub(super) static TOUCH: LazyLock<Script> = script!("touch");
 
 /// All that are named by their hash.
-static ALL: [&LazyLock<Script>; 13] = [
+static ALL: [&LazyLock<Script>; 22] = [
     &ACKNOWLEDGE,
     &ANNOUNCE,
     &BURY,
+    &CANCEL,
+    &ENTRIES,
+    &OVERVIEW,
+    &PAUSE,
+    &PENDING_PAGE,
     &PROMOTE,
     &READ,
     &RECLAIM,
     &RECOGNISE,
     &RECORD,
     &REMOVE_CONSUMERS,
+    &RETRY,
+    &RUN_NOW,
     &SCHEDULE,
+    &SCHEDULED_PAGE,
+    &STREAM_PAGE,
     &TAKE,
     &TIDY,
     &TOUCH,
@@ -88,6 +127,13 @@ pub(super) fn evalsha(script: &Script, keys: &[&String]) -> Cmd {
     cmd
 }
 
+/// The same for a script that only looks. A user who may not write may send it.
+pub(super) fn evalsha_ro(script: &Script, keys: &[&String]) -> Cmd {
+    let mut cmd = redis::cmd("EVALSHA_RO");
+    cmd.arg(&script.hash).arg(keys.len()).arg(keys);
+    cmd
+}
+
 /// The command that makes Redis know how to acknowledge. A job that ran is to be acknowledged in one
 /// round trip also the first time. The other scripts can wait for their first use.
 pub(super) fn load() -> Cmd {
@@ -108,18 +154,22 @@ pub(super) fn is_unknown(error: &ServerError) -> bool {
     error.code() == "NOSCRIPT"
 }
 
-/// The command that does the same as one of [`evalsha`], and has the script's text. None for any other
-/// command.
+/// The command that does the same as one of [`evalsha`] or [`evalsha_ro`], and has the script's text. None
+/// for any other command.
 pub(super) fn whole(cmd: &Cmd) -> Option<Cmd> {
     let mut args = cmd.args_iter().map(|arg| match arg {
         Arg::Simple(bytes) => bytes,
         // No command of this crate has one.
         _ => &[],
     });
-    let hash = args.next().zip(args.next());
-    let hash = hash.filter(|(name, _)| *name == b"EVALSHA")?.1;
+    let name = match args.next()? {
+        b"EVALSHA" => "EVAL",
+        b"EVALSHA_RO" => "EVAL_RO",
+        _ => return None,
+    };
+    let hash = args.next()?;
     let script = ALL.iter().find(|script| script.hash.as_bytes() == hash)?;
-    let mut whole = redis::cmd("EVAL");
+    let mut whole = redis::cmd(name);
     whole.arg(&script.text);
     for arg in args {
         whole.arg(arg);
@@ -137,6 +187,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_what_adds_is_refused_while_the_memory_is_full() {
+        for script in ALL {
+            let flags = script.text.lines().next().unwrap();
+            let adds = script.hash == RETRY.hash;
+            assert_eq!(flags.contains("allow-oom"), !adds, "{flags}");
+        }
+    }
+
+    #[test]
     fn a_command_with_a_hash_has_one_with_the_text() {
         let key = "a key".to_owned();
         for script in ALL {
@@ -147,6 +206,8 @@ mod tests {
             let whole = whole(&by_hash).unwrap();
             assert_eq!(whole.get_packed_command(), by_text.get_packed_command());
         }
+        let whole_ro = whole(&evalsha_ro(&OVERVIEW, &[&key])).unwrap();
+        assert!(whole_ro.args_iter().next() == Some(Arg::Simple(b"EVAL_RO")));
         assert!(whole(&eval(MAY_ENQUEUE, &[&key])).is_none());
         assert!(whole(redis::cmd("EVALSHA").arg("another")).is_none());
     }

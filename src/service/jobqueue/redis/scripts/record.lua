@@ -1,4 +1,3 @@
-#!lua
 -- Counts what became of jobs, and keeps some of those that have finished.
 --
 -- KEYS[1] totals   KEYS[2] done
@@ -7,12 +6,10 @@
 -- ARGV[...] eights, one for each finished job: its id, type, attempt, registered_ms, due_ms, how many
 --   ms it ran, how many ms ago it ended, and how many finished jobs it stands for
 --
--- These are figures for people. A full Redis refuses the script, as it has no flag allow-oom, and then
--- they are lost. Counts are kept by day (UTC), and the times of a job are those of Redis' clock.
+-- These are figures for people. A Redis whose memory is full refuses them, and then they are lost. Counts are kept by day (UTC), and the times of a job are those of Redis' clock.
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local day = math.floor(time[1] / 86400)
+local now = math.floor(now_us() / 1000)
+local day = math.floor(now / 86400000)
 
 local finished = 4 + 2 * tonumber(ARGV[3])
 for i = 4, finished - 1, 2 do

@@ -1,0 +1,319 @@
+//! Finding one job of all. First it is looked for where it probably is. Then everything is searched in the
+//! order in which jobs go, and once more, because the job may have moved past the search meanwhile.
+
+use uuid::Uuid;
+
+use super::Inspector;
+use super::seen::Seen;
+use super::texts;
+use super::view::{JobView, State};
+use crate::service::jobqueue::redis::looking::{Range, Stored, stream_part};
+use crate::service::jobqueue::redis::pending::pending_part;
+use crate::service::jobqueue::redis::scheduled::scheduled_part;
+use crate::service::jobqueue::redis::{EntryId, Error, Link, Overview, overview};
+
+/// How far a search has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Looking {
+    /// Where it looks. The whole stream is searched as `Waiting`.
+    pub state: State,
+    /// At how many it has looked there.
+    pub looked: u64,
+    /// How many there are.
+    pub of: u64,
+}
+
+/// One step looks at so many entries at most. Their bytes bound it earlier.
+const STEP: usize = 2000;
+/// Around the time of a job's own id the stream is searched in this order: ms before and behind it. The clocks of
+/// a client and of Redis may differ by seconds.
+const AROUND_MS: [(u64, u64); 3] = [(20, 1000), (2000, 0), (0, 5000)];
+/// So many steps each of these quick searches makes at most.
+const QUICK_STEPS: usize = 15;
+/// So many pending entries are looked at at first.
+const QUICK_PENDING: usize = 500;
+/// How often everything is searched.
+const PASSES: usize = 2;
+
+/// How a search ended.
+#[derive(Debug)]
+pub(super) enum Searched {
+    Found(Box<Seen>),
+    /// It is nowhere. What was looked at.
+    Nowhere(String),
+}
+
+/// Where an entry id is looked for first. The stream and the dead letters may have the same one.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum First {
+    Stream,
+    Dead,
+}
+
+/// Who is told how far a search is, and may end it.
+pub(super) type Watch<'a> = &'a mut (dyn FnMut(Looking) -> bool + Send);
+
+impl Inspector {
+    /// Finds a job by the API's id, or by the id of an entry. `looking` is told how far it is, after each step.
+    /// The search ends when `looking` answers false.
+    ///
+    /// # Errors
+    /// When Redis refuses, or does not answer.
+    pub async fn find(
+        &mut self,
+        id: &str,
+        looking: &mut (dyn FnMut(Looking) -> bool + Send),
+    ) -> Result<Option<JobView>, Error> {
+        match self.search(id, First::Stream, looking).await? {
+            Searched::Found(seen) => Ok(Some(seen.view)),
+            Searched::Nowhere(_) => Ok(None),
+        }
+    }
+
+    /// The same, with what an action needs to know of the job.
+    pub(super) async fn search(
+        &mut self,
+        id: &str,
+        first: First,
+        looking: Watch<'_>,
+    ) -> Result<Searched, Error> {
+        self.link.connect().await;
+        let sizes = overview(&self.keys, &mut self.link).await?;
+        let texts = texts::of(id);
+        if let Some(seen) = self.quick_look(id, first, &texts).await? {
+            return Ok(Searched::Found(Box::new(seen)));
+        }
+        let mut tour = Tour {
+            id,
+            texts: &texts,
+            sizes: &sizes,
+            looking,
+            ended: false,
+        };
+        for _ in 0..PASSES {
+            if let Some(seen) = self.exact_look(id, first).await? {
+                return Ok(Searched::Found(Box::new(seen)));
+            }
+            for state in [State::Waiting, State::Scheduled, State::Dead, State::Done] {
+                if let Some(seen) = self.look_through(&mut tour, state).await? {
+                    return Ok(Searched::Found(Box::new(seen)));
+                }
+                if tour.ended {
+                    return Ok(Searched::Nowhere("the search was ended early".to_owned()));
+                }
+            }
+        }
+        Ok(Searched::Nowhere(looked(&sizes)))
+    }
+
+    /// Looks where the job probably is.
+    async fn quick_look(
+        &mut self,
+        id: &str,
+        first: First,
+        texts: &[String],
+    ) -> Result<Option<Seen>, Error> {
+        if let Some(seen) = self.exact_look(id, first).await? {
+            return Ok(Some(seen));
+        }
+        for range in around(id) {
+            let key = self.keys.stream.clone();
+            let seen = quick_search(&mut self.link, &key, range, id, texts, Seen::waiting).await?;
+            if let Some(seen) = seen {
+                return self.with_its_delivery(seen).await.map(Some);
+            }
+        }
+        let pending = pending_part(&mut self.link, &self.keys, None, QUICK_PENDING, None).await?;
+        let ids: Vec<_> = pending.rows.iter().map(|row| row.id).collect();
+        for ids in ids.chunks(QUICK_PENDING / 5) {
+            let known = self.entries(ids).await?.into_iter().map(Seen::entry);
+            if let Some(seen) = known.into_iter().find(|seen| seen.is_named(id)) {
+                return Ok(Some(seen));
+            }
+        }
+        let newest = Range {
+            newest_first: true,
+            ..Range::default()
+        };
+        let (dead, done) = (self.keys.dead.clone(), self.keys.done.clone());
+        let seen = quick_search(&mut self.link, &dead, newest, id, texts, Seen::letter).await?;
+        if seen.is_some() {
+            return Ok(seen);
+        }
+        let finished = |entry| Seen::finished(&entry);
+        quick_search(&mut self.link, &done, newest, id, texts, finished).await
+    }
+
+    /// The entry or the dead letter with this id.
+    async fn exact_look(&mut self, id: &str, first: First) -> Result<Option<Seen>, Error> {
+        let Ok(entry) = id.parse::<EntryId>() else {
+            return Ok(None);
+        };
+        let known = self.entries(&[entry]).await?.pop().map(Seen::entry);
+        let part = stream_part(&mut self.link, &self.keys.dead, Range::only(entry), 1, &[]).await?;
+        let letter = part.found.into_iter().next().map(Seen::letter);
+        Ok(match first {
+            First::Stream => known.or(letter),
+            First::Dead => letter.or(known),
+        })
+    }
+
+    /// The same job with what is known of its delivery. A job that is gone meanwhile stays as it was seen.
+    async fn with_its_delivery(&mut self, seen: Seen) -> Result<Seen, Error> {
+        let id: Option<EntryId> = seen.view.entry_id.as_ref().and_then(|id| id.parse().ok());
+        let known = match id {
+            Some(id) => self.entries(&[id]).await?.pop(),
+            None => None,
+        };
+        Ok(known.map_or(seen, Seen::entry))
+    }
+
+    /// Searches one place from one end to the other.
+    async fn look_through(
+        &mut self,
+        tour: &mut Tour<'_>,
+        state: State,
+    ) -> Result<Option<Seen>, Error> {
+        if state == State::Scheduled {
+            return self.look_through_scheduled(tour).await;
+        }
+        let keys = &self.keys;
+        let (key, seen): (_, fn(Stored) -> Seen) = match state {
+            State::Dead => (keys.dead.clone(), Seen::letter),
+            State::Done => (keys.done.clone(), |entry| Seen::finished(&entry)),
+            _ => (keys.stream.clone(), Seen::waiting),
+        };
+        let mut range = Range {
+            newest_first: matches!(state, State::Dead | State::Done),
+            ..Range::default()
+        };
+        let mut looked = 0;
+        loop {
+            let part = stream_part(&mut self.link, &key, range, STEP, tour.texts).await?;
+            let found = part.found.into_iter().map(seen);
+            if let Some(seen) = found.into_iter().find(|seen| seen.is_named(tour.id)) {
+                return match state {
+                    State::Waiting => self.with_its_delivery(seen).await.map(Some),
+                    _ => Ok(Some(seen)),
+                };
+            }
+            looked += part.looked;
+            tour.tell(state, looked);
+            match part.last {
+                Some(last) if !tour.ended => range = range.behind(last),
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    async fn look_through_scheduled(&mut self, tour: &mut Tour<'_>) -> Result<Option<Seen>, Error> {
+        let (mut after, mut looked) = (None, 0);
+        loop {
+            let link = &mut self.link;
+            let part = scheduled_part(link, &self.keys, after.as_ref(), STEP, tour.texts).await?;
+            let found = part.found.into_iter().map(Seen::member);
+            if let Some(seen) = found.into_iter().find(|seen| seen.is_named(tour.id)) {
+                return Ok(Some(seen));
+            }
+            looked += part.looked;
+            tour.tell(State::Scheduled, looked);
+            match part.last {
+                Some(last) if !tour.ended => after = Some(last),
+                _ => return Ok(None),
+            }
+        }
+    }
+}
+
+/// A search through everything.
+struct Tour<'a> {
+    id: &'a str,
+    texts: &'a [String],
+    sizes: &'a Overview,
+    looking: Watch<'a>,
+    /// Whoever is told of it wants no more.
+    ended: bool,
+}
+
+impl Tour<'_> {
+    fn tell(&mut self, state: State, looked: u64) {
+        let of = match state {
+            State::Waiting | State::Running => self.sizes.entries,
+            State::Scheduled => self.sizes.scheduled,
+            State::Dead => self.sizes.dead,
+            State::Done => self.sizes.done,
+        };
+        let of = of.max(looked);
+        self.ended |= !(self.looking)(Looking { state, looked, of });
+    }
+}
+
+/// Searches the beginning of a range.
+async fn quick_search(
+    link: &mut Link,
+    key: &String,
+    mut range: Range,
+    id: &str,
+    texts: &[String],
+    seen: fn(Stored) -> Seen,
+) -> Result<Option<Seen>, Error> {
+    for _ in 0..QUICK_STEPS {
+        let part = stream_part(link, key, range, STEP, texts).await?;
+        let found = part.found.into_iter().map(seen);
+        if let Some(seen) = found.into_iter().find(|seen| seen.is_named(id)) {
+            return Ok(Some(seen));
+        }
+        match part.last {
+            Some(last) => range = range.behind(last),
+            None => break,
+        }
+    }
+    Ok(None)
+}
+
+/// The parts of the stream around the time in an id, the likeliest first.
+fn around(id: &str) -> Vec<Range> {
+    let uuid = Uuid::parse_str(id).ok();
+    let Some(time) = uuid.and_then(|uuid| uuid.get_timestamp()) else {
+        return Vec::new();
+    };
+    let (seconds, nanos) = time.to_unix();
+    let ms = seconds
+        .saturating_mul(1000)
+        .saturating_add(u64::from(nanos / 1_000_000));
+    let range = |(before, behind): (u64, u64)| Range {
+        after: Some(EntryId::first_at(ms.saturating_sub(before))),
+        before: Some(EntryId::first_at(ms.saturating_add(behind))),
+        newest_first: false,
+    };
+    AROUND_MS.into_iter().map(range).collect()
+}
+
+fn looked(sizes: &Overview) -> String {
+    format!(
+        "looked at {} waiting or running jobs, {} scheduled ones, {} dead letters and {} finished jobs",
+        sizes.entries, sizes.scheduled, sizes.dead, sizes.done
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_version_7_says_where_to_look() {
+        let id = "019b0000-0000-7000-8000-000000000000";
+        let ms = 0x019b_0000_0000;
+        let ranges = around(id);
+        assert_eq!(ranges.len(), AROUND_MS.len());
+        for range in &ranges {
+            assert!(range.after < range.before);
+        }
+        let first = ranges[0];
+        assert!(first.after < Some(EntryId::first_at(ms)));
+        assert!(first.before > Some(EntryId::first_at(ms)));
+        for other in ["5-1", "an id", "7a6f0b1e-0000-4000-8000-000000000000"] {
+            assert!(around(other).is_empty(), "{other}");
+        }
+    }
+}
