@@ -65,6 +65,7 @@
     not(feature = "programs"),
     allow(
         dead_code,
+        unused_imports,
         unreachable_pub,
         reason = "the programs use more of the queue than its face has"
     )
