@@ -7,7 +7,7 @@ mod races;
 use dm_jobqueue::program::inside::{Acted, Action, Inspector, State};
 
 use super::{CANCEL, act, find, inspect, named};
-use crate::support::{DEAD, PATIENCE, Process, Redis, SCHEDULED, STREAM, text};
+use crate::support::{DEAD, GROUP, PATIENCE, Process, Redis, SCHEDULED, STREAM, text};
 
 /// What the stream's entries hold.
 async fn jobs(redis: &Redis) -> Vec<String> {
@@ -219,6 +219,60 @@ async fn a_dead_letter_runs_again_or_says_why_not() {
     let acted = act(&mut inspector, Action::Delete, "5-5").await;
     assert!(matches!(acted, Acted::Done(_)), "{acted:?}");
     assert_eq!(redis.backlog().await.dead, 4);
+}
+
+/// The text of an action's script.
+macro_rules! script {
+    ($name:literal) => {
+        concat!(
+            include_str!("../../../src/service/jobqueue/redis/scripts/prelude.lua"),
+            include_str!(concat!(
+                "../../../src/service/jobqueue/redis/scripts/",
+                $name,
+                ".lua"
+            ))
+        )
+    };
+}
+
+/// After a loss of data Redis may give an id again, to another job than the one that was found.
+#[tokio::test]
+async fn another_job_that_got_the_same_id_is_left_alone() {
+    let redis = Redis::start().await;
+    redis.make_group().await;
+    let id = redis.add_job(&named("other")).await;
+    let letter = redis.add_letter(&named("other"), "poison", "9-1").await;
+    let digest = |job: &str| sha1_smol::Sha1::from(job).digest().to_string();
+    for (job, is_it) in [(named("found"), false), (named("other"), true)] {
+        let digest = digest(&job);
+        let cancel = [
+            "EVAL",
+            script!("cancel"),
+            "2",
+            STREAM,
+            CANCEL,
+            GROUP,
+            "300000",
+            &id,
+            &digest,
+        ];
+        let outcome: Vec<(u32, String)> = redis.query(&cancel).await;
+        assert_eq!(outcome, [(u32::from(is_it), String::new())]);
+        let retry = [
+            "EVAL",
+            script!("retry"),
+            "2",
+            DEAD,
+            STREAM,
+            &letter,
+            &digest,
+            "{}",
+        ];
+        let entries: Vec<String> = redis.query(&retry).await;
+        assert_eq!(entries.iter().all(String::is_empty), !is_it);
+        let backlog = redis.backlog().await;
+        assert_eq!((backlog.stream, backlog.dead), (1, u64::from(!is_it)));
+    }
 }
 
 /// Two streams may have the same id.

@@ -4,7 +4,7 @@ use dm_jobqueue::program::inside::{Looking, State};
 use uuid::Uuid;
 
 use super::{find, inspect, named};
-use crate::support::{DEAD, PATIENCE, Process, Redis, SCHEDULED, STREAM, eventually};
+use crate::support::{DEAD, Redis, SCHEDULED, STREAM};
 
 #[tokio::test]
 async fn a_job_is_found_wherever_it_is() {
@@ -133,24 +133,36 @@ async fn a_search_tells_how_far_it_is_and_ends_when_it_is_told_to() {
     assert_eq!(left, 0);
 }
 
-/// A job that moves on while it is looked for is found behind the search or in its second turn.
-#[tokio::test]
-async fn a_job_that_moves_all_the_time_is_found() {
+/// A job that is promoted while the search is in the scheduled set is behind the search then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_moves_past_the_search_is_found_in_its_second_turn() {
     let redis = Redis::start().await;
-    let worker = Process::test_worker(&redis).start();
-    let job = r#"{"id":"mover","type":"test:fail","payload":{"n":1,"ms":1000},"max_retry":1000}"#;
-    redis.add_job(job).await;
-    worker
-        .wait_for_line(|line| line == "start 1", PATIENCE)
+    redis
+        .cmd(&["EVAL", MANY, "3", STREAM, SCHEDULED, DEAD])
         .await;
+    let member = format!("1-1:{}", named("mover"));
+    redis.schedule(5_000_000_000_000, &member).await;
+    let client = redis.connect().await.unwrap();
+    let mut moved = false;
+    let mut promote = |looking: Looking| {
+        if looking.state == State::Scheduled && !moved {
+            moved = true;
+            let mut client = client.clone();
+            let mut both = redis::pipe();
+            both.cmd("XADD")
+                .arg(STREAM)
+                .arg("*")
+                .arg("job")
+                .arg(named("mover"));
+            both.cmd("ZREM").arg(SCHEDULED).arg(&member);
+            let both = async { both.query_async::<redis::Value>(&mut client).await };
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(both))
+                .unwrap();
+        }
+        true
+    };
     let mut inspector = inspect(&redis);
-    for _ in 0..200 {
-        let job = find(&mut inspector, "mover").await;
-        assert!(job.is_some());
-    }
-    eventually("it has failed", PATIENCE, async || {
-        let job = find(&mut inspector, "mover").await?;
-        (job.attempt > 0).then_some(())
-    })
-    .await;
+    let job = inspector.find("mover", &mut promote).await.unwrap();
+    assert_eq!(job.map(|job| job.state), Some(State::Waiting));
+    assert!(moved && redis.scheduled().await == 20_000);
 }
