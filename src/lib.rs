@@ -1,7 +1,7 @@
 //! A job queue on Redis Streams that loses nothing: producers append jobs, and any number of worker
 //! processes run them, each at least once.
 //!
-//! This package has two programs, `server` and `jobqueue`, which the README describes. This page is
+//! This package has three programs, `server`, `jobqueue` and `jobctl`, which the README describes. This page is
 //! for programs of your own that register jobs or run them. They need Redis 7.0 or later, or Valkey.
 //!
 //! # Dependencies
@@ -16,7 +16,7 @@
 //! tokio = { version = "1", features = ["macros", "rt-multi-thread", "signal", "time"] }
 //! ```
 //!
-//! The feature `programs`, which is on by default, has everything that only the two programs need:
+//! The feature `programs`, which is on by default, has everything that only the programs need:
 //! their HTTP, logging, arguments and settings files. A program of its own does without it.
 //!
 //! All of it runs on Tokio. It logs with `tracing`: a program sees nothing of that before it has set
@@ -65,8 +65,8 @@
     not(feature = "programs"),
     allow(
         dead_code,
-        unused_imports,
         unreachable_pub,
+        unused_imports,
         reason = "the programs use more of the queue than its face has"
     )
 )]
@@ -75,15 +75,19 @@
 //
 // # Import rules
 //
-// One direction: `program` wires, `api` calls `usecase`, which calls `service`. A test reads these
-// lines and holds them against every `use` and every path (tests/it/import_rules.rs). It also finds
-// files that import each other in a circle. (A parent that only hands on what its children define,
-// with `pub use self::child::Name`, does not import them.)
+// One direction: `program` wires, `api` calls `usecase`, which calls `service`. `jobctl` is a front like
+// `api`, and calls the inspector in `service`. A test reads these lines and holds them against every
+// `use` and every path (tests/it/import_rules.rs). It also finds files that import each other in a
+// circle. (A parent that only hands on what its children define, with `pub use self::child::Name`,
+// does not import them.)
 //
 //     src does not name crate redis; except service::jobqueue::redis
 //     api does not name usecase::jobqueue, service::jobqueue::worker, service::jobqueue::redis
-//     usecase does not name api
+//     jobctl does not name api, usecase, service::line_writer, service::jobqueue::client, service::jobqueue::worker, service::jobqueue::redis
+//     api does not name jobctl
+//     usecase does not name api, jobctl
 //     usecase::jobqueue does not name service::jobqueue
+//     service does not name jobctl
 //     service does not name api, usecase; except service::jobqueue::processor
 //     service::jobqueue does not name service::line_writer, service::output_watch; except service::jobqueue::processor
 //     service::jobqueue::client does not name service::jobqueue::worker, service::jobqueue::server
@@ -94,7 +98,7 @@
 //     service::jobqueue::redis does not name service::jobqueue::client, service::jobqueue::worker
 //     service::jobqueue::redis does not name service::jobqueue::server, service::jobqueue::mux
 //     service::jobqueue::redis does not name service::jobqueue::inspector
-//     config does not name api, usecase, service
+//     config does not name api, jobctl, usecase, service
 //
 // Nothing imports the programs in `src/bin`.
 
@@ -106,6 +110,8 @@ mod config;
 #[cfg(feature = "programs")]
 mod descriptor;
 mod duration;
+#[cfg(feature = "programs")]
+mod jobctl;
 mod lock;
 #[cfg(feature = "programs")]
 pub mod program;

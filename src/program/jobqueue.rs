@@ -34,8 +34,8 @@ struct Arguments {}
 /// # Panics
 /// Inside of a Tokio runtime, since it makes one of its own. So `main` has no `#[tokio::main]`.
 pub fn jobqueue(add_handlers: impl FnOnce(&mut Mux, &LineWriter)) -> ExitCode {
-    let work = || async { Ok(run(add_handlers).await?.into()) };
-    start::main::<Arguments, _>(runtime_builder(), work)
+    let work = |_: Arguments| async { Ok(run(add_handlers).await?.into()) };
+    start::main(runtime_builder(), work)
 }
 
 /// The builder of the main runtime. Handlers have a runtime of their own.

@@ -1,5 +1,5 @@
-//! The two programs of this package, `server` and `jobqueue`, and what handlers of `jobqueue` print
-//! with.
+//! The programs of this package, `server`, `jobqueue` and `jobctl`, and what handlers of `jobqueue`
+//! print with.
 //!
 //! A program with job types of its own that is otherwise like `jobqueue` has this `main`. Its
 //! `Cargo.toml` has the library with its default features:
@@ -24,10 +24,12 @@
 //! The job is done when its line has gone out: a [`Written`] is a
 //! [`Completion`](crate::Completion).
 
+mod jobctl;
 mod jobqueue;
 mod server;
 mod start;
 
+pub use self::jobctl::jobctl;
 pub use self::jobqueue::jobqueue;
 pub use self::server::server;
 pub use crate::service::jobqueue::processor::register;

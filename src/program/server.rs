@@ -29,10 +29,10 @@ struct Arguments {}
 /// # Panics
 /// Inside of a Tokio runtime, since it makes one of its own. So `main` has no `#[tokio::main]`.
 pub fn server() -> ExitCode {
-    start::main::<Arguments, _>(Builder::new_multi_thread(), run)
+    start::main(Builder::new_multi_thread(), run)
 }
 
-async fn run() -> Result<ExitCode, Box<dyn Error>> {
+async fn run(_: Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let mut signals = Signals::new()?;
     let config = Config::load()?;
     telemetry::init(&config.logging)?;

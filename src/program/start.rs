@@ -1,4 +1,4 @@
-//! What both programs do around their work: the arguments, the runtime, and the exit status.
+//! What all programs do around their work: the arguments, the runtime, and the exit status.
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ use crate::{telemetry, threads};
 /// The exit status for wrong arguments. sysexits.h has 64 (EX_USAGE), but clap's 2 is what users of
 /// the command line expect.
 const USAGE_STATUS: u8 = 2;
-/// The end of `--help` of both programs.
+/// The end of `--help` of `server` and `jobqueue`.
 pub(super) const HELP: &str = "\
 Settings are no arguments. They are read from the files {env}.yaml, or {env}/config.yaml, and
 {env}/cacheserver.yaml, and from variables, which win over the files:
@@ -42,21 +42,25 @@ Exit status:
 
 /// Reads the arguments, does `work` on the runtime that `builder` makes, and returns the exit status.
 /// `--help` and `--version` are answered before anything else is done.
-pub(super) fn main<Arguments, Work>(mut builder: Builder, work: impl FnOnce() -> Work) -> ExitCode
+pub(super) fn main<Arguments, Work>(
+    mut builder: Builder,
+    work: impl FnOnce(Arguments) -> Work,
+) -> ExitCode
 where
     Arguments: Parser,
     Work: Future<Output = Result<ExitCode, Box<dyn Error>>>,
 {
-    if let Err(error) = Arguments::try_parse() {
-        return print_and_exit(&Arguments::command(), error);
-    }
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return print_and_exit(&Arguments::command(), error),
+    };
     telemetry::log_panics();
     let runtime = threads::check_limits().and_then(|()| threads::runtime(&mut builder));
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return telemetry::refuse_to_start(&error),
     };
-    let exit = runtime.block_on(work());
+    let exit = runtime.block_on(work(arguments));
     let exit = exit.unwrap_or_else(|error| telemetry::refuse_to_start(&*error));
     // This does not wait for a slow attempt to connect, or for the slow lookup of a host name.
     runtime.shutdown_background();

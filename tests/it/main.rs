@@ -19,6 +19,7 @@ mod documents;
 mod fault_table;
 mod import_rules;
 mod inspector;
+mod jobctl;
 mod operations;
 mod outages;
 mod output;

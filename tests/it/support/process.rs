@@ -1,4 +1,4 @@
-//! The two programs as child processes: their output with the time of each line, their signals and
+//! The programs as child processes: their output with the time of each line, their signals and
 //! their end. A process is killed on drop, and shows its output when the test is failing.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -34,6 +34,11 @@ impl Process {
     /// The builder of the API server. The server uses this Redis.
     pub(crate) fn server(redis: &Redis) -> ProcessBuilder {
         ProcessBuilder::program(env!("CARGO_BIN_EXE_server")).redis(redis)
+    }
+
+    /// The builder of the operator's program. It uses this Redis.
+    pub(crate) fn jobctl(redis: &Redis) -> ProcessBuilder {
+        ProcessBuilder::program(env!("CARGO_BIN_EXE_jobctl")).redis(redis)
     }
 
     pub(crate) fn pid(&self) -> u32 {

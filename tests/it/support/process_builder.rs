@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use rustix::pipe::fcntl_setpipe_size;
 
 use super::output::Output;
-use super::{Process, Redis};
+use super::{Process, Redis, Terminal};
 
 /// The smallest size that Linux gives a pipe: one page.
 const SMALL_PIPE: usize = 4096;
@@ -18,6 +18,7 @@ const SMALL_PIPE: usize = 4096;
 pub(crate) struct ProcessBuilder {
     name: String,
     command: Command,
+    stdin: Option<Stdio>,
     stdout: Option<Stdio>,
     stderr: Option<Stdio>,
     small_pipes: bool,
@@ -60,6 +61,7 @@ impl ProcessBuilder {
         Self {
             name: name.to_string_lossy().into_owned(),
             command,
+            stdin: None,
             stdout: None,
             stderr: None,
             small_pipes: false,
@@ -165,11 +167,22 @@ impl ProcessBuilder {
         self
     }
 
+    /// Starts the program as a person does: all three standard files are this terminal, which belongs to the
+    /// program.
+    pub(crate) fn on_terminal(mut self, terminal: &Terminal) -> Self {
+        self.stdin = Some(terminal.end());
+        self.stdout_to(terminal.end())
+            .stderr_to(terminal.end())
+            .env("TERM", "xterm-256color")
+            .started_by("setsid", &["--ctty"])
+    }
+
     pub(crate) fn start(mut self) -> Process {
         let small = self.small_pipes;
         let (stdout, lines) = output_pipe(self.stdout.take(), small);
         let (stderr, log) = output_pipe(self.stderr.take(), small);
-        let command = self.command.stdin(Stdio::null());
+        let stdin = self.stdin.take().unwrap_or_else(Stdio::null);
+        let command = self.command.stdin(stdin);
         let spawned = command.stdout(stdout).stderr(stderr).spawn();
         let child = spawned.unwrap_or_else(|error| panic!("cannot start {}: {error}", self.name));
         Process {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::pty::openpty;
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::eventually;
 
@@ -46,6 +47,24 @@ impl Terminal {
         }
     }
 
+    /// A terminal with so many columns and rows.
+    pub(crate) fn sized(columns: u16, rows: u16) -> Self {
+        let terminal = Self::new();
+        terminal.resize(columns, rows);
+        terminal
+    }
+
+    /// Changes its size. A program that it belongs to gets a signal.
+    pub(crate) fn resize(&self, columns: u16, rows: u16) {
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&self.keyboard, size).unwrap();
+    }
+
     /// The end that a program reads from or writes to.
     pub(crate) fn end(&self) -> Stdio {
         self.end.try_clone().unwrap().into()
@@ -72,6 +91,14 @@ impl Terminal {
     /// All text that was shown so far.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
+    }
+
+    /// What a person sees now on a terminal with so many columns and rows: all that was shown, put together.
+    pub(crate) fn screen(&self, columns: u16, rows: u16) -> String {
+        let [rows, columns] = [rows, columns].map(|it| it.try_into().unwrap());
+        let mut parser = vt100::Parser::new(rows, columns, 0);
+        parser.process(&self.shown.lock().unwrap());
+        parser.screen().contents()
     }
 
     /// Waits until the terminal has shown `part`.

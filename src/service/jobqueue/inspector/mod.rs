@@ -30,8 +30,10 @@ pub use self::finding::Looking;
 pub use self::sweeping::Swept;
 pub use self::view::{JobView, LastMinute, Page, Quantiles, State, Stats, Totals, WorkerView};
 
-use super::redis::{Connector, Error, Keys, Link, steering};
+use super::redis::{Keys, Link, overview, steering};
 use crate::config::{InvalidSetting, RedisConfig};
+
+pub(crate) use super::redis::{Connector, Error};
 
 /// The operator's way to one queue.
 ///
@@ -58,6 +60,15 @@ impl Inspector {
         let link = connector.shared_link();
         let queue = queue.to_owned();
         Ok((Self { queue, keys, link }, connector))
+    }
+
+    /// Redis' clock. All times of jobs and workers are by it.
+    ///
+    /// # Errors
+    /// When Redis refuses, or does not answer.
+    pub async fn now_ms(&mut self) -> Result<u64, Error> {
+        self.link.connect().await;
+        Ok(overview(&self.keys, &mut self.link).await?.now_ms)
     }
 
     /// Pauses the queue, or lets it go on. Answers whether that changed anything.

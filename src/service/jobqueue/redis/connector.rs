@@ -123,8 +123,13 @@ impl Connector {
             .ready
             .get(generation, ask, |after| self.ask_again(after));
         let answer = timeout(READY_PATIENCE, answer).await;
-        answer.unwrap_or_else(|_| Err(self.silence()))?;
+        answer.unwrap_or_else(|_| Err(self.silence(READY_PATIENCE)))?;
         Ok(self.condition().warnings())
+    }
+
+    /// Why Redis cannot be used, if an attempt has failed since it could be used last.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.log().reason()
     }
 
     /// The last answer of [`Self::ready`] is out of date, so the next call asks Redis.
@@ -142,8 +147,9 @@ impl Connector {
         error.told_of(&self.0.config.display_addr())
     }
 
-    fn silence(&self) -> String {
-        let error = format!("no answer within {READY_PATIENCE:?}");
+    /// What an operator is told of a Redis that has said nothing for `patience`.
+    pub(crate) fn silence(&self, patience: Duration) -> String {
+        let error = format!("no answer within {patience:?}");
         self.told(&Error::new(Class::Reconnect, error))
     }
 
