@@ -8,6 +8,7 @@ mod feed;
 mod screen;
 
 use std::io::{self, IsTerminal};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ratatui::DefaultTerminal;
@@ -60,7 +61,10 @@ impl Restored {
 
 impl Drop for Restored {
     fn drop(&mut self) {
-        ratatui::restore();
+        // A panic has restored it and said its words, which a second time would write over.
+        if !thread::panicking() {
+            ratatui::restore();
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What becomes of a job once it has run, or cannot run here: its outcome, and what the log says of
 //! it. Decides from values alone: no clock, no lock, no I/O.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::dead_letter;
@@ -155,6 +156,16 @@ pub(super) fn no_place(delivery: &Delivery, pause: Duration) -> Decision {
     match delivery.moved(delivery.job.attempt, 0) {
         Ok(edits) => Decision::quiet(Outcome::LeaveToOthers { edits, pause }),
         Err(json) => malformed(delivery, MalformedJob::from(json).to_string()),
+    }
+}
+
+/// A job that expires at `at_ms`, and may have.
+pub(super) fn expire(delivery: Arc<Delivery>, at_ms: u64) -> Outcome {
+    let letter = dead_letter::expired(&delivery);
+    Outcome::Expire {
+        delivery,
+        letter,
+        at_ms,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::dead_letter;
 use crate::service::jobqueue::job::{self, Edits, Job, Move};
 use crate::service::jobqueue::redis::{DeadLetter, EntryId};
 
@@ -79,18 +78,6 @@ pub(crate) enum Outcome {
     PutBack { deliveries: u32 },
     /// It ends here without a result. Others may claim it only after the rest of a lease.
     PutOff { deliveries: u32 },
-}
-
-impl Outcome {
-    /// The outcome of a job that expires at `at_ms`.
-    pub(super) fn expire(delivery: Arc<Delivery>, at_ms: u64) -> Self {
-        let letter = dead_letter::expired(&delivery);
-        Self::Expire {
-            delivery,
-            letter,
-            at_ms,
-        }
-    }
 }
 
 /// An outcome on its way to Redis.

@@ -314,7 +314,7 @@ impl Settler {
         if let Outcome::Park(delivery) = &settlement.outcome
             && let Some(at_ms) = delivery.expires_at()
         {
-            let outcome = Outcome::expire(Arc::clone(delivery), at_ms);
+            let outcome = decide::expire(Arc::clone(delivery), at_ms);
             self.held.replace(&settlement, outcome);
         } else {
             self.held.resume(settlement, Instant::now());

@@ -176,7 +176,7 @@ impl Triage {
         let uncounted = deliveries.saturating_sub(1);
         match no_run {
             NoRun::Delayed(delivery) => Outcome::Park(delivery),
-            NoRun::Expiring { delivery, at_ms } => Outcome::expire(delivery, at_ms),
+            NoRun::Expiring { delivery, at_ms } => decide::expire(delivery, at_ms),
             NoRun::Cancelled(delivery) => decide::cancelled(&delivery),
             NoRun::UnknownType(delivery) => {
                 let decision = self.rules.decide_unknown(&delivery, fastrand::f64());
