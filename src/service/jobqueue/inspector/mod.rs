@@ -8,7 +8,7 @@
 //! |---|---|
 //! | what is shown | `view`; `seen` makes it of what Redis has |
 //! | the queue as a whole | `stats`, with `latency`; `workers` |
-//! | lists, and one job of all | `listing`, `finding`; `texts` has what a search looks for |
+//! | lists, and one job of all | `listing`, `finding`, with `nearby`; `texts` has what a search looks for |
 //! | what is done to one job, and to many | `action`, `acting`, `sweeping`; `filter` |
 
 mod acting;
@@ -17,6 +17,7 @@ mod filter;
 mod finding;
 mod latency;
 mod listing;
+mod nearby;
 mod seen;
 mod stats;
 mod sweeping;
@@ -24,10 +25,15 @@ mod texts;
 mod view;
 mod workers;
 
+#[cfg(feature = "programs")]
 pub use self::action::{Acted, Action};
+#[cfg(feature = "programs")]
 pub use self::filter::Filter;
+#[cfg(feature = "programs")]
 pub use self::finding::Looking;
+#[cfg(feature = "programs")]
 pub use self::sweeping::Swept;
+#[cfg(feature = "programs")]
 pub use self::view::{JobView, LastMinute, Page, Quantiles, State, Stats, Totals, WorkerView};
 
 use super::redis::{Keys, Link, overview, steering};

@@ -166,32 +166,6 @@ impl Seen {
 }
 
 impl JobView {
-    /// A job of which no more is known than where it is and what it is called.
-    pub(super) fn new(state: State, job_id: String) -> Self {
-        Self {
-            state,
-            job_id,
-            entry_id: None,
-            job_type: None,
-            attempt: 0,
-            max_retry: None,
-            registered_ms: None,
-            due_ms: None,
-            expires_at_ms: None,
-            worker: None,
-            deliveries: None,
-            cancelling: false,
-            started_ms: None,
-            finished_ms: None,
-            stands_for: None,
-            died_ms: None,
-            reason: None,
-            error: None,
-            payload: None,
-            fields: BTreeMap::new(),
-        }
-    }
-
     /// Adds what the job says of itself. When it does not say when it was registered, its entry does.
     fn show(&mut self, job: Outline) {
         self.attempt = job.attempt();

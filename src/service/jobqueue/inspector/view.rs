@@ -160,6 +160,34 @@ pub struct JobView {
     pub fields: BTreeMap<String, String>,
 }
 
+impl JobView {
+    /// A job of which no more is known than where it is and what it is called.
+    pub(super) fn new(state: State, job_id: String) -> Self {
+        Self {
+            state,
+            job_id,
+            entry_id: None,
+            job_type: None,
+            attempt: 0,
+            max_retry: None,
+            registered_ms: None,
+            due_ms: None,
+            expires_at_ms: None,
+            worker: None,
+            deliveries: None,
+            cancelling: false,
+            started_ms: None,
+            finished_ms: None,
+            stands_for: None,
+            died_ms: None,
+            reason: None,
+            error: None,
+            payload: None,
+            fields: BTreeMap::new(),
+        }
+    }
+}
+
 /// One page of a list.
 #[derive(Debug, Clone, Serialize)]
 pub struct Page {

@@ -106,9 +106,7 @@ pub(crate) fn moved(json: &[u8], to: Move<'_>) -> Result<Edits, serde_json::Erro
     if members.id.is_none_or(|id| id.get() == "null") {
         set("id", members.id, serde_json::to_string(to.entry_id)?);
     }
-    // It is for people to read. A job that is as large as it may be goes without, because workers of
-    // older versions would refuse it.
-    if job.registered_ms.is_none() && json.len() + MAX_REGISTERED_BYTES <= MAX_JOB_BYTES {
+    if job.registered_ms.is_none() && says_registered(json.len()) {
         set(
             "registered_ms",
             members.registered_ms,
@@ -139,6 +137,12 @@ pub(crate) fn moved(json: &[u8], to: Move<'_>) -> Result<Edits, serde_json::Erro
         of_bytes: json.len(),
         edits,
     })
+}
+
+/// Whether a job of so many bytes gets the time of its registration. It is for people to read. A job that
+/// is as large as it may be goes without, because workers of older versions would refuse it.
+pub(super) fn says_registered(bytes: usize) -> bool {
+    bytes + MAX_REGISTERED_BYTES <= MAX_JOB_BYTES
 }
 
 /// Takes out members, of which each has a name, and a value at a place.
