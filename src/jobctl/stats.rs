@@ -7,7 +7,7 @@ use super::desk::Desk;
 use super::failure::Failure;
 use super::paint::Tone;
 use super::table::{Table, figure, rest, whole};
-use super::words::{count, counted, span};
+use super::words::{count, counted, rate, span};
 use crate::service::jobqueue::inspector::{Quantiles, Stats, Totals};
 
 /// Shows the queue once.
@@ -68,7 +68,7 @@ fn text(stats: &Stats, console: &Console) -> String {
     row("scheduled", Tone::Late, Some(stats.scheduled), due(stats));
     row("dead", Tone::Bad, Some(stats.dead), none());
     let last = &stats.last_minute;
-    let pace = format!("done, {:.1}/s", last.per_second);
+    let pace = format!("done, {}/s", rate(last.per_second));
     row("last minute", Tone::Good, Some(last.completed), pace);
     for (name, of) in [("  waited", last.wait_ms), ("  ran", last.run_ms)] {
         if let Some(of) = of {

@@ -33,6 +33,14 @@ pub(super) fn count(number: u64) -> String {
     grouped
 }
 
+/// A number of events in a second. Few of them have more digits behind the point.
+pub(super) fn rate(per_second: f64) -> String {
+    if per_second == 0.0 || per_second >= 1.0 {
+        return format!("{per_second:.1}");
+    }
+    format!("{per_second:.2}")
+}
+
 /// `1 job`, `2 jobs`.
 pub(super) fn counted(number: u64, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };

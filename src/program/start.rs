@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use tokio::runtime::Builder;
 
 use crate::config::{self, plain};
@@ -83,8 +83,10 @@ fn print_and_exit(command: &clap::Command, mut error: clap::Error) -> ExitCode {
     let is_typo = error.get(ContextKind::SuggestedArg).is_some();
     let setting = unknown.strip_prefix("--").filter(|_| !is_typo);
     let setting = setting.and_then(|name| config::setting_of(command.get_name(), name));
-    // An unknown argument may be a secret in the wrong place.
-    if !is_typo && setting.is_none() && !plain::is_plain(unknown.trim_start_matches('-')) {
+    // An unknown argument may be a secret in the wrong place. Other errors name an argument of ours.
+    let is_unknown = error.kind() == ErrorKind::UnknownArgument;
+    let is_plain = plain::is_plain(unknown.trim_start_matches('-'));
+    if is_unknown && !is_typo && setting.is_none() && !is_plain {
         let hidden = ContextValue::String("(not shown)".to_owned());
         error.insert(ContextKind::InvalidArg, hidden);
     }

@@ -11,7 +11,7 @@ use super::super::list;
 use super::super::paint::{Paint, Tone};
 use super::super::stats::{due, oldest, slots};
 use super::super::table::{Table, rest, text, whole};
-use super::super::words::{clean, count, span, width};
+use super::super::words::{clean, count, rate, span, width};
 use super::super::workers::life;
 use super::feed::Snapshot;
 use super::screen::{Pane, Screen};
@@ -110,7 +110,10 @@ fn figures(stats: &Stats) -> Vec<Piece> {
         figure(Tone::Good, "running", stats.running, slots(stats)),
         figure(Tone::Late, "scheduled", stats.scheduled, due(stats)),
         figure(Tone::Bad, "dead", stats.dead, String::new()),
-        (Tone::Plain, format!("last minute {:.1}/s", last.per_second)),
+        (
+            Tone::Plain,
+            format!("last minute {}/s", rate(last.per_second)),
+        ),
     ];
     pieces.extend(quantiles("waited", last.wait_ms));
     pieces.extend(quantiles("ran", last.run_ms));

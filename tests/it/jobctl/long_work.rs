@@ -1,9 +1,12 @@
 //! What takes long says how far it is, and has an end that says what was done.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Said, jobctl};
-use crate::support::{DEAD, PATIENCE, Process, Redis, SCHEDULED, Terminal};
+use crate::support::{
+    DEAD, LEASE, PATIENCE, Process, Redis, SCHEDULED, STREAM, Terminal, eventually,
+};
 
 /// How long a Redis may take here to be filled, and a command to be slow.
 const LONG: Duration = Duration::from_secs(30);
@@ -62,6 +65,59 @@ async fn a_long_sweep_says_how_far_it_is_and_ctrl_c_ends_it_in_order() {
         (&document["done"], &document["complete"]),
         (&deleted.into(), &false.into())
     );
+}
+
+/// Each is moved once, although workers die under it and the command itself is killed and started again.
+#[tokio::test]
+async fn ten_thousand_dead_letters_run_again_while_workers_die() {
+    const LETTERS: u64 = 10_000;
+    const AT_RISK: u64 = 10 + 512;
+    let redis = Redis::start().await;
+    let script = "for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'job', '{\"type\":\"demo:delay_print\",\"id\":\"' .. i .. '\",\"payload\":{\"message\":\"letter ' .. i .. '\"}}', 'reason', 'retries used up') end";
+    redis
+        .cmd(&["EVAL", script, "1", DEAD, &LETTERS.to_string()])
+        .await;
+    let worker = || Process::jobqueue(&redis).envs(&[LEASE]).start();
+    let mut workers = vec![worker(), worker()];
+    let mut killed = Vec::new();
+    let retry = || {
+        Process::jobctl(&redis)
+            .args(&["dead", "retry", "--all", "--json"])
+            .start()
+    };
+    let mut command = retry();
+    for left in [9_000, 6_000, 3_000] {
+        eventually(format!("{left} are left"), LONG, async || {
+            (redis.query::<u64>(&["XLEN", DEAD]).await <= left).then_some(())
+        })
+        .await;
+        workers[0].kill();
+        killed.push(workers.remove(0));
+        workers.push(worker());
+        if left == 6_000 {
+            command.kill();
+            command = retry();
+        }
+    }
+    assert!(command.wait_exit(LONG).await.success());
+    redis.drained(LONG).await;
+    assert_eq!(redis.dead_letters().await, []);
+    let added: Vec<redis::Value> = redis.query(&["XINFO", "STREAM", STREAM]).await;
+    let name = redis::Value::BulkString(b"entries-added".to_vec());
+    let at = added.iter().position(|it| *it == name).unwrap();
+    assert_eq!(
+        added[at + 1],
+        redis::Value::Int(10_000),
+        "each was moved once"
+    );
+    let all = workers.iter().chain(&killed).flat_map(Process::stdout);
+    let printed: Vec<String> = all
+        .map(|line| line.text.split_once("] ").unwrap().1.to_owned())
+        .collect();
+    let different: BTreeSet<&String> = printed.iter().collect();
+    assert_eq!(different.len() as u64, LETTERS, "none was lost");
+    let again = printed.len() as u64 - LETTERS;
+    assert!(again <= 3 * AT_RISK, "{again} ran twice for three deaths");
 }
 
 #[tokio::test]

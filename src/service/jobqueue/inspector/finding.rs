@@ -269,7 +269,7 @@ async fn quick_search(
 
 fn looked(sizes: &Overview) -> String {
     format!(
-        "looked at {} waiting or running jobs, {} scheduled ones, {} dead letters and {} finished jobs",
+        "{} waiting or running jobs, {} scheduled ones, {} dead letters and {} finished jobs",
         sizes.entries, sizes.scheduled, sizes.dead, sizes.done
     )
 }
