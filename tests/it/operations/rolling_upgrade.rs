@@ -1,7 +1,7 @@
 //! Workers of the version before and of this one on one queue: while they are replaced, and when they are
 //! put back again. `WORKER_BEFORE` names the program of the version before, which `scripts/test` builds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -67,18 +67,18 @@ async fn jobs_run_once_while_workers_are_replaced_and_put_back() {
         }
     };
     let replacing = async {
-        let mut workers = Vec::from(old);
+        let (mut living, mut gone) = (VecDeque::from(old), Vec::new());
         let pause = Duration::from_millis(700);
         // Upgraded one by one, and then the way back.
         for start in [now, now, before, before, now, before] {
             sleep(pause).await;
-            workers.push(start(&redis).start());
+            living.push_back(start(&redis).start());
             sleep(pause).await;
-            let leaves = workers.remove(0);
-            workers.push(stopped(leaves).await);
-            workers.rotate_right(1);
+            let oldest = living.pop_front().expect("there are always two or three");
+            gone.push(stopped(oldest).await);
         }
-        workers
+        gone.extend(living);
+        gone
     };
     let ((), workers) = tokio::join!(adding, replacing);
     redis.drained(PATIENCE * 2).await;
