@@ -35,10 +35,10 @@ pub(super) fn count(number: u64) -> String {
 
 /// A number of events in a second. Few of them have more digits behind the point.
 pub(super) fn rate(per_second: f64) -> String {
-    if per_second == 0.0 || per_second >= 1.0 {
-        return format!("{per_second:.1}");
+    if (0.001..0.095).contains(&per_second) {
+        return format!("{per_second:.2}");
     }
-    format!("{per_second:.2}")
+    format!("{per_second:.1}")
 }
 
 /// `1 job`, `2 jobs`.
@@ -181,6 +181,13 @@ mod tests {
         }
         assert_eq!(jobs(1, State::Dead), "1 dead letter");
         assert_eq!(jobs(1000, State::Waiting), "1,000 waiting jobs");
+    }
+
+    #[test]
+    fn a_small_rate_is_not_nothing() {
+        for (per_second, text) in [(0.0, "0.0"), (0.02, "0.02"), (0.1, "0.1"), (12.34, "12.3")] {
+            assert_eq!(rate(per_second), text);
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    DEAD, PATIENCE, Process, ProcessBuilder, Redis, SCHEDULED, STATE, STREAM, eventually, hello,
-    text, within,
+    CANCEL, DEAD, PATIENCE, Process, ProcessBuilder, Redis, SCHEDULED, STATE, STREAM, eventually,
+    hello, text, within,
 };
 
 const GOOD: usize = 1_000;
@@ -164,7 +164,7 @@ async fn thousands_of_jobs_that_cannot_be_parked_do_not_stop_the_others() {
 
 #[tokio::test]
 async fn hundreds_of_jobs_that_may_not_be_buried_do_not_stop_the_others() {
-    let keys = [STREAM, SCHEDULED, STATE].map(|key| format!("~{key}"));
+    let keys = [STREAM, SCHEDULED, STATE, CANCEL].map(|key| format!("~{key}"));
     let (may_read, may_write) = (format!("%R~{DEAD}"), format!("~{DEAD}"));
     let mut user = vec![
         "ACL", "SETUSER", "worker", "on", ">secret", "+@all", &may_read,
