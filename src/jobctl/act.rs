@@ -103,7 +103,13 @@ async fn act<'a>(desk: &mut Desk, deed: Deed, id: &'a str) -> Result<Part<'a>, F
 
 /// Says what became of a job. What was not done is on stderr, with `--json` too.
 fn tell(part: &Part<'_>, console: &Console, deed: Deed) -> Result<(), Failure> {
-    let id = clean(part.id);
+    // An entry id may be that of more than one job, so the job is named that it was done to.
+    let id = match &part.job {
+        Some(job) if job.job_id != part.id => {
+            format!("{} (job {})", clean(part.id), clean(&job.job_id))
+        }
+        _ => clean(part.id).into_owned(),
+    };
     let why = clean(part.why.as_deref().unwrap_or_default());
     let was = part.job.as_ref().map_or("", |job| state(job.state));
     let said = match part.outcome {

@@ -6,7 +6,7 @@ use clap::{Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, Va
 use clap_complete::Shell;
 
 use super::help;
-use super::which::{FILTERS, Which, WhichDead, id, one_of_them};
+use super::which::{FILTERS, Which, WhichDead, id, not_empty, one_of_them};
 use crate::VERSION;
 use crate::config::check_queue;
 use crate::service::jobqueue::inspector::State;
@@ -136,16 +136,16 @@ pub(super) struct List {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=MAX_LIMIT))]
     pub(super) limit: u16,
     /// Go on where the last page ended, which says its CURSOR
-    #[arg(long, value_name = "CURSOR", value_parser = id)]
+    #[arg(long, value_name = "CURSOR", value_parser = id, allow_hyphen_values = true)]
     pub(super) after: Option<String>,
     /// Only jobs of this type
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", value_parser = not_empty)]
     pub(super) job_type: Option<String>,
     /// Only jobs that this worker runs, or has run
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = not_empty)]
     pub(super) worker: Option<String>,
     /// Only dead letters of this reason
-    #[arg(long, value_name = "REASON")]
+    #[arg(long, value_name = "REASON", value_parser = not_empty)]
     pub(super) reason: Option<String>,
 }
 

@@ -14,14 +14,22 @@ const SIFTED: usize = 500;
 
 /// Shows one page.
 pub(super) async fn run(desk: &mut Desk, list: &List) -> Result<(), Failure> {
+    let state: State = list.state.into();
+    if let Some(after) = list.after.as_deref().filter(|it| !state.has_place(it)) {
+        let after = words::clean(after);
+        let expected = "expected what another page of this list has said";
+        return Err(Failure::Usage(format!(
+            "--after: found {after}, {expected}"
+        )));
+    }
     let page = page(desk, list).await?;
     if desk.console.json {
         desk.console.document(&page)?;
     } else if page.jobs.is_empty() {
-        desk.console.note(match list.sifts() {
-            true => "no such job",
-            false => "no job",
-        });
+        match list.sifts() {
+            true => return Err(Failure::NotDone("no such job".to_owned())),
+            false => desk.console.note("no job"),
+        }
     } else {
         let now = desk.way.call(desk.inspector.now_ms()).await?;
         let table = table(list.state.into(), &page.jobs, now);
@@ -126,7 +134,6 @@ fn columns(state: State) -> Vec<Column> {
         ],
         State::Running => {
             vec![
-                text("STARTED"),
                 text("TYPE"),
                 text("WORKER"),
                 number("FAILED"),
@@ -182,11 +189,13 @@ fn row(state: State, job: &JobView, now: u64) -> Vec<(Tone, String)> {
         }
         State::Running => vec![
             id,
-            (running_tone(job), since(job, now)),
             plain(&job.job_type),
             plain(&job.worker),
             failed,
-            dim(body(job)),
+            match job.cancelling {
+                true => (Tone::Bad, "cancelling".to_owned()),
+                false => dim(body(job)),
+            },
         ],
         State::Scheduled => {
             let due = job.due_ms.unwrap_or(0);
@@ -219,23 +228,6 @@ fn row(state: State, job: &JobView, now: u64) -> Vec<(Tone, String)> {
             dim(job.stands_for.map(count).unwrap_or_default()),
             plain(&job.worker),
         ],
-    }
-}
-
-fn running_tone(job: &JobView) -> Tone {
-    if job.cancelling {
-        Tone::Bad
-    } else {
-        Tone::Good
-    }
-}
-
-/// Since when a job runs, as far as is known.
-fn since(job: &JobView, now: u64) -> String {
-    let started = job.started_ms.map(|at| ago(at, now));
-    match (job.cancelling, started) {
-        (true, _) => "cancelling".to_owned(),
-        (false, started) => started.unwrap_or_default(),
     }
 }
 

@@ -8,7 +8,7 @@ use super::desk::Desk;
 use super::failure::Failure;
 use super::progress::Progress;
 use super::words::{clean, count, jobs, span};
-use crate::service::jobqueue::inspector::{Filter, State, Swept};
+use crate::service::jobqueue::inspector::{Extent, Filter, State, Swept};
 
 /// The document of `--json`.
 #[derive(Debug, Serialize)]
@@ -30,14 +30,16 @@ pub(super) async fn run(
     state: State,
     filter: &Filter,
 ) -> Result<(), Failure> {
+    // What is asked about and what is done are the same jobs, also when others come meanwhile.
+    let extent = desk.way.call(desk.inspector.extent(state)).await?;
     if deed.asks_for_all() && !desk.console.yes {
-        ask(desk, deed, state, filter).await?;
+        ask(desk, deed, state, &extent, filter).await?;
     }
     let mut progress = Progress::new(&desk.console, &desk.way);
     let mut sweeping = |at| progress.sweeping(deed.done_to(state), state, at);
     let all = desk
         .inspector
-        .act_on_all(deed.action(), state, filter, &mut sweeping);
+        .act_on_all(deed.action(), &extent, filter, &mut sweeping);
     let ended = desk.way.call(all).await;
     let swept = *ended.as_ref().unwrap_or(&progress.swept());
     drop(progress);
@@ -76,12 +78,18 @@ pub(super) async fn run(
 }
 
 /// Counts what matches, and asks whether to do it.
-async fn ask(desk: &mut Desk, deed: Deed, state: State, filter: &Filter) -> Result<(), Failure> {
+async fn ask(
+    desk: &mut Desk,
+    deed: Deed,
+    state: State,
+    extent: &Extent,
+    filter: &Filter,
+) -> Result<(), Failure> {
     let mut progress = Progress::new(&desk.console, &desk.way);
     let mut counting = |at| progress.sweeping("found", state, at);
     let found = desk
         .way
-        .call(desk.inspector.count(state, filter, &mut counting))
+        .call(desk.inspector.count(extent, filter, &mut counting))
         .await?;
     drop(progress);
     if desk.way.is_interrupted() {

@@ -26,13 +26,13 @@ pub(super) struct Which {
     #[arg(long, group = JOBS, help_heading = FILTERS, conflicts_with_all = ["job_type", "older", "text"])]
     pub(super) all: bool,
     /// Only jobs of this type
-    #[arg(long = "type", value_name = "TYPE", group = JOBS, help_heading = FILTERS)]
+    #[arg(long = "type", value_name = "TYPE", group = JOBS, help_heading = FILTERS, value_parser = not_empty)]
     pub(super) job_type: Option<String>,
     /// Only jobs registered, or dead, longer ago than 7d, 1week or 2h
     #[arg(long, value_name = "AGE", group = JOBS, help_heading = FILTERS, value_parser = age)]
     pub(super) older: Option<Duration>,
     /// Only jobs with this text in their payload
-    #[arg(long, value_name = "TEXT", group = JOBS, help_heading = FILTERS)]
+    #[arg(long, value_name = "TEXT", group = JOBS, help_heading = FILTERS, value_parser = not_empty)]
     pub(super) text: Option<String>,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct WhichDead {
     #[command(flatten)]
     pub(super) which: Which,
     /// Only dead letters of this reason, such as `retries used up`
-    #[arg(long, value_name = "REASON", group = JOBS, help_heading = FILTERS, conflicts_with_all = ["ids", "all"])]
+    #[arg(long, value_name = "REASON", group = JOBS, help_heading = FILTERS, value_parser = not_empty, conflicts_with_all = ["ids", "all"])]
     pub(super) reason: Option<String>,
 }
 
@@ -87,6 +87,15 @@ pub(super) fn id(text: &str) -> Result<String, String> {
     }
     match text.chars().any(char::is_control) {
         true => Err("an id has no control characters".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// Reads what jobs must have. An empty text is a variable of a script that was not set, and would match
+/// all.
+pub(super) fn not_empty(text: &str) -> Result<String, String> {
+    match text.is_empty() {
+        true => Err("expected a text that is not empty; --all means all".to_owned()),
         false => Ok(text.to_owned()),
     }
 }

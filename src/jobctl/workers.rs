@@ -36,7 +36,7 @@ pub(super) async fn run(desk: &mut Desk) -> Result<(), Failure> {
     let busy = workers.iter().filter(|worker| !worker.jobs.is_empty());
     for worker in busy {
         desk.console
-            .say(&format!("\n{}", of(worker, &desk.console, now)))?;
+            .say(&format!("\n{}", of(worker, &desk.console)))?;
     }
     Ok(())
 }
@@ -87,15 +87,10 @@ pub(super) fn life(worker: &WorkerView) -> (Tone, &'static str) {
 }
 
 /// What one worker has.
-fn of(worker: &WorkerView, console: &Console, now: u64) -> String {
-    let mut table = Table::new(&[
-        whole("  JOB ID"),
-        text("STARTED"),
-        text("TYPE"),
-        rest("PAYLOAD"),
-    ]);
+fn of(worker: &WorkerView, console: &Console) -> String {
+    let mut table = Table::new(&[whole("  JOB ID"), text("TYPE"), rest("PAYLOAD")]);
     for job in &worker.jobs {
-        table.row(row(job, now));
+        table.row(row(job));
     }
     let name = console.paint.text(Tone::Strong, &clean(&worker.name));
     let more = worker
@@ -108,11 +103,9 @@ fn of(worker: &WorkerView, console: &Console, now: u64) -> String {
     format!("{name}\n{}{more}", table.lines(console))
 }
 
-fn row(job: &JobView, now: u64) -> [(Tone, String); 4] {
-    let started = job.started_ms.map(|at| ago(at, now)).unwrap_or_default();
+fn row(job: &JobView) -> [(Tone, String); 3] {
     [
         (Tone::Plain, format!("  {}", job.job_id)),
-        (Tone::Dim, started),
         (Tone::Plain, job.job_type.clone().unwrap_or_default()),
         (Tone::Dim, body(job)),
     ]

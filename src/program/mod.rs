@@ -52,8 +52,8 @@ pub mod inside {
     pub use crate::config::{Config, ConfigError};
     pub use crate::service::jobqueue::constants::GROUP;
     pub use crate::service::jobqueue::inspector::{
-        Acted, Action, Filter, Inspector, JobView, LastMinute, Looking, Page, Quantiles, State,
-        Stats, Swept, Totals, WorkerView,
+        Acted, Action, Extent, Filter, Inspector, JobView, LastMinute, Looking, Page, Quantiles,
+        State, Stats, Swept, Totals, WorkerView,
     };
     pub use crate::service::jobqueue::{Class, Error as RedisError, Keys};
     pub use crate::telemetry::{flush, init, refuse_to_start};

@@ -5,6 +5,7 @@
 mod commands;
 mod links;
 mod translations;
+mod users;
 mod words;
 
 use std::fs;

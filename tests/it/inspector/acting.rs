@@ -2,6 +2,7 @@
 //! place afterwards, whoever else acts on it at the same time.
 
 mod lag;
+mod names;
 mod races;
 mod refusals;
 

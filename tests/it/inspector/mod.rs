@@ -38,7 +38,8 @@ async fn act(inspector: &mut Inspector, action: Action, id: &str) -> Acted {
 
 async fn sweep(inspector: &mut Inspector, action: Action, state: State, filter: &Filter) -> Swept {
     let go_on = &mut |_| true;
-    let swept = inspector.act_on_all(action, state, filter, go_on).await;
+    let extent = inspector.extent(state).await.unwrap();
+    let swept = inspector.act_on_all(action, &extent, filter, go_on).await;
     swept.unwrap()
 }
 

@@ -27,8 +27,9 @@ async fn dead_letters_of_one_reason_run_again_and_the_others_stay() {
     let redis = Redis::start().await;
     redis.cmd(&["EVAL", LETTERS, "1", DEAD]).await;
     let mut inspector = inspect(&redis);
+    let dead = inspector.extent(State::Dead).await.unwrap();
     let poison = inspector
-        .count(State::Dead, &reason("poison"), &mut |_| true)
+        .count(&dead, &reason("poison"), &mut |_| true)
         .await
         .unwrap();
     assert_eq!((poison.looked, poison.of, poison.done), (742, 742, 39));
@@ -38,7 +39,7 @@ async fn dead_letters_of_one_reason_run_again_and_the_others_stay() {
         true
     };
     let filter = reason("retries used up");
-    let swept = inspector.act_on_all(Action::Retry, State::Dead, &filter, &mut note);
+    let swept = inspector.act_on_all(Action::Retry, &dead, &filter, &mut note);
     let swept = swept.await.unwrap();
     let expected = Swept {
         looked: 742,
@@ -105,8 +106,9 @@ async fn each_part_of_a_filter_narrows_it_in_every_state() {
         (Filter::default(), [18, 12, 30]),
     ] {
         for (state, expected) in STATES.into_iter().zip(expected) {
+            let extent = inspector.extent(state).await.unwrap();
             let count = inspector
-                .count(state, &filter, &mut |_| true)
+                .count(&extent, &filter, &mut |_| true)
                 .await
                 .unwrap();
             assert_eq!(count.done, expected, "{state:?} {filter:?}");
@@ -129,8 +131,9 @@ async fn a_sweep_does_it_to_all_that_match_and_to_no_other() {
         assert_eq!((swept.done, swept.refused), (done, 0), "{state:?}");
         let swept = sweep(&mut inspector, Action::Cancel, state, &of_type("y")).await;
         assert_eq!((swept.done, swept.refused), again, "{state:?}");
+        let extent = inspector.extent(state).await.unwrap();
         let all = inspector
-            .count(state, &Filter::default(), &mut |_| true)
+            .count(&extent, &Filter::default(), &mut |_| true)
             .await;
         assert_eq!(all.unwrap().done, left, "{state:?}");
     }
@@ -169,7 +172,8 @@ async fn jobs_that_come_meanwhile_are_left_alone_and_a_sweep_can_be_ended() {
         true
     };
     let all = Filter::default();
-    let deleted = inspector.act_on_all(Action::Delete, State::Dead, &all, &mut add);
+    let dead = inspector.extent(State::Dead).await.unwrap();
+    let deleted = inspector.act_on_all(Action::Delete, &dead, &all, &mut add);
     let deleted = deleted.await.unwrap();
     assert_eq!((deleted.looked, deleted.done), (1200, 1200));
     let left = redis.dead_letters().await;
@@ -178,8 +182,9 @@ async fn jobs_that_come_meanwhile_are_left_alone_and_a_sweep_can_be_ended() {
             .all(|(_, letter)| letter["job"] == named("new").as_bytes())
     );
     let (before, stop) = (left.len() as u64, &mut |_| false);
+    let dead = inspector.extent(State::Dead).await.unwrap();
     let swept = inspector
-        .act_on_all(Action::Delete, State::Dead, &all, stop)
+        .act_on_all(Action::Delete, &dead, &all, stop)
         .await;
     let done = swept.unwrap().done;
     assert!(done > 0 && done < before, "{done} of {before}");

@@ -25,6 +25,10 @@ async fn what_is_wrong_with_the_arguments_is_told_without_redis() {
         &["dead"],
         &["dead", "delete"],
         &["dead", "delete", "--older", "7"],
+        &["dead", "delete", "--text", "", "--yes"],
+        &["dead", "retry", "--reason", ""],
+        &["cancel", "--state", "waiting", "--type", ""],
+        &["list", "dead", "--worker", ""],
         &["list", "lost"],
         &["list", "dead", "--limit", "0"],
         &["stats", "--queue", "a b"],
@@ -34,6 +38,7 @@ async fn what_is_wrong_with_the_arguments_is_told_without_redis() {
         let said = jobctl(&away, arguments).await.ends(2);
         assert!(!said.err.is_empty() && said.out.is_empty(), "{said:?}");
         assert!(!said.err.contains('\u{1b}'), "{said:?}");
+        assert!(!said.err.contains("not shown"), "{said:?}");
     }
 }
 

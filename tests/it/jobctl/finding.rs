@@ -73,6 +73,24 @@ async fn a_list_goes_on_where_its_page_ended() {
 }
 
 #[tokio::test]
+async fn a_place_that_no_page_has_said_is_a_wrong_argument() {
+    let redis = Redis::start().await;
+    for state in ["waiting", "scheduled", "dead"] {
+        let said = jobctl(&redis, &["list", state, "--after", "garbage"])
+            .await
+            .ends(2);
+        assert!(said.err.contains("--after"), "{said:?}");
+    }
+    // A due time may lie before 1970.
+    jobctl(&redis, &["list", "scheduled", "--after", "-5:5-18"])
+        .await
+        .ends(0);
+    jobctl(&redis, &["list", "dead", "--type", "nope"])
+        .await
+        .ends(1);
+}
+
+#[tokio::test]
 async fn a_filtered_list_is_full_and_its_cursor_leaves_nothing_out() {
     let redis = Redis::start().await;
     for n in 0..40 {

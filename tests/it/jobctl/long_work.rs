@@ -154,7 +154,7 @@ async fn a_terminal_has_a_bar_that_is_gone_at_the_end() {
         .on_terminal(&terminal)
         .start();
     terminal.wait_for("[=", LONG).await;
-    assert_eq!(list.wait_exit(LONG).await.code(), Some(0));
+    assert_eq!(list.wait_exit(LONG).await.code(), Some(1));
     terminal.wait_for("no such job", PATIENCE).await;
     let shown = terminal.screen(120, 24);
     assert!(!shown.contains("[="), "{shown}");

@@ -1,5 +1,7 @@
 //! What is shown of the queue as a whole and of its workers.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{busy_worker, eventually_json, finished, job, jobctl, schedule};
@@ -108,6 +110,15 @@ async fn stats_have_throughput_latency_and_the_totals_of_the_day() {
     let redis = Redis::start().await;
     finish(&redis, "a", 10, 1000, 1).await;
     finish(&redis, "b", 30, 2000, 5).await;
+    // A minute of the clock that ends meanwhile would count in part.
+    while redis.now_ms().await % 60_000 > 55_000 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let minute = redis.now_ms().await / 60_000;
+    for (minute, number) in [(minute, "6"), (minute - 2, "7000")] {
+        let field = format!("completed@{minute}");
+        redis.cmd(&["HSET", TOTALS, &field, number]).await;
+    }
     let day = redis.now_ms().await / 86_400_000;
     for (kind, number) in [
         ("completed", "20783"),

@@ -99,6 +99,32 @@ async fn a_question_is_answered_on_the_terminal() {
     }
 }
 
+/// What is added while the question stands is not what was asked about.
+#[tokio::test]
+async fn a_question_and_its_answer_are_about_the_same_jobs() {
+    let redis = Redis::start().await;
+    let letter = [
+        "XADD",
+        DEAD,
+        "*",
+        "job",
+        r#"{"type":"x"}"#,
+        "reason",
+        "poison",
+    ];
+    redis.cmd(&letter).await;
+    let mut terminal = Terminal::sized(80, 24);
+    let delete = Process::jobctl(&redis).args(&["dead", "delete", "--all"]);
+    let process = delete.on_terminal(&terminal).start();
+    terminal
+        .wait_for("delete 1 dead letter? [y/N]", PATIENCE)
+        .await;
+    redis.cmd(&letter).await;
+    terminal.types(b"y\n");
+    assert_eq!(process.wait_exit(PATIENCE).await.code(), Some(0));
+    assert_eq!(redis.dead_letters().await.len(), 1);
+}
+
 #[tokio::test]
 async fn a_watch_draws_over_itself_until_ctrl_c() {
     let redis = Redis::start().await;

@@ -7,6 +7,5 @@ mod figures;
 mod inspection;
 mod migrations;
 mod operators;
-mod retry_dead;
 mod rolling_upgrade;
 mod scripts;

@@ -87,3 +87,22 @@ async fn an_outcome_is_settled_when_redis_comes_back_before_the_deadline() {
     assert_eq!(status.code(), Some(0));
     assert_eq!((redis.xlen().await, redis.pending().await), (0, 0));
 }
+
+/// Figures for people are not worth a wait.
+#[tokio::test]
+async fn a_stop_waits_for_no_counts() {
+    let redis = Redis::start().await;
+    let worker = Process::test_worker(&redis).start();
+    let job = json!({"type": "test:sleep", "payload": {"n": 1}});
+    redis.add_job(&job.to_string()).await;
+    worker.wait_for_line(|line| line == "end 1", PATIENCE).await;
+    redis.drained(PATIENCE).await;
+    redis.kill();
+    worker.wait_not_ready(PATIENCE).await;
+    // The counts are due by now.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let asked = Instant::now();
+    worker.term();
+    assert!(worker.wait_exit(PATIENCE).await.success());
+    assert!(asked.elapsed() < SLACK, "{:?}", asked.elapsed());
+}

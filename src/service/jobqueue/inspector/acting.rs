@@ -25,6 +25,19 @@ pub(super) enum Deed {
     Gone,
 }
 
+/// Two dead letters are called `id`, and only one can be meant.
+fn is_ambiguous(id: &str, [letter, named]: [Seen; 2]) -> Acted {
+    let of = |seen: &Seen| seen.view.entry_id.clone().unwrap_or_default();
+    let why = format!(
+        "two dead letters are called so: that of the job {}, which has this entry id, and that of the job \
+         {id}, whose entry id is {}; name the one by its job id, and the other by its entry id",
+        letter.view.job_id,
+        of(&named)
+    );
+    let job = letter.view;
+    Acted::Refused { job, why }
+}
+
 impl Inspector {
     /// Finds a job and does `action` to it.
     ///
@@ -42,8 +55,10 @@ impl Inspector {
         };
         let mut seen = match self.search(id, first, looking).await? {
             Searched::Found(seen) => seen,
+            Searched::Two(both) => return Ok(is_ambiguous(id, *both)),
             Searched::Nowhere(looked) => return Ok(Acted::Missing { looked }),
         };
+        let job_id = seen.view.job_id.clone();
         for _ in 0..TRIES {
             let deed = self.do_to(action, &[&seen]).await?.pop();
             match deed.unwrap_or(Deed::Gone) {
@@ -56,7 +71,13 @@ impl Inspector {
                 Deed::Gone => {}
             }
             seen = match self.search(id, first, looking).await? {
-                Searched::Found(seen) => seen,
+                Searched::Found(seen) if seen.view.job_id == job_id => seen,
+                // What was meant is gone. It may be done to no other job that is called so.
+                Searched::Found(_) => {
+                    let looked = "it is gone, and only another job is called so".to_owned();
+                    return Ok(Acted::Missing { looked });
+                }
+                Searched::Two(both) => return Ok(is_ambiguous(id, *both)),
                 Searched::Nowhere(looked) => return Ok(Acted::Missing { looked }),
             };
         }

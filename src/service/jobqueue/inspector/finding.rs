@@ -35,6 +35,8 @@ const PASSES: usize = 2;
 #[derive(Debug)]
 pub(super) enum Searched {
     Found(Box<Seen>),
+    /// The first is a dead letter with this entry id, and the second is the job that is called so.
+    Two(Box<[Seen; 2]>),
     /// It is nowhere. What was looked at.
     Nowhere(String),
 }
@@ -62,6 +64,7 @@ impl Inspector {
     ) -> Result<Option<JobView>, Error> {
         match self.search(id, First::Stream, looking).await? {
             Searched::Found(seen) => Ok(Some(seen.view)),
+            Searched::Two(both) => Ok(both.into_iter().map(|seen| seen.view).next()),
             Searched::Nowhere(_) => Ok(None),
         }
     }
@@ -76,9 +79,6 @@ impl Inspector {
         self.link.connect().await;
         let sizes = overview(&self.keys, &mut self.link).await?;
         let texts = texts::of(id);
-        if let Some(seen) = self.quick_look(id, first, &texts).await? {
-            return Ok(Searched::Found(Box::new(seen)));
-        }
         let mut tour = Tour {
             id,
             texts: &texts,
@@ -86,32 +86,64 @@ impl Inspector {
             looking,
             ended: false,
         };
-        for _ in 0..PASSES {
-            if let Some(seen) = self.exact_look(id, first).await? {
+        let (entry, letter) = self.exact_look(id).await?;
+        let mut ended = match (first, entry, letter) {
+            (First::Stream, Some(entry), _) => return Ok(Searched::Found(Box::new(entry))),
+            (First::Dead, _, Some(letter)) => return self.or_its_namesake(letter, &mut tour).await,
+            (_, _, letter) => letter,
+        };
+        if let Some(seen) = self.quick_look(id, &texts, sizes.done).await? {
+            // An id of version 7 names one job. Another one may name one that has ended, and one that has not.
+            let is_over = matches!(seen.view.state, State::Dead | State::Done);
+            let is_wanted = matches!((first, seen.view.state), (First::Dead, State::Dead));
+            if !is_over || is_wanted || !around(id).is_empty() {
                 return Ok(Searched::Found(Box::new(seen)));
             }
+            ended = Some(seen);
+        }
+        'passes: for _ in 0..PASSES {
             for state in [State::Waiting, State::Scheduled, State::Dead, State::Done] {
                 if let Some(seen) = self.look_through(&mut tour, state).await? {
                     return Ok(Searched::Found(Box::new(seen)));
                 }
                 if tour.ended {
-                    return Ok(Searched::Nowhere("the search was ended early".to_owned()));
+                    break 'passes;
                 }
             }
+            // What has ended does not move.
+            if ended.is_some() {
+                break;
+            }
         }
-        Ok(Searched::Nowhere(looked(&sizes)))
+        Ok(match ended {
+            Some(seen) => Searched::Found(Box::new(seen)),
+            None if tour.ended => Searched::Nowhere("the search was ended early".to_owned()),
+            None => Searched::Nowhere(looked(&sizes)),
+        })
     }
 
-    /// Looks where the job probably is.
+    /// A dead letter that was found by its entry id, unless that is also the id of another dead job.
+    async fn or_its_namesake(
+        &mut self,
+        letter: Seen,
+        tour: &mut Tour<'_>,
+    ) -> Result<Searched, Error> {
+        if letter.is_named(tour.id) {
+            return Ok(Searched::Found(Box::new(letter)));
+        }
+        Ok(match self.look_through(tour, State::Dead).await? {
+            Some(named) => Searched::Two(Box::new([letter, named])),
+            None => Searched::Found(Box::new(letter)),
+        })
+    }
+
+    /// Looks where the job probably is. So many jobs are known that have finished.
     async fn quick_look(
         &mut self,
         id: &str,
-        first: First,
         texts: &[String],
+        done: u64,
     ) -> Result<Option<Seen>, Error> {
-        if let Some(seen) = self.exact_look(id, first).await? {
-            return Ok(Some(seen));
-        }
         for range in around(id) {
             let key = self.keys.stream.clone();
             let seen = quick_search(&mut self.link, &key, range, id, texts, Seen::waiting).await?;
@@ -131,27 +163,24 @@ impl Inspector {
             newest_first: true,
             ..Range::default()
         };
-        let (dead, done) = (self.keys.dead.clone(), self.keys.done.clone());
+        let dead = self.keys.dead.clone();
         let seen = quick_search(&mut self.link, &dead, newest, id, texts, Seen::letter).await?;
-        if seen.is_some() {
+        // Where there is none, the key may be anything.
+        if seen.is_some() || done == 0 {
             return Ok(seen);
         }
-        let finished = |entry| Seen::finished(&entry);
-        quick_search(&mut self.link, &done, newest, id, texts, finished).await
+        let (finished, key) = (|entry| Seen::finished(&entry), self.keys.done.clone());
+        quick_search(&mut self.link, &key, newest, id, texts, finished).await
     }
 
-    /// The entry or the dead letter with this id.
-    async fn exact_look(&mut self, id: &str, first: First) -> Result<Option<Seen>, Error> {
+    /// The entry and the dead letter with this id.
+    async fn exact_look(&mut self, id: &str) -> Result<(Option<Seen>, Option<Seen>), Error> {
         let Ok(entry) = id.parse::<EntryId>() else {
-            return Ok(None);
+            return Ok((None, None));
         };
         let known = self.entries(&[entry]).await?.pop().map(Seen::entry);
         let part = stream_part(&mut self.link, &self.keys.dead, Range::only(entry), 1, &[]).await?;
-        let letter = part.found.into_iter().next().map(Seen::letter);
-        Ok(match first {
-            First::Stream => known.or(letter),
-            First::Dead => letter.or(known),
-        })
+        Ok((known, part.found.into_iter().next().map(Seen::letter)))
     }
 
     /// The same job with what is known of its delivery. A job that is gone meanwhile stays as it was seen.
@@ -172,6 +201,9 @@ impl Inspector {
     ) -> Result<Option<Seen>, Error> {
         if state == State::Scheduled {
             return self.look_through_scheduled(tour).await;
+        }
+        if state == State::Done && tour.sizes.done == 0 {
+            return Ok(None);
         }
         let keys = &self.keys;
         let (key, seen): (_, fn(Stored) -> Seen) = match state {

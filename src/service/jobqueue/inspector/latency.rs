@@ -15,14 +15,16 @@ impl Times {
     /// None without any time.
     pub(super) fn quantiles(mut self) -> Option<Quantiles> {
         self.0.sort_unstable();
-        let total: u64 = self.0.iter().map(|(_, count)| count).sum();
+        // Anybody may have written the counts.
+        let counts = self.0.iter().map(|(_, count)| u128::from(*count));
+        let total: u128 = counts.sum();
         let max = self.0.last()?.0;
         // The smallest time that this many of a hundred jobs do not exceed.
-        let at = |percent: u64| {
+        let at = |percent: u128| {
             let (target, mut seen) = ((total * percent).div_ceil(100), 0);
             let mut times = self.0.iter();
             let reached = times.find(|(_, count)| {
-                seen += count;
+                seen += u128::from(*count);
                 seen >= target
             });
             reached.map_or(max, |(ms, _)| *ms)
@@ -49,5 +51,6 @@ mod tests {
         assert_eq!(of(&hundred), is(50, 95, 100));
         assert_eq!(of(&[(1, 1), (9, 1), (5, 98)]), is(5, 5, 9));
         assert_eq!(of(&[(1, 90), (100, 10)]), is(1, 100, 100));
+        assert_eq!(of(&[(1, u64::MAX), (2, u64::MAX)]), is(1, 2, 2));
     }
 }

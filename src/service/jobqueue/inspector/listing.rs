@@ -6,7 +6,7 @@ use super::stats::{PENDING_AT_ONCE, PENDING_READS};
 use super::view::{Page, State};
 use crate::service::jobqueue::redis::looking::{Range, Stored, stream_part};
 use crate::service::jobqueue::redis::pending::{Known, entries, pending_part};
-use crate::service::jobqueue::redis::scheduled::scheduled_part;
+use crate::service::jobqueue::redis::scheduled::{Place, scheduled_part};
 use crate::service::jobqueue::redis::{Class, EntryId, Error};
 
 /// A page has no more jobs than this.
@@ -216,6 +216,16 @@ impl Inspector {
             ids = &ids[part.looked.clamp(1, ids.len())..];
         }
         Ok(found)
+    }
+}
+
+impl State {
+    /// Whether a list of jobs in this state can go on at a place that is called so.
+    pub fn has_place(self, after: &str) -> bool {
+        match self {
+            Self::Scheduled => place::<Place>(Some(after)).is_ok(),
+            _ => place::<EntryId>(Some(after)).is_ok(),
+        }
     }
 }
 

@@ -32,7 +32,7 @@ pub use self::filter::Filter;
 #[cfg(feature = "programs")]
 pub use self::finding::Looking;
 #[cfg(feature = "programs")]
-pub use self::sweeping::Swept;
+pub use self::sweeping::{Extent, Swept};
 #[cfg(feature = "programs")]
 pub use self::view::{JobView, LastMinute, Page, Quantiles, State, Stats, Totals, WorkerView};
 

@@ -88,14 +88,21 @@ impl Inspector {
             let Some(last) = part.last else { break };
             range = range.behind(last);
         }
-        Ok(sum.last_minute())
+        Ok(sum.last_minute(completed(overview)))
     }
 }
 
-/// What the finished jobs of the last minute add up to.
+/// How many jobs were completed in the last 60 seconds. The minute of the clock before this one counts for the
+/// part of it that they reach back to, as if its jobs had been spread evenly.
+fn completed(overview: &Overview) -> u64 {
+    let rest = MINUTE_MS - overview.now_ms % MINUTE_MS;
+    let before = overview.minute_before.saturating_mul(rest) / MINUTE_MS;
+    overview.this_minute.saturating_add(before)
+}
+
+/// The times of the finished jobs of the last minute that are kept.
 #[derive(Default)]
 struct Sum {
-    completed: u64,
     waits: Times,
     runs: Times,
 }
@@ -107,7 +114,6 @@ impl Sum {
             text.parse().ok()
         };
         let count = number("count").unwrap_or(1);
-        self.completed = self.completed.saturating_add(count);
         if let Some(started) = number("started_ms") {
             if let Some(due) = number("due_ms") {
                 self.waits.add(started.saturating_sub(due), count);
@@ -122,10 +128,10 @@ impl Sum {
         clippy::cast_precision_loss,
         reason = "a rate is shown with two digits"
     )]
-    fn last_minute(self) -> LastMinute {
+    fn last_minute(self, completed: u64) -> LastMinute {
         LastMinute {
-            completed: self.completed,
-            per_second: self.completed as f64 / 60.0,
+            completed,
+            per_second: completed as f64 / 60.0,
             wait_ms: self.waits.quantiles(),
             run_ms: self.runs.quantiles(),
         }
@@ -171,6 +177,19 @@ mod tests {
     }
 
     #[test]
+    fn the_last_sixty_seconds_reach_into_the_minute_before() {
+        for (now_ms, expected) in [(0, 600), (15_000, 457), (59_999, 10)] {
+            let overview = Overview {
+                now_ms: 600_000 + now_ms,
+                this_minute: if now_ms > 0 { 7 } else { 0 },
+                minute_before: if now_ms > 59_000 { 200_000 } else { 600 },
+                ..Overview::default()
+            };
+            assert_eq!(completed(&overview), expected, "{now_ms}");
+        }
+    }
+
+    #[test]
     fn a_sample_counts_as_what_it_stands_for() {
         let mut sum = Sum::default();
         for (count, started, finished) in [("9", "110", "115"), ("1", "200", "900")] {
@@ -186,8 +205,7 @@ mod tests {
                 fields: fields.into_iter().map(bytes).collect(),
             });
         }
-        let last = sum.last_minute();
-        assert_eq!(last.completed, 10);
+        let last = sum.last_minute(10);
         let (waits, runs) = (last.wait_ms.unwrap(), last.run_ms.unwrap());
         assert_eq!((waits.p50, waits.max), (10, 100));
         assert_eq!((runs.p50, runs.p95, runs.max), (5, 700, 700));

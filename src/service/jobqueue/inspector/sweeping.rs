@@ -23,6 +23,17 @@ pub struct Swept {
     pub refused: u64,
 }
 
+/// The jobs that are in a state at one moment. Those that come later are not in it.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    state: State,
+    /// How many there are.
+    of: u64,
+    /// The place behind the newest one. None when there is none.
+    end: Option<EntryId>,
+    now_ms: u64,
+}
+
 /// One step is for so many jobs and bytes at most.
 const STEP_JOBS: usize = 100;
 const STEP_BYTES: usize = 256 * 1024;
@@ -30,42 +41,11 @@ const STEP_BYTES: usize = 256 * 1024;
 const AT_ONCE: usize = 500;
 
 impl Inspector {
-    /// How many jobs in `state` match `filter`. `sweeping` is told after each step how far it is, and may
-    /// answer false to end it.
+    /// The jobs that are in `state` now.
     ///
     /// # Errors
     /// When Redis refuses, or does not answer.
-    pub async fn count(
-        &mut self,
-        state: State,
-        filter: &Filter,
-        sweeping: &mut (dyn FnMut(Swept) -> bool + Send),
-    ) -> Result<Swept, Error> {
-        self.sweep(None, state, filter, sweeping).await
-    }
-
-    /// Does `action` to all jobs in `state` that match `filter`, in steps. `sweeping` is told after each step how
-    /// far it is, and may answer false to end it. Jobs that come meanwhile are left alone.
-    ///
-    /// # Errors
-    /// When Redis refuses, or does not answer. What was done until then stays done.
-    pub async fn act_on_all(
-        &mut self,
-        action: Action,
-        state: State,
-        filter: &Filter,
-        sweeping: &mut (dyn FnMut(Swept) -> bool + Send),
-    ) -> Result<Swept, Error> {
-        self.sweep(Some(action), state, filter, sweeping).await
-    }
-
-    async fn sweep(
-        &mut self,
-        action: Option<Action>,
-        state: State,
-        filter: &Filter,
-        sweeping: &mut (dyn FnMut(Swept) -> bool + Send),
-    ) -> Result<Swept, Error> {
+    pub async fn extent(&mut self, state: State) -> Result<Extent, Error> {
         self.link.connect().await;
         let now = overview(&self.keys, &mut self.link).await?;
         let of = match state {
@@ -80,6 +60,57 @@ impl Inspector {
             State::Scheduled => Some(EntryId::first_at(now.now_ms.saturating_add(1))),
             _ => self.end_of(state).await?,
         };
+        Ok(Extent {
+            state,
+            of,
+            end,
+            now_ms: now.now_ms,
+        })
+    }
+
+    /// How many jobs of `extent` match `filter`. `sweeping` is told after each step how far it is, and may
+    /// answer false to end it.
+    ///
+    /// # Errors
+    /// When Redis refuses, or does not answer.
+    pub async fn count(
+        &mut self,
+        extent: &Extent,
+        filter: &Filter,
+        sweeping: &mut (dyn FnMut(Swept) -> bool + Send),
+    ) -> Result<Swept, Error> {
+        self.sweep(None, extent, filter, sweeping).await
+    }
+
+    /// Does `action` to all jobs of `extent` that match `filter` and are still there, in steps. `sweeping` is told
+    /// after each step how far it is, and may answer false to end it.
+    ///
+    /// # Errors
+    /// When Redis refuses, or does not answer. What was done until then stays done.
+    pub async fn act_on_all(
+        &mut self,
+        action: Action,
+        extent: &Extent,
+        filter: &Filter,
+        sweeping: &mut (dyn FnMut(Swept) -> bool + Send),
+    ) -> Result<Swept, Error> {
+        self.sweep(Some(action), extent, filter, sweeping).await
+    }
+
+    async fn sweep(
+        &mut self,
+        action: Option<Action>,
+        extent: &Extent,
+        filter: &Filter,
+        sweeping: &mut (dyn FnMut(Swept) -> bool + Send),
+    ) -> Result<Swept, Error> {
+        self.link.connect().await;
+        let Extent {
+            state,
+            of,
+            end,
+            now_ms,
+        } = *extent;
         if end.is_none() {
             return Ok(Swept::default());
         }
@@ -104,7 +135,7 @@ impl Inspector {
             let matching = part
                 .jobs
                 .iter()
-                .filter(|seen| !is_new(seen, end) && filter.matches(&seen.view, now.now_ms));
+                .filter(|seen| !is_new(seen, end) && filter.matches(&seen.view, now_ms));
             let matching: Vec<&Seen> = matching.collect();
             for step in steps(&matching) {
                 match action {

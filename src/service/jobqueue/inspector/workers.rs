@@ -43,8 +43,9 @@ pub(super) fn alive(overview: &Overview) -> Alive {
     let mut alive = Alive::default();
     for worker in of(overview).iter().filter(|worker| worker.alive) {
         alive.count += 1;
-        alive.slots += worker.concurrency.unwrap_or(0);
-        alive.busy += worker.running.unwrap_or(0);
+        // Anybody may have written the numbers.
+        alive.slots = alive.slots.saturating_add(worker.concurrency.unwrap_or(0));
+        alive.busy = alive.busy.saturating_add(worker.running.unwrap_or(0));
     }
     alive
 }

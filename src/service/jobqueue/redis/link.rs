@@ -88,6 +88,11 @@ impl Link {
         }
     }
 
+    /// Whether Redis could be used a moment ago.
+    pub(crate) fn is_up(&self) -> bool {
+        self.connector.is_up()
+    }
+
     /// Counts how often Redis was found fit, as of the last [`Self::connect`].
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch

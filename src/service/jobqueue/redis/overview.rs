@@ -39,6 +39,9 @@ pub(crate) struct Overview {
     pub(crate) leases: Vec<(String, u64)>,
     /// How often each thing happened today.
     pub(crate) totals: Vec<(String, u64)>,
+    /// How many jobs were completed in this minute of the clock, and in the one before.
+    pub(crate) this_minute: u64,
+    pub(crate) minute_before: u64,
 }
 
 /// A consumer of the group, as Redis knows it.
@@ -83,8 +86,15 @@ fn read(reply: Value) -> Option<Overview> {
         done,
         paused,
         rest @ ..,
-    ] = array::<14>(reply)?;
-    let [workers, consumers, leases, totals] = rest;
+    ] = array::<16>(reply)?;
+    let [
+        workers,
+        consumers,
+        leases,
+        totals,
+        this_minute,
+        minute_before,
+    ] = rest;
     let workers = pairs(workers)?.map(|(name, json)| Some((text(name)?, bytes(json)?)));
     let consumers = items(consumers)?.into_iter().map(|consumer| {
         let [name, pending, idle] = array(consumer)?;
@@ -113,6 +123,8 @@ fn read(reply: Value) -> Option<Overview> {
             .collect(),
         leases: counts(leases)?,
         totals: counts(totals)?,
+        this_minute: natural(&this_minute)?,
+        minute_before: natural(&minute_before)?,
     })
 }
 

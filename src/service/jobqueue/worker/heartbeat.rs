@@ -86,7 +86,10 @@ impl Heartbeat {
             }
             let pause = match self.beat(&mut link, &mut window).await {
                 Ok(()) => {
-                    self.announce(&mut link).await;
+                    // A worker that has left is not to be told of again.
+                    if !self.stop.is_cancelled() {
+                        self.announce(&mut link).await;
+                    }
                     self.interval
                 }
                 Err(Class::Operator) => OPERATOR_RETRY.min(self.interval),

@@ -58,7 +58,9 @@ impl Janitor {
             {
                 info!(removed, "removed consumers of processes that are gone");
             }
-            self.broker.tidy(&mut self.link).await;
+            if removed.is_ok() {
+                self.broker.tidy(&mut self.link).await;
+            }
             sleep(next_pause(interval, &removed)).await;
         }
     }

@@ -132,7 +132,7 @@ impl Settler {
                 return true;
             }
             let retry_at = self.refused.retry_at().filter(|_| sent == 0);
-            let tally_at = self.tally.due().filter(|_| sent == 0);
+            let tally_at = self.tally.due().filter(|_| sent == 0 && self.link.is_up());
             let due_at = retry_at.into_iter().chain(tally_at).min();
             let due = async {
                 sleep_until(due_at?.into()).await;
@@ -162,10 +162,12 @@ impl Settler {
         self.is_far() && self.held.has_many_outcomes() && self.bytes_sent < self.window.bytes()
     }
 
-    /// Whether the counts are to go out: now and then, and at the end.
+    /// Whether the counts are to go out: now and then, and at the end. Nobody waits for Redis because of
+    /// them.
     fn tally_is_due(&self) -> bool {
         let due = self.tally.due();
         due.is_some_and(|due| due <= Instant::now() || self.finish.is_cancelled())
+            && self.link.is_up()
     }
 
     fn refused_are_due(&self) -> bool {

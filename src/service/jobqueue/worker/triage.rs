@@ -219,7 +219,7 @@ fn kind(
     if let Body::TooLarge(bytes) = entry.body {
         return large(&entry, bytes, beside.aside);
     }
-    if entry.deliveries >= SUSPECT_DELIVERIES && beside.suspect {
+    if entry.deliveries >= SUSPECT_DELIVERIES && beside.suspect && !beside.cancelled {
         return Kind::NoRun(NoRun::SecondSuspect);
     }
     let Body::Job(json) = entry.body else {
@@ -372,11 +372,20 @@ mod tests {
             cancelled: true,
             ..ALONE
         };
+        let also_second_suspect = Beside {
+            suspect: true,
+            ..cancelled
+        };
         for json in [
             r#"{"type":"known"}"#,
             r#"{"type":"known","delay_ms":1,"expires_in_ms":1}"#,
             r#"{"type":"other"}"#,
         ] {
+            let suspect = kind_of(job(json), SUSPECT_DELIVERIES, also_second_suspect);
+            assert!(
+                matches!(suspect, Kind::NoRun(NoRun::Cancelled(_))),
+                "{json}"
+            );
             let kind = kind_of(job(json), 2, cancelled);
             assert!(matches!(kind, Kind::NoRun(NoRun::Cancelled(_))), "{json}");
         }

@@ -14,7 +14,7 @@
 
 local refused = refusal(KEYS[1], 'stream', {
   {'XACK', KEYS[1], ARGV[1], '0-1'}, {'XDEL', KEYS[1], '0-1'},
-  {'XGROUP', 'SETID', KEYS[1], ARGV[1], '0-1', 'ENTRIESREAD', '1'}, {'XINFO', 'STREAM', KEYS[1]},
+  {'XGROUP', 'SETID', KEYS[1], ARGV[1], '0-1', 'ENTRIESREAD', '1'}, {'XINFO', 'GROUPS', KEYS[1]},
 }) or refusal(KEYS[2], 'hash', {{'HSETNX', KEYS[2], '0-1', '1'}, {'HDEL', KEYS[2], '0-1'}})
 if refused then
   return refused

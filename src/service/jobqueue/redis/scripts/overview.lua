@@ -4,23 +4,31 @@
 -- KEYS[6] leases   KEYS[7] totals      KEYS[8] done
 -- ARGV[1] group
 -- Returns {now_ms, entries, pending, next, scheduled, due, due_ms, dead, done, paused,
---   {consumer, JSON, ...}, {{name, pending, idle_ms}, ...}, {name, lease_ms, ...}, {field, count, ...}}:
+--   {consumer, JSON, ...}, {{name, pending, idle_ms}, ...}, {name, lease_ms, ...}, {field, count, ...},
+--   this_minute, last_minute}:
 --   entries    how many the stream has     pending  how many of them are delivered
 --   next       the id of the first entry that was never delivered, or ''
 --   due        how many scheduled jobs are due now
 --   due_ms     when the first scheduled job is due, or ''
 --   paused     the field of the state, or ''
+--   this_minute, last_minute   how many jobs were completed in this minute of the clock, and in the one before
 --   and the workers, the group's consumers, the leases, and the totals of today
 --
 -- One step, so that a job that moves meanwhile is counted once. Its cost does not depend on how many jobs
 -- there are.
 
-local KINDS = {'stream', 'zset', 'stream', 'hash', 'hash', 'zset', 'hash', 'stream'}
+local KINDS = {'stream', 'zset', 'stream', 'hash'}
 for i, kind in ipairs(KINDS) do
   local refused = wrong(KEYS[i], kind)
   if refused then
     return refused
   end
+end
+
+-- The other keys only have figures. One of another type has none, and hides no job.
+local function figures(...)
+  local reply = redis.pcall(...)
+  return type(reply) == 'table' and reply.err and {} or reply
 end
 
 local now = now_ms()
@@ -40,13 +48,16 @@ end
 
 -- The day is the same one that the workers write.
 local today = ':' .. string.format('%d', math.floor(now / 86400000))
-local totals, all = {}, redis.call('HGETALL', KEYS[7])
+local totals, all = {}, figures('HGETALL', KEYS[7])
 for i = 1, #all, 2 do
   if string.sub(all[i], -#today) == today then
     totals[#totals + 1] = string.sub(all[i], 1, -#today - 1)
     totals[#totals + 1] = all[i + 1]
   end
 end
+
+local minute = math.floor(now / 60000)
+local minutes = figures('HMGET', KEYS[7], 'completed@' .. minute, 'completed@' .. minute - 1)
 
 return {
   now,
@@ -57,10 +68,12 @@ return {
   redis.call('ZCOUNT', KEYS[2], '-inf', now),
   first_due[2] or '',
   redis.call('XLEN', KEYS[3]),
-  redis.call('XLEN', KEYS[8]),
+  tonumber(figures('XLEN', KEYS[8])) or 0,
   redis.call('HGET', KEYS[4], 'paused') or '',
-  redis.call('HGETALL', KEYS[5]),
+  figures('HGETALL', KEYS[5]),
   consumers,
-  redis.call('ZRANGE', KEYS[6], 0, -1, 'WITHSCORES'),
+  figures('ZRANGE', KEYS[6], 0, -1, 'WITHSCORES'),
   totals,
+  tonumber(minutes[1]) or 0,
+  tonumber(minutes[2]) or 0,
 }

@@ -22,10 +22,23 @@ end
 local command, from, to = ARGV[1], ARGV[2], ARGV[3]
 local most, most_bytes, most_shown = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
+-- Whether nothing is before `from` when the newest come first. Redis does not see that: it would walk
+-- through the whole stream to find nothing.
+local first = command == 'XREVRANGE' and redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+local function is_before_all()
+  local ms, seq = string.match(from, '^%((%d+)%-(%d+)$')
+  if not first or not ms then
+    return false
+  end
+  local first_ms, first_seq = string.match(first[1], '(%d+)-(%d+)')
+  ms, seq, first_ms, first_seq = tonumber(ms), tonumber(seq), tonumber(first_ms), tonumber(first_seq)
+  return ms < first_ms or (ms == first_ms and seq <= first_seq)
+end
+
 local found, looked, bytes, count, last, ended = {}, 0, 0, 1, '', false
 repeat
   local asked = math.min(count, most - looked)
-  local entries = redis.call(command, KEYS[1], from, to, 'COUNT', asked)
+  local entries = is_before_all() and {} or redis.call(command, KEYS[1], from, to, 'COUNT', asked)
   local before = bytes
   for _, entry in ipairs(entries) do
     last = entry[1]

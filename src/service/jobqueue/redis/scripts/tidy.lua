@@ -1,4 +1,4 @@
--- Drops what nobody asks for any more: cancels whose entry is gone, and the counts of old days.
+-- Drops what nobody asks for any more: cancels whose entry is gone, and the counts of old days and minutes.
 --
 -- KEYS[1] stream   KEYS[2] cancel   KEYS[3] totals
 -- ARGV[1] group    ARGV[2] for how many days counts are kept
@@ -21,11 +21,14 @@ for _, id in ipairs(cancels.err and {} or cancels) do
   end
 end
 
-local first_day = math.floor(redis.call('TIME')[1] / 86400) - tonumber(ARGV[2])
+local seconds = redis.call('TIME')[1]
+local first_day = math.floor(seconds / 86400) - tonumber(ARGV[2])
+local first_minute = math.floor(seconds / 60) - 2
 local totals = redis.pcall('HKEYS', KEYS[3])
 for _, field in ipairs(totals.err and {} or totals) do
   local day = tonumber(string.match(field, ':(%d+)$'))
-  if day and day < first_day then
+  local minute = tonumber(string.match(field, '^completed@(%d+)$'))
+  if (day and day < first_day) or (minute and minute < first_minute) then
     redis.pcall('HDEL', KEYS[3], field)
   end
 end
