@@ -52,7 +52,7 @@ pub struct Stats {
     pub paused: bool,
     /// Since midnight (UTC).
     pub today: Totals,
-    /// The last 60 seconds, from the newest finished jobs.
+    /// The last 60 seconds. The times are those of the finished jobs that are kept.
     pub last_minute: LastMinute,
 }
 
