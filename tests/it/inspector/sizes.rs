@@ -70,7 +70,12 @@ async fn pages(inspector: &mut Inspector, state: State, middle: &str) {
 /// What takes longer than an answer may. Each of them tells how far it is.
 async fn long_ones(inspector: &mut Inspector) {
     // Another job may have had the id of the second one before.
-    for id in ["scheduled-0999999", "dead-0099990", "dead-0000001", "nowhere"] {
+    for id in [
+        "scheduled-0999999",
+        "dead-0099990",
+        "dead-0000001",
+        "nowhere",
+    ] {
         let mut steps = 0;
         let mut count = |_| {
             steps += 1;
@@ -165,13 +170,7 @@ async fn no_backlog_is_too_large() {
         .await;
     pages(&mut inspector, State::Dead, &letters[200].0).await;
 
-    for id in [
-        &uuid,
-        &entries[3].0,
-        &ids[1],
-        "waiting-0000003",
-        &died,
-    ] {
+    for id in [&uuid, &entries[3].0, &ids[1], "waiting-0000003", &died] {
         let job = timed(&format!("find {id}"), ANSWER, find(&mut inspector, id)).await;
         assert!(job.is_some(), "{id}");
     }
