@@ -67,21 +67,37 @@ impl Signals {
     }
 
     /// Waits for the first signal and returns its name, such as `SIGTERM`. A signal that arrived during
-    /// [`Self::new`] has the name "a signal". No second signal is ever returned.
+    /// [`Self::new`] has the name "a signal". No second signal is ever returned: also one ends the process
+    /// that another thread handles at the same moment, so that its handler does not find the flag set.
     ///
     /// Cancel safe: a signal that no call has returned is returned by the next call.
     pub(crate) async fn recv(&mut self) -> &'static str {
         if std::mem::take(&mut self.missed) {
+            // One of the streams may have seen it as well.
             return "a signal";
         }
-        let streams = self.streams.iter_mut().map(|(name, stream)| {
-            Box::pin(async move {
-                stream.recv().await;
-                *name
-            })
+        let first = next(&mut self.streams).await;
+        let mut streams = std::mem::take(&mut self.streams);
+        tokio::spawn(async move {
+            next(&mut streams).await;
+            std::process::exit(SECOND_SIGNAL_STATUS);
         });
-        select_all(streams).await.0
+        first
     }
+}
+
+/// Waits for a signal, and returns its name.
+async fn next(streams: &mut [(&'static str, Signal)]) -> &'static str {
+    if streams.is_empty() {
+        return std::future::pending().await;
+    }
+    let streams = streams.iter_mut().map(|(name, stream)| {
+        Box::pin(async move {
+            stream.recv().await;
+            *name
+        })
+    });
+    select_all(streams).await.0
 }
 
 /// Whether this process has ignored a signal since its start. Only Linux says so; on other systems the

@@ -121,7 +121,10 @@ fn tell(part: &Part<'_>, console: &Console, deed: Deed) -> Result<(), Failure> {
             let worker = part.job.as_ref().and_then(|job| job.worker.as_deref());
             let worker = clean(worker.unwrap_or_default());
             let asked = console.paint.text(Tone::Late, "cancelling");
-            format!("{id}: {asked} (worker {worker} ends it at its next heartbeat)")
+            format!(
+                "{id}: {asked} (worker {worker}, or whoever takes over from it, is to end it with the next \
+                 heartbeat)"
+            )
         }
         Outcome::Refused => {
             console.note(&format!("error: {id}: {why}"));

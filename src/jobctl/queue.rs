@@ -38,10 +38,11 @@ pub(super) async fn set_paused(desk: &mut Desk, paused: bool) -> Result<(), Fail
             changed,
         });
     }
-    let before = if changed { "" } else { "already " };
-    desk.console.say(&match paused {
-        true => format!("queue {queue} is {before}paused; running jobs go on"),
-        false => format!("queue {queue} is {before}not paused"),
+    desk.console.say(&match (paused, changed) {
+        (true, true) => format!("queue {queue} is paused; running jobs go on"),
+        (true, false) => format!("queue {queue} is already paused; running jobs go on"),
+        (false, true) => format!("queue {queue} is not paused"),
+        (false, false) => format!("queue {queue} was not paused"),
     })
 }
 
@@ -50,6 +51,11 @@ pub(super) async fn health(desk: &mut Desk) -> Result<(), Failure> {
     let redis = &desk.place.redis;
     let mut warnings = desk.way.warnings().await?;
     let stats = desk.way.call(desk.inspector.stats()).await?;
+    if stats.paused {
+        // The words for `/ready` are for those who have no jobctl.
+        warnings.retain(|warning| !warning.starts_with("the queue is paused"));
+        warnings.push("the queue is paused; jobctl resume lets it go on".to_owned());
+    }
     if stats.workers == 0 {
         warnings.push("no worker lives: no job is run".to_owned());
     }

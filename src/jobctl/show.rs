@@ -78,7 +78,10 @@ fn text(job: &JobView, console: &Console, now: u64) -> String {
         true => paint.text(Tone::Bad, ", its worker was asked to end it"),
         false => String::new(),
     };
-    let next = paint.text(Tone::Dim, next(job.state));
+    let next = match job.cancelling {
+        true => String::new(),
+        false => paint.text(Tone::Dim, next(job.state)),
+    };
     let lines = table.lines_whole(console);
     format!("{id}  {state}{cancelling}\n{lines}\n{next}")
         .trim_end()
@@ -88,6 +91,7 @@ fn text(job: &JobView, console: &Console, now: u64) -> String {
 fn attempts(job: &JobView) -> String {
     let failed = format!("{} failed", count(job.attempt.into()));
     match job.max_retry {
+        Some(1) => format!("{failed}, at most 1 retry"),
         Some(retries) => format!("{failed}, at most {} retries", count(retries.into())),
         None => failed,
     }

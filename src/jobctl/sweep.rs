@@ -117,7 +117,7 @@ fn summary(deed: Deed, state: State, swept: Swept) -> String {
     let mut text = format!("{} {}", jobs(swept.done, state), deed.done_to(state));
     if swept.refused > 0 {
         text.push_str(&format!(
-            "; {} match and stay: they cannot run again, or something else came first",
+            "; {} match and stay: it cannot be done to them, or something else came first",
             count(swept.refused)
         ));
     }
@@ -181,7 +181,7 @@ mod tests {
         };
         assert_eq!(
             summary(Deed(Action::Delete), State::Dead, swept),
-            "1,234 dead letters deleted; 2 match and stay: they cannot run again, or something else \
+            "1,234 dead letters deleted; 2 match and stay: it cannot be done to them, or something else \
              came first; 1,500 of 2,000 looked at"
         );
     }

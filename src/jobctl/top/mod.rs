@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::time::sleep;
 
@@ -68,7 +69,8 @@ impl Drop for Restored {
     }
 }
 
-/// Draws, and does what the keys say.
+/// Draws, and does what the keys say. A shell that has stopped this program and lets it go on has set the
+/// terminal for itself meanwhile.
 async fn show(
     mut terminal: Restored,
     mut screen: Screen,
@@ -76,6 +78,8 @@ async fn show(
     order: UnboundedSender<bool>,
 ) -> Result<(), Failure> {
     let mut keys = keys().map_err(Failure::Stdout)?;
+    let goes_on = SignalKind::from_raw(signal_hook::consts::SIGCONT);
+    let mut goes_on = signal(goes_on).map_err(Failure::Stdout)?;
     loop {
         let drawn = terminal.0.draw(|frame| draw::draw(frame, &screen));
         drawn.map_err(Failure::of_stdout)?;
@@ -94,6 +98,10 @@ async fn show(
                 // The terminal is gone.
                 None => return Err(Failure::Closed),
             },
+            Some(()) = goes_on.recv() => {
+                ratatui::restore();
+                terminal.0 = ratatui::try_init().map_err(Failure::Stdout)?;
+            }
             () = sleep(REDRAW) => {}
         }
     }

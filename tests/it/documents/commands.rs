@@ -251,7 +251,7 @@ async fn check(recipe: &str, said: &str, redis: &Redis) {
     for (command, says) in [
         ("jobctl run", "sent to run now"),
         ("jobctl cancel 01", "cancelled (it was scheduled)"),
-        ("jobctl cancel 17", "ends it at its next heartbeat"),
+        ("jobctl cancel 17", "is to end it with the next heartbeat"),
         ("jobctl dead retry", "sent to run again"),
         ("jobctl dead delete", "deleted"),
         ("jobctl health", "is well"),

@@ -63,6 +63,24 @@ async fn the_screen_has_the_figures_the_workers_and_the_jobs() {
     terminal.wait_for(LEAVE, PATIENCE).await;
 }
 
+/// Ctrl-Z and `fg`, as a shell does them.
+#[tokio::test]
+async fn a_screen_that_was_stopped_goes_on() {
+    let redis = Redis::start().await;
+    let size = (80, 24);
+    let mut terminal = Terminal::sized(size.0, size.1);
+    let top = top(&redis, &terminal);
+    sees(&terminal, size, &["q end"]).await;
+    top.stop();
+    terminal.set_for_a_shell();
+    top.cont();
+    terminal.wait_for(LEAVE, PATIENCE).await;
+    sees(&terminal, size, &["q end"]).await;
+    // No line ends here.
+    terminal.types(b"q");
+    assert_eq!(top.wait_exit(PATIENCE).await.code(), Some(0));
+}
+
 #[tokio::test]
 async fn a_small_terminal_has_one_list_and_tab_shows_the_next() {
     let redis = Redis::start().await;

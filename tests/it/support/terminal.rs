@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::pty::openpty;
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize};
 
 use super::eventually;
 
@@ -63,6 +63,15 @@ impl Terminal {
             ws_ypixel: 0,
         };
         tcsetwinsize(&self.keyboard, size).unwrap();
+    }
+
+    /// Sets it as a shell does for itself: what is typed is shown, and read when a line is over.
+    pub(crate) fn set_for_a_shell(&self) {
+        let mut modes = tcgetattr(&self.end).unwrap();
+        modes
+            .local_modes
+            .insert(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG);
+        tcsetattr(&self.end, OptionalActions::Now, &modes).unwrap();
     }
 
     /// The end that a program reads from or writes to.

@@ -74,7 +74,7 @@ impl Inspector {
                 Searched::Found(seen) if seen.view.job_id == job_id => seen,
                 // What was meant is gone. It may be done to no other job that is called so.
                 Searched::Found(_) => {
-                    let looked = "it is gone, and only another job is called so".to_owned();
+                    let looked = "another job, which is called so too".to_owned();
                     return Ok(Acted::Missing { looked });
                 }
                 Searched::Two(both) => return Ok(is_ambiguous(id, *both)),

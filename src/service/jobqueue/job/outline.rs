@@ -6,8 +6,19 @@ use serde_json::value::RawValue;
 use super::DEFAULT_MAX_RETRY;
 use super::integer::{count, milliseconds};
 
-/// The members of a job's JSON that an operator is shown.
+/// The members by which people know a job.
 #[derive(Debug, Deserialize)]
+struct Names {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(rename = "type")]
+    job_type: Option<String>,
+    #[serde(default)]
+    payload: Option<Box<RawValue>>,
+}
+
+/// The members of a job's JSON that an operator is shown.
+#[derive(Debug, Default, Deserialize)]
 pub(crate) struct Outline {
     #[serde(default)]
     pub(crate) id: Option<String>,
@@ -34,7 +45,24 @@ impl Outline {
     pub(crate) fn read(json: &[u8]) -> Option<Self> {
         // serde would take an array of the members' values as well.
         let is_object = json.trim_ascii_start().first() == Some(&b'{');
-        is_object.then(|| serde_json::from_slice(json).ok())?
+        if !is_object {
+            return None;
+        }
+        let outline = serde_json::from_slice(json);
+        // A job is malformed for a number that makes no sense, and is called by its id all the same.
+        outline.ok().or_else(|| {
+            let Names {
+                id,
+                job_type,
+                payload,
+            } = serde_json::from_slice(json).ok()?;
+            Some(Self {
+                id,
+                job_type,
+                payload,
+                ..Self::default()
+            })
+        })
     }
 
     /// How many attempts have failed.
@@ -63,6 +91,9 @@ mod tests {
         );
         assert_eq!((seen.max_retry(), seen.attempt()), (5000, 2));
         assert_eq!(seen.registered_ms, Some(7));
+        let bad = br#"{"id":"a","type":"x","expires_in_ms":-1,"payload":7}"#;
+        let seen = Outline::read(bad).unwrap();
+        assert_eq!((seen.id.as_deref(), seen.expires_in_ms), (Some("a"), None));
         assert_eq!(Outline::read(b"{}").unwrap().max_retry(), DEFAULT_MAX_RETRY);
         for other in [&b"[]"[..], b"", b"7", b"{\"type\":7}", b"{\"type\":\"x\""] {
             assert!(Outline::read(other).is_none(), "{other:?}");

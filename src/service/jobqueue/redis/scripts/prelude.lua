@@ -30,8 +30,11 @@ local function refusal(key, kind, commands)
   end
   for _, command in ipairs(commands) do
     if not redis.acl_check_cmd(unpack(command)) then
-      return redis.error_reply(
-        'NOPERM this user has no permissions to run ' .. string.lower(command[1]) .. ' on ' .. command[2])
+      local name, place = string.lower(command[1]), command[2]
+      if name == 'xgroup' or name == 'xinfo' then
+        name, place = name .. '|' .. string.lower(command[2]), command[3]
+      end
+      return redis.error_reply('NOPERM this user has no permissions to run ' .. name .. ' on ' .. place)
     end
   end
 end
