@@ -110,10 +110,6 @@ impl Inspector {
                     break 'passes;
                 }
             }
-            // What has ended does not move.
-            if ended.is_some() {
-                break;
-            }
         }
         Ok(match ended {
             Some(seen) => Searched::Found(Box::new(seen)),

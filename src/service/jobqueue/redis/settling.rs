@@ -143,8 +143,8 @@ impl<S> Trip<S> {
 }
 
 impl Broker {
-    /// Settles what `batch` has for one round trip, and records `record` behind that. The future sends it when it is polled first, and
-    /// ends with the replies. More may be sent over the link meanwhile.
+    /// Settles what `batch` has for one round trip, and records `record` behind that. The future sends it
+    /// when it is polled first, and ends with the replies. More may be sent over the link meanwhile.
     ///
     /// Not cancel safe: a dropped future's commands may still run, and their settlements are
     /// lost.

@@ -52,8 +52,8 @@ impl Rules {
         }
     }
 
-    /// A handler's result, and the times of its run. `retry` are the pauses of the job's type, if it has its own. `random` is
-    /// uniform in 0..1 and spreads retries.
+    /// A handler's result, and the times of its run. `retry` are the pauses of the job's type, if it has
+    /// its own. `random` is uniform in 0..1 and spreads retries.
     pub(super) fn decide(
         &self,
         delivery: &Delivery,

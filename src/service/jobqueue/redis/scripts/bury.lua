@@ -13,8 +13,8 @@
 --              buried for that
 --
 -- One step, so that the dead letter is there before the job leaves the stream, and a worker
--- that lost its lease buries nothing. Redis' clock decides what has expired. Redis copies what the entry holds. So no line has to
--- carry it, and an entry that is too large to be read can be buried.
+-- that lost its lease buries nothing. Redis' clock decides what has expired. Redis copies what the
+-- entry holds. So no line has to carry it, and an entry that is too large to be read can be buried.
 
 local refused = replaced(KEYS[1], ARGV[1], ARGV[3]) or refusal(KEYS[2], 'stream', {
   {'XADD', KEYS[2], '*', 'job', ''}, {'XTRIM', KEYS[2], 'MAXLEN', '1'},

@@ -6,7 +6,9 @@
 -- ARGV[...] eights, one for each finished job: its id, type, attempt, registered_ms, due_ms, how many
 --   ms it ran, how many ms ago it ended, and how many finished jobs it stands for
 --
--- What is completed is also counted by minute, for the throughput. These are figures for people. A Redis whose memory is full refuses them, and then they are lost. Counts are kept by day (UTC), and the times of a job are those of Redis' clock.
+-- These are figures for people. A Redis whose memory is full refuses them, and then they are lost. Counts
+-- are kept by day (UTC), and those of completed jobs by minute too, for the throughput. The times of a
+-- job are those of Redis' clock.
 
 local now = math.floor(now_us() / 1000)
 local day, minute = math.floor(now / 86400000), math.floor(now / 60000)

@@ -6,8 +6,8 @@
 //! is held for a few instructions.
 //!
 //! `phase.rs` shows the phases of an entry. The fetcher's calls are in this file. Each other part has
-//! a file for its calls: `runs.rs` for the runners, `cancels.rs` for cancelled jobs, `outcomes.rs` for the settler, `leases.rs` for the
-//! heartbeat and `aside.rs` for the large entry fetcher.
+//! a file for its calls: `runs.rs` for the runners, `outcomes.rs` for the settler, `leases.rs` and
+//! `cancels.rs` for the heartbeat, and `aside.rs` for the large entry fetcher.
 //!
 //! An id means the same entry within one epoch of the connection. When another epoch begins, the
 //! settler finds out which entries are still the ones that were read. The others are forgotten: a
